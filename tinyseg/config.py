@@ -10,6 +10,9 @@ from typing import Any
 
 from tinyseg.errors import ConfigError
 
+IGNORE = 255
+"""The class id of pixels that count nowhere: not in losses, not in metrics."""
+
 
 def _check(ok: bool, name: str, value: object, rule: str) -> None:
     if not ok:
