@@ -1,6 +1,6 @@
 """Layer 1: the operations that decide the speed of a step, each with its plain-Tensor oracle."""
 
 from tinyseg.kernels import plain
-from tinyseg.kernels.plain import conv2d, conv_transpose2d
+from tinyseg.kernels.convolution import conv2d, conv_transpose2d, plan
 
-__all__ = ["conv2d", "conv_transpose2d", "plain"]
+__all__ = ["conv2d", "conv_transpose2d", "plain", "plan"]

@@ -1,4 +1,4 @@
-"""The same mathematics in plain Tensor operations: the oracle of the tests and the fallback path."""
+"""The same mathematics in plain Tensor operations: oracle of the tests and fallback path."""
 
 from tinygrad import Tensor
 
@@ -15,3 +15,12 @@ def conv_transpose2d(
 ) -> Tensor:
     """Return the transposed convolution; `w_iohw` is laid out (in, out, rows, columns)."""
     return x_bchw.conv_transpose2d(w_iohw, bias, stride=stride)
+
+
+def weight_gradient(
+    x_bhwc: Tensor, y_bhwo: Tensor, kernel: int, stride: int, padding: int
+) -> Tensor:
+    """Return dW (ky, kx, in, out): the convolution of the images with the output gradient."""
+    images, gradient = x_bhwc.permute(3, 0, 1, 2), y_bhwo.permute(3, 0, 1, 2)
+    sums = images.conv2d(gradient, None, dilation=stride, padding=padding)
+    return sums[:, :, :kernel, :kernel].permute(2, 3, 0, 1)

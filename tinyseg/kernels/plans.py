@@ -1,0 +1,151 @@
+"""Which path a convolution takes on a device, with which tile, and why."""
+
+import functools
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+from tinygrad import Device, Tensor, dtypes
+from tinygrad.helpers import CPU_COUNT
+from tinygrad.renderer.cstyle import ClangRenderer
+
+from tinyseg.kernels.shapes import Convolution, Tile
+
+FORWARD_SLAB_BYTES = 160 * 1024
+"""Weights of one output tile and channel block: read once per pixel tile, so they live in L2."""
+
+WEIGHTS_IN_CACHE_BYTES = 512 * 1024
+"""With more weights than this, every thread keeps its own output tiles and walks all pixels."""
+
+GRADIENT_BLOCK_BYTES = 32 * 1024
+"""Image and output gradient of one block of rows: read for every register tile, so L1 or L2."""
+
+SMALL_OPERATIONS = 500_000
+"""Below this, waking a second thread costs more than it does (about 20 microseconds)."""
+
+overridden: str | None = None
+"""Set to "plain" in a test to switch the fast path off."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A tile, or none with the reason why; `own_tiles` is how the threads share the work."""
+
+    tile: Tile | None
+    reason: str
+    own_tiles: bool = False
+
+    def __str__(self) -> str:
+        if self.tile is None:
+            return f"plain: {self.reason}"
+        share = "channels" if self.own_tiles else "rows"
+        return f"tile {self.tile}, threads share {share}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a tile has to fit."""
+
+    lanes: int
+    registers: int
+    threads: int
+
+
+@functools.cache
+def machine() -> Machine:
+    """Return the vector width and register count of this processor."""
+    threads = max(1, int(CPU_COUNT.value))
+    if platform.machine().lower() in ("arm64", "aarch64"):
+        return Machine(4, 32, threads)
+    flags = Path("/proc/cpuinfo")
+    if flags.is_file() and "avx512f" in flags.read_text():
+        return Machine(16, 32, threads)
+    return Machine(8, 16, threads)
+
+
+@functools.cache
+def device_reason(device: str) -> str:
+    """Return why a device has no fast path, or an empty string when it has one."""
+    renderer = Device[device].renderer
+    if isinstance(renderer, ClangRenderer):
+        return ""
+    return f"{device} compiles with {type(renderer).__name__}; only the C renderer has kernels"
+
+
+def refusal(*tensors: Tensor | None) -> str:
+    """Return why these tensors cannot take the fast path, or an empty string."""
+    if overridden == "plain":
+        return "switched off"
+    given = [tensor for tensor in tensors if tensor is not None]
+    if any(tensor.dtype != dtypes.float32 for tensor in given):
+        return "only float32 has kernels"
+    if any(not isinstance(tensor.device, str) for tensor in given):
+        return "the tensors are spread over several devices"
+    return device_reason(str(given[0].device))
+
+
+def forward_plan(conv: Convolution) -> Plan:
+    """Choose the tile of a forward convolution (or an input gradient, which is one as well)."""
+    host = machine()
+    channels = conv.outputs // conv.scatter**2
+    lanes = _lanes(channels, host.lanes)
+    if lanes == 0:
+        return Plan(None, f"{channels} output channels are not a multiple of 4")
+    vectors = 2 if channels % (2 * lanes) == 0 else 1
+    budget = host.registers - 8 if conv.kernel == 1 else host.registers // 2 + 2 // vectors * 2
+    steps = _even_steps(conv.out_columns, budget // vectors)
+    squares = conv.kernel**2 * lanes * vectors * 4
+    block = _divisor(conv.inputs, FORWARD_SLAB_BYTES // squares)
+    tiles = conv.outputs // (lanes * vectors)
+    weight_bytes = conv.kernel**2 * conv.inputs * conv.outputs * 4
+    own_tiles = weight_bytes > WEIGHTS_IN_CACHE_BYTES and tiles >= 4 * host.threads
+    threads = _threads(conv, tiles if own_tiles else conv.batch * conv.out_rows)
+    tile = Tile(lanes, vectors, steps, block, threads)
+    return Plan(tile, "weights exceed the cache" if own_tiles else "weights fit", own_tiles)
+
+
+def weight_plan(conv: Convolution) -> Plan:
+    """Choose the tile of a weight gradient."""
+    host = machine()
+    lanes = _lanes(conv.outputs, host.lanes)
+    if lanes == 0:
+        return Plan(None, f"{conv.outputs} output channels are not a multiple of 4")
+    vectors = 2 if conv.outputs % (2 * lanes) == 0 else 1
+    taps = conv.kernel if conv.stride == 1 else 1
+    budget = host.registers * 3 // 4 // (taps * vectors)
+    steps = max(1, min(budget, conv.inputs))
+    own_tiles = conv.inputs % steps == 0 and _large(conv) and conv.inputs // steps >= host.threads
+    row = (conv.columns * conv.inputs + conv.out_columns * conv.outputs) * 4
+    rows = conv.batch * conv.out_rows
+    block = max(GRADIENT_BLOCK_BYTES // row, -(-64 // conv.out_columns), 1)
+    threads = _threads(conv, conv.inputs // steps if own_tiles else rows)
+    tile = Tile(lanes, vectors, steps, min(block, rows), threads)
+    return Plan(tile, "the sums are large" if own_tiles else "the sums are small", own_tiles)
+
+
+def _large(conv: Convolution) -> bool:
+    """Tell whether a copy of the weight gradient per thread would cost more than it saves."""
+    return conv.kernel**2 * conv.inputs * conv.outputs * 4 > WEIGHTS_IN_CACHE_BYTES
+
+
+def _lanes(channels: int, widest: int) -> int:
+    return next((lanes for lanes in (16, 8, 4) if lanes <= widest and channels % lanes == 0), 0)
+
+
+def _even_steps(columns: int, most: int) -> int:
+    """Return the smallest tile that needs no more tiles per row than the largest would."""
+    tiles = -(-columns // max(1, most))
+    return -(-columns // tiles)
+
+
+def _divisor(number: int, most: int) -> int:
+    """Return the largest divisor of a number up to a limit; the number itself if all are tiny."""
+    best = max(d for d in range(1, number + 1) if number % d == 0 and d <= max(most, 1))
+    return best if best >= 16 else number
+
+
+def _threads(conv: Convolution, shared: int) -> int:
+    """Return how many threads share the work; no more than there is work to share."""
+    if conv.operations < SMALL_OPERATIONS:
+        return 1
+    return max(1, min(machine().threads, shared))

@@ -1,0 +1,143 @@
+"""A small assembler for CPU kernels: UOps in execution order, with vector types kept whole.
+
+tinygrad's own lowering takes vectors apart (float4 at most), and what clang then makes of them
+depends on its SLP pass. A custom kernel may return an `Ops.PROGRAM` whose `Ops.LINEAR` is already
+in execution order: that skips the lowering (no compile seconds in Python), and the C renderer
+writes 512-bit loads, multiplications and stores as they stand here.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeAlias
+
+from tinygrad.dtype import AddrSpace, DType, dtypes
+from tinygrad.renderer import Estimates
+from tinygrad.uop.ops import AxisType, KernelInfo, Ops, ProgramInfo, UOp
+
+Index: TypeAlias = int | UOp
+
+
+def integer(value: Index) -> UOp:
+    """Return an index expression as a 32-bit UOp."""
+    return value if isinstance(value, UOp) else UOp.const(dtypes.int, value)
+
+
+def quotient(value: UOp, divisor: int) -> UOp:
+    """Return value // divisor for a value >= 0."""
+    return value if divisor == 1 else value.alu(Ops.CDIV, integer(divisor))
+
+
+def remainder(value: UOp, divisor: int) -> UOp:
+    """Return value % divisor for a value >= 0."""
+    return integer(0) if divisor == 1 else value.alu(Ops.CMOD, integer(divisor))
+
+
+def smaller(left: Index, right: Index) -> UOp:
+    """Return the smaller of two index expressions."""
+    left, right = integer(left), integer(right)
+    return left.alu(Ops.CMPLT, right).where(left, right)
+
+
+def larger(left: Index, right: Index) -> UOp:
+    """Return the larger of two index expressions."""
+    left, right = integer(left), integer(right)
+    return left.alu(Ops.CMPLT, right).where(right, left)
+
+
+class Program:
+    """Collects the UOps of one kernel in execution order."""
+
+    def __init__(self, name: str, buffers: Sequence[UOp], threads: int = 1) -> None:
+        """`buffers` are the placeholders that a custom kernel gets, the outputs first."""
+        self.name = name
+        self.threads = threads
+        self.lines: list[UOp] = []
+        self.scopes: list[set[UOp]] = [set()]
+        self.registers_made = 0
+        self.ranges_made = 0
+        self.buffers = [self.emit(_parameter(buffer)) for buffer in buffers]
+        self.core = self.emit(UOp(Ops.DEFINE_VAR, dtypes.int, arg=("core_id", 0, threads - 1)))
+
+    def emit(self, expression: UOp) -> UOp:
+        """Append an expression, leaving out what an open scope has computed already."""
+        for node in expression.toposort(lambda node: not self._known(node)):
+            if not self._known(node):
+                self.lines.append(node)
+                self.scopes[-1].add(node)
+        return expression
+
+    def _known(self, node: UOp) -> bool:
+        return any(node in scope for scope in self.scopes)
+
+    @contextmanager
+    def loop(self, count: Index) -> Iterator[UOp]:
+        """Open a loop over 0 <= index < count; what is emitted inside is its body."""
+        self.ranges_made += 1
+        bound = self.emit(integer(count))
+        index = UOp(Ops.RANGE, dtypes.int, (bound,), arg=(self.ranges_made, AxisType.LOOP))
+        self.lines.append(index)
+        self.scopes.append({index})
+        yield index
+        self.scopes.pop()
+        self.lines.append(UOp(Ops.END, dtypes.void, (UOp(Ops.NOOP), index)))
+
+    def registers(self, count: int, width: int) -> list[UOp]:
+        """Return `count` registers of `width` floats, to be read by `load`, set by `store`."""
+        self.registers_made += 1
+        dtype = _vector(width).ptr(count, AddrSpace.REG)
+        array = self.emit(UOp(Ops.DEFINE_REG, dtype, arg=self.registers_made))
+        return [UOp(Ops.INDEX, dtype, (array, integer(number))) for number in range(count)]
+
+    def load(self, address: UOp) -> UOp:
+        """Return what stands at an address made by `at` or a register."""
+        return UOp(Ops.LOAD, address.dtype.base, (address,))
+
+    def store(self, address: UOp, value: UOp) -> None:
+        """Write a value to an address or a register, now."""
+        self.emit(address)
+        self.emit(value)
+        self.lines.append(UOp(Ops.STORE, dtypes.void, (address, value)))
+
+    def at(self, slot: int, offset: Index, width: int = 1) -> UOp:
+        """Return the address of `width` floats; for width > 1 it must be a multiple of them."""
+        buffer = self.buffers[slot]
+        address = UOp(Ops.INDEX, buffer.dtype, (buffer, integer(offset)))
+        size = buffer.ptrdtype.size
+        return address if width == 1 else address.cast(_vector(width).ptr(size))
+
+    def finish(self, device: str, operations: int = 0) -> UOp:
+        """Return the `Ops.PROGRAM` for `Tensor.custom_kernel`; slot 0 is the output."""
+        traffic = sum(buffer.ptrdtype.nbytes() for buffer in self.buffers)
+        estimates = Estimates(operations, traffic, traffic)
+        sink = UOp(Ops.SINK, dtypes.void, arg=KernelInfo(self.name, estimates=estimates))
+        slots = tuple(range(len(self.buffers)))
+        outputs = tuple(slot for slot in slots if self._written(slot))
+        info = ProgramInfo(
+            self.name, (self.threads, 1, 1), (1, 1, 1), (self.core,), slots, outputs, slots
+        )
+        linear = UOp(Ops.LINEAR, dtypes.void, (*self.lines, sink))
+        return UOp(Ops.PROGRAM, dtypes.void, (sink, UOp(Ops.DEVICE, arg=device), linear), info)
+
+    def _written(self, slot: int) -> bool:
+        stores = (line.src[0] for line in self.lines if line.op is Ops.STORE)
+        return any(self.buffers[slot] in (node.src[0], *node.src[0].src) for node in stores)
+
+
+def broadcast(value: UOp, width: int) -> UOp:
+    """Return a vector that repeats a scalar."""
+    return value if width == 1 else UOp(Ops.STACK, _vector(width), (value,) * width)
+
+
+def constant(value: float, width: int) -> UOp:
+    """Return a float constant as a vector."""
+    return broadcast(UOp.const(dtypes.float, value), width)
+
+
+def _vector(width: int) -> DType:
+    return dtypes.float if width == 1 else dtypes.float.vec(width)
+
+
+def _parameter(buffer: UOp) -> UOp:
+    while buffer.op is not Ops.PARAM:  # a placeholder of several axes is a reshaped parameter
+        buffer = buffer.src[0]
+    return buffer

@@ -1,0 +1,66 @@
+"""What a convolution kernel is asked for, and the tile it works with."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """The sizes of one convolution over NHWC memory; everything else follows from them."""
+
+    batch: int
+    rows: int
+    columns: int
+    inputs: int
+    outputs: int
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+    bias: bool = False
+    scatter: int = 1
+    """Output pixels per input pixel and axis: 2 makes a transposed convolution of a 1x1 one."""
+
+    @property
+    def out_rows(self) -> int:
+        """Rows of the output before scattering."""
+        return (self.rows + 2 * self.padding - self.kernel) // self.stride + 1
+
+    @property
+    def out_columns(self) -> int:
+        """Columns of the output before scattering."""
+        return (self.columns + 2 * self.padding - self.kernel) // self.stride + 1
+
+    @property
+    def operations(self) -> int:
+        """Floating-point operations, a multiply-add counted as two, padding included."""
+        pixels = self.batch * self.out_rows * self.out_columns
+        return 2 * pixels * self.kernel**2 * self.inputs * self.outputs
+
+    @property
+    def label(self) -> str:
+        """A name for programs and reports."""
+        size = f"{self.batch}x{self.rows}x{self.columns}"
+        kind = f"{self.kernel}s{self.stride}p{self.padding}" + ("t" if self.scatter > 1 else "")
+        return f"{size}_{self.inputs}to{self.outputs}_k{kind}"
+
+
+@dataclass(frozen=True)
+class Tile:
+    """The register tile and the cache blocks of one kernel."""
+
+    lanes: int
+    """Floats in one vector."""
+    vectors: int
+    """Vectors of output channels held at once."""
+    steps: int
+    """Columns (forward) or input channels (weight gradient) held at once."""
+    block: int
+    """Input channels (forward) or rows (weight gradient) per cache block."""
+    threads: int
+
+    @property
+    def width(self) -> int:
+        """Channels held at once."""
+        return self.lanes * self.vectors
+
+    def __str__(self) -> str:
+        return f"{self.steps}x{self.vectors}x{self.lanes} block {self.block} on {self.threads}"
