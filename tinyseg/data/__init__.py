@@ -1,0 +1,28 @@
+"""Images and labels: from folders or simulated, checked, split and put in order. NumPy only."""
+
+from tinyseg.data.batches import epoch_order
+from tinyseg.data.dataset import Dataset, open_dataset
+from tinyseg.data.decode import load_image
+from tinyseg.data.fit import Box, fit_image, fit_label, unfit
+from tinyseg.data.pairs import write_pairs
+from tinyseg.data.sample import IGNORED, Sample
+from tinyseg.data.simulate import KINDS, simulate
+from tinyseg.data.split import Split, make_split
+
+__all__ = [
+    "IGNORED",
+    "KINDS",
+    "Box",
+    "Dataset",
+    "Sample",
+    "Split",
+    "epoch_order",
+    "fit_image",
+    "fit_label",
+    "load_image",
+    "make_split",
+    "open_dataset",
+    "simulate",
+    "unfit",
+    "write_pairs",
+]

@@ -1,0 +1,224 @@
+"""A dataset: names and samples, from a folder or simulated, checked when it is opened."""
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from tinyseg.config import DataConfig
+from tinyseg.data.decode import load_image, to_channels
+from tinyseg.data.labels import (
+    LabelMap,
+    check_label_map,
+    find_label_map,
+    label_text,
+    parse_labels,
+    scans_rest,
+)
+from tinyseg.data.layout import Case, Layout, find_cases
+from tinyseg.data.sample import IGNORED, Sample
+from tinyseg.data.scan import (
+    CaseFacts,
+    Progress,
+    find_twins,
+    read_label,
+    remarks,
+    scan_cases,
+)
+from tinyseg.data.simulate import FACTS, Simulation, parse_simulation
+from tinyseg.errors import DataError
+
+_COLORS = {"grey": 1, "rgb": 3}
+
+
+class Dataset:
+    """Samples by index, in natural order of their names; see `open_dataset`."""
+
+    def __init__(
+        self,
+        source: str,
+        names: Sequence[str],
+        read: Callable[[int], Sample],
+        fingerprint: Callable[[], str],
+        label_map: Mapping[int, int],
+        channels: int,
+        *,
+        predefined: Mapping[str, tuple[str, ...]] | None = None,
+        warnings: Sequence[str] = (),
+        twins: Sequence[tuple[str, ...]] = (),
+        cache_bytes: int = 1 << 30,
+    ) -> None:
+        self.source = source
+        self.names = tuple(names)
+        self.label_map = dict(label_map)
+        self.classes = LabelMap(self.label_map).classes
+        self.channels = channels
+        self.predefined = dict(predefined) if predefined else None
+        self.warnings = tuple(warnings)
+        self.twins = tuple(twins)
+        """Names of equal images, which a split keeps together."""
+        self._read, self._fingerprint = read, fingerprint
+        self._index = {name: index for index, name in enumerate(self.names)}
+        self._cache: OrderedDict[int, Sample] = OrderedDict()
+        self._cached, self._cache_bytes = 0, cache_bytes
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def index(self, name: str) -> int:
+        """The place of a name; DataError when the dataset does not have it."""
+        if name not in self._index:
+            raise DataError(f"{self.source}: no sample {name!r}; the first is {self.names[0]!r}")
+        return self._index[name]
+
+    def load(self, index: int) -> Sample:
+        """Decodes or draws a sample; the latest ones stay in memory up to `cache_bytes`."""
+        with self._lock:
+            if index in self._cache:
+                self._cache.move_to_end(index)
+                return self._cache[index]
+        sample = self._read(index)
+        with self._lock:
+            self._keep(index, sample)
+        return sample
+
+    def _keep(self, index: int, sample: Sample) -> None:
+        if index not in self._cache and sample.bytes <= self._cache_bytes:
+            self._cache[index] = sample
+            self._cached += sample.bytes
+        while self._cached > self._cache_bytes:
+            self._cached -= self._cache.popitem(last=False)[1].bytes
+
+    def fingerprint(self) -> str:
+        """16 hex digits over names and file contents, or over the arguments of a simulation."""
+        return self._fingerprint()
+
+
+def open_dataset(
+    source: str | Path,
+    config: DataConfig,
+    *,
+    label_map: Mapping[int, int] | None = None,
+    channels: int | None = None,
+    labelled: bool = True,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Opens a folder of images and masks, or "sim:cells?n=64&size=128&seed=0".
+
+    A folder is scanned once: every file is decoded, so that a bad one is a DataError now.
+    `label_map` and `channels` of a run are enforced instead of found; with `labelled=False` masks
+    are not looked for. `progress(done, total)` is called while scanning.
+    """
+    channels = channels or _COLORS.get(config.color)
+    if str(source).startswith("sim:"):
+        return _open_simulated(parse_simulation(str(source)), str(source), label_map, channels)
+    layout = find_cases(Path(source), labelled)
+    given = dict(label_map) if label_map else parse_labels(config.labels)
+    settled = label_map is not None or (given is not None and not scans_rest(config.labels))
+    facts = scan_cases(layout.cases, given if settled else None, progress)
+    found = _label_map(facts, given or {}, settled, labelled)
+    if labelled and label_map is None:
+        _refuse_all_empty(facts, found.table, settled, str(source))
+    return _open_folder(str(source), layout, facts, found, settled, channels)
+
+
+def _label_map(
+    facts: Sequence[CaseFacts], given: dict[int, int], settled: bool, labelled: bool
+) -> LabelMap:
+    if settled:
+        return LabelMap(given)
+    if not labelled:
+        return LabelMap({0: 0, 255: 1})
+    return find_label_map([mask for fact in facts for mask in fact.masks], given)
+
+
+def _counted(table: Mapping[int, int], settled: bool) -> Mapping[int, int]:
+    """What the scan's counts mean: class ids already when the map was settled before."""
+    return {c: c for c in table.values()} if settled else table
+
+
+def _refuse_all_empty(
+    facts: Sequence[CaseFacts], table: Mapping[int, int], settled: bool, source: str
+) -> None:
+    if not any(fact.foreground(_counted(table, settled)) for fact in facts):
+        raise DataError(
+            f"{source}: all {len(facts)} masks are empty under the label map "
+            f"{label_text(table)!r}; check data.labels and the masks"
+        )
+
+
+def _open_folder(
+    source: str,
+    layout: Layout,
+    facts: Sequence[CaseFacts],
+    found: LabelMap,
+    settled: bool,
+    channels: int | None,
+) -> Dataset:
+    cases = layout.cases
+    channels = channels or (1 if all(fact.grey for fact in facts) else 3)
+    more = remarks(facts, _counted(found.table, settled), not settled)
+    return Dataset(
+        source,
+        [case.name for case in cases],
+        lambda index: _read_case(cases[index], found.table, channels),
+        lambda: _digest_files(cases),
+        found.table,
+        channels,
+        predefined=_predefined(cases),
+        warnings=[*layout.warnings, *found.warnings, *more],
+        twins=find_twins(facts),
+    )
+
+
+def _read_case(case: Case, table: Mapping[int, int], channels: int) -> Sample:
+    image = load_image(case.image, channels)
+    label = read_label(case, table, (image.shape[0], image.shape[1]))
+    return Sample(case.name, image, label, (case.image, *case.masks))
+
+
+def _digest_files(cases: Sequence[Case]) -> str:
+    digest = hashlib.sha256()
+    for case in cases:
+        digest.update(case.name.encode() + b"\0")
+        for path in (case.image, *case.masks):
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def _predefined(cases: Sequence[Case]) -> dict[str, tuple[str, ...]] | None:
+    """Names by split when the folders give at least two splits and every image is in one."""
+    splits: dict[str, list[str]] = {"train": [], "val": [], "test": []}
+    for case in cases:
+        if case.split is None:
+            return None
+        splits[case.split].append(case.name)
+    filled = {split: tuple(names) for split, names in splits.items() if names}
+    return filled if "train" in filled and len(filled) > 1 else None
+
+
+def _open_simulated(
+    made: Simulation, source: str, label_map: Mapping[int, int] | None, channels: int | None
+) -> Dataset:
+    facts = FACTS[made.kind]
+    if label_map is not None:
+        _check_classes(label_map, facts.classes, source)
+    channels = channels or facts.channels
+
+    def read(index: int) -> Sample:
+        sample = made.sample(index)
+        return Sample(sample.name, to_channels(sample.image, channels), sample.label)
+
+    return Dataset(
+        source, made.names, read, made.fingerprint, label_map or made.label_map, channels
+    )
+
+
+def _check_classes(label_map: Mapping[int, int], classes: int, source: str) -> None:
+    check_label_map(label_map, "the label map")
+    wanted = len(set(label_map.values()) - {IGNORED})
+    if wanted != classes:
+        raise DataError(f"{source}: has {classes} classes, the run {wanted}; choose another source")

@@ -1,0 +1,316 @@
+"""Finds images and masks in a folder and pairs them; folder names give role and split."""
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+from tinyseg.data.sample import name_some
+from tinyseg.errors import DataError
+
+SUFFIXES = frozenset(
+    [
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".tif",
+        ".tiff",
+        ".bmp",
+        ".dib",
+        ".gif",
+        ".pgm",
+        ".ppm",
+        ".pbm",
+        ".pnm",
+        ".webp",
+    ]
+)
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+_IMAGE = "images?|imgs?|inputs?|photos?|pictures?|jpegimages|originals?"
+_MASK = (
+    "masks?|labels?|annots?|annotations?|trimaps?|targets?|gts?|groundtruths?|ground[ _-]truths?"
+    "|segs?|segmentations?|segmentationclass|segmaps?"
+)
+_FOLDER = re.compile(rf"(?P<role>(?P<image>{_IMAGE})|(?P<mask>{_MASK}))?", re.IGNORECASE)
+_SPLIT = "|".join(sorted(_SPLITS, key=len, reverse=True))
+_MASK_STEM = re.compile(rf"(?P<base>.+?)[ _.-]+(?:{_MASK})(?:[ _-]*\d+)?", re.IGNORECASE)
+_IMAGE_STEM = re.compile(r"(?P<base>.+?)[ _.-]+(?:image|img)", re.IGNORECASE)
+_HIDDEN = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
+_LAYOUT = "put images in images/ and masks of the same name in masks/, or name masks NAME_mask.png"
+
+
+@dataclass(frozen=True)
+class Case:
+    """The files of one sample."""
+
+    name: str
+    image: Path
+    masks: tuple[Path, ...] = ()
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The cases of a folder in natural order, and what was left out, a line each."""
+
+    cases: tuple[Case, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass
+class _File:
+    """A file with what its folders say: role, split, the folders that say neither, and its stem."""
+
+    path: Path
+    relative: str
+    folders: tuple[str, ...]
+    stem: str
+    role: str | None
+    split: str | None
+    masks: list["_File"] = field(default_factory=list)
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        return (self.split or "", *(folder.casefold() for folder in self.folders))
+
+
+def natural(text: str) -> tuple[object, ...]:
+    """Sort key by which "a2" comes before "a10"; equal only for equal texts."""
+    parts = re.split(r"(\d+)", text)
+    return ([int(p) if i % 2 else p.casefold() for i, p in enumerate(parts)], text)
+
+
+def find_cases(root: Path, labelled: bool = True) -> Layout:
+    """Pairs the images below `root` with their masks.
+
+    Rules, in this order. 1. A folder named like images/, masks/, train/, trainannot/ or
+    masks_val/ gives role and split; other folders become part of the name. 2. Without a role, a
+    stem such as NAME_mask or NAME_mask_1 is a mask of the image NAME beside it. 3. A mask belongs
+    to the image of the same stem, with or without such an ending. 4. In a folder of one case
+    (CASE/images/ with one image, CASE/masks/) all masks belong to that image. DataError names
+    images without mask, masks without image and names that stand twice.
+    """
+    files, skipped = _sorted_out(root)
+    images, masks, warnings = _roles(files, labelled)
+    warnings = _skipped_warning(skipped) + warnings
+    if not images:
+        raise DataError(f"{root}: no images found; {_LAYOUT}")
+    by_key = _by_key(images, root)
+    if labelled:
+        orphans = _assign(masks, by_key)
+        images, more = _labelled_images(images, root)
+        warnings += more
+        _check_pairs([image for image in images if not image.masks], orphans, root)
+    cases = sorted((_case(image, labelled) for image in images), key=lambda c: natural(c.name))
+    for case, other in pairwise(cases):
+        if case.name == other.name:
+            raise _same_name(root, str(case.image), str(other.image))
+    return Layout(tuple(cases), tuple(warnings))
+
+
+def _sorted_out(root: Path) -> tuple[list[_File], list[str]]:
+    if not root.exists():
+        raise DataError(f"{root}: no such folder; give a folder of images or sim:cells")
+    if not root.is_dir():
+        raise DataError(f"{root}: not a folder; give the folder that holds images and masks")
+    files: list[_File] = []
+    skipped: list[str] = []
+    for path in _walk(root):
+        relative = path.relative_to(root).as_posix()
+        if path.suffix.casefold() in SUFFIXES:
+            files.append(_describe(path, relative))
+        else:
+            skipped.append(relative)
+    return files, skipped
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """Files below `root`, hidden ones and folders seen before (symlink loops) left out."""
+    folders, seen = [root], set()
+    while folders:
+        folder = folders.pop()
+        real = os.path.realpath(folder)
+        if real in seen:
+            continue
+        seen.add(real)
+        for path in _entries(folder):
+            if path.is_dir():
+                folders.append(path)
+            elif path.is_file() or path.is_symlink():
+                yield path
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        paths = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    except OSError as error:
+        raise DataError(
+            f"{folder}: cannot be listed ({error.strerror}); check its rights"
+        ) from None
+    paths = [path for path in paths if path.name.casefold() not in _HIDDEN]
+    return sorted(paths, key=lambda path: natural(path.name))
+
+
+def _describe(path: Path, relative: str) -> _File:
+    role: str | None = None
+    split: str | None = None
+    rest = []
+    for folder in relative.split("/")[:-1]:
+        folder_split, folder_role, plain = folder_meaning(folder)
+        role, split = folder_role or role, folder_split or split
+        rest += [folder] if plain else []
+    return _File(path, relative, tuple(rest), path.stem, role, split)
+
+
+def folder_meaning(folder: str) -> tuple[str | None, str | None, bool]:
+    """Split, role ("image", "mask") and whether it says neither: "trainannot" -> train, mask."""
+    word, split = folder.casefold(), None
+    found = re.fullmatch(rf"(?:({_SPLIT})[ _-]*(.*)|(.*?)[ _-]*({_SPLIT}))", word)
+    if found:
+        split = _SPLITS[found[1] or found[4]]
+        word = found[2] if found[1] else found[3]
+    role = _FOLDER.fullmatch(word)
+    if not role:
+        return None, None, True
+    return split, "image" if role["image"] else "mask" if role["mask"] else None, False
+
+
+def _roles(files: list[_File], labelled: bool) -> tuple[list[_File], list[_File], list[str]]:
+    images = [file for file in files if file.role == "image"]
+    masks = [file for file in files if file.role == "mask"]
+    unclear = [file for file in files if file.role is None]
+    if images and unclear:
+        return images, masks, [_beside_warning(unclear)]
+    known = {(file.place, file.stem.casefold()) for file in unclear}
+    for file in unclear:
+        found = _MASK_STEM.fullmatch(file.stem)
+        beside = found and (file.place, found["base"].casefold()) in known
+        is_mask = beside or (found and labelled)
+        (masks if is_mask else images).append(file)
+    return images, masks, []
+
+
+def _beside_warning(files: list[_File]) -> str:
+    return f"{len(files)} images outside the images folder left out: {_list(files)}"
+
+
+def _skipped_warning(skipped: list[str]) -> list[str]:
+    return [f"{len(skipped)} files that are no images left out: {name_some(skipped)}"] * bool(
+        skipped
+    )
+
+
+def _by_key(images: list[_File], root: Path) -> dict[tuple[object, ...], _File]:
+    by_key: dict[tuple[object, ...], _File] = {}
+    for image in images:
+        key = (image.place, image.stem.casefold())
+        if key in by_key:
+            raise _same_name(root, by_key[key].relative, image.relative)
+        by_key[key] = image
+    short = [(file, _IMAGE_STEM.fullmatch(file.stem)) for file in images]
+    for image, found in short:
+        if found:
+            by_key.setdefault((image.place, found["base"].casefold()), image)
+    return by_key
+
+
+def _same_name(root: Path, first: str, second: str) -> DataError:
+    return DataError(
+        f"{root}: two images have one name: {first} and {second}; rename or remove one"
+    )
+
+
+def _assign(masks: list[_File], by_key: dict[tuple[object, ...], _File]) -> list[_File]:
+    """Hangs each mask on its image; returns the masks without one."""
+    left = []
+    for mask in masks:
+        image = next(filter(None, (by_key.get((mask.place, s)) for s in _stems(mask.stem))), None)
+        if image:
+            image.masks.append(mask)
+        else:
+            left.append(mask)
+    alone = _only_images(by_key.values())
+    orphans = []
+    for mask in left:
+        image = alone.get(mask.place) if mask.role == "mask" else None
+        if image and (not image.masks or image.masks[0] in left):
+            image.masks.append(mask)
+        else:
+            orphans.append(mask)
+    return orphans
+
+
+def _stems(stem: str) -> list[str]:
+    found = _MASK_STEM.fullmatch(stem)
+    inner = Path(stem)
+    stems = [stem, *([found["base"]] if found else [])]
+    stems += [inner.stem] if inner.suffix.casefold() in SUFFIXES else []
+    return [text.casefold() for text in stems]
+
+
+def _only_images(images: Iterable[_File]) -> dict[tuple[str, ...], _File]:
+    """The image of each folder that holds one only, in a folder of its own (not the root)."""
+    by_place: dict[tuple[str, ...], set[str]] = {}
+    files = {image.relative: image for image in images}
+    for image in files.values():
+        by_place.setdefault(image.place, set()).add(image.relative)
+    return {
+        place: files[next(iter(names))]
+        for place, names in by_place.items()
+        if len(names) == 1 and len(place) > 1
+    }
+
+
+def _labelled_images(images: list[_File], root: Path) -> tuple[list[_File], list[str]]:
+    """Leaves out the splits in which no image has a mask, such as a challenge's test set."""
+    splits = {image.split for image in images}
+    bare = {s for s in splits if not any(image.masks for image in images if image.split == s)}
+    if bare == splits:
+        raise DataError(f"{root}: {len(images)} images but no mask beside them; {_LAYOUT}")
+    out = [image for image in images if image.split in bare]
+    kept = [image for image in images if image.split not in bare]
+    warnings = [f"{len(out)} images without any mask left out: {_list(out)}"] if out else []
+    return kept, warnings
+
+
+def _check_pairs(bare: list[_File], orphans: list[_File], root: Path) -> None:
+    seen = []
+    if bare:
+        seen.append(f"{len(bare)} images without mask: {_list(bare)}")
+    if orphans:
+        seen.append(f"{len(orphans)} masks without image: {_list(orphans)}")
+    if seen:
+        raise DataError(
+            f"{root}: {'; '.join(seen)}; every image needs a mask of the same name: add or rename "
+            "it (all black where there is no object) or move the file away"
+        )
+
+
+def _case(image: _File, labelled: bool) -> Case:
+    masks = sorted(image.masks, key=lambda mask: natural(mask.relative)) if labelled else []
+    if len({mask.path.parent for mask in masks}) > 1:
+        raise DataError(
+            f"{image.relative}: masks in several folders: {_list(masks)}; keep one of the folders"
+        )
+    if len(masks) > 1 and len({mask.stem.casefold() for mask in masks}) < len(masks):
+        raise DataError(f"{image.relative}: masks of one name: {_list(masks)}; keep one of them")
+    folders = [image.split, *image.folders] if image.split else list(image.folders)
+    same = bool(image.folders) and image.folders[-1].casefold() == image.stem.casefold()
+    name = "/".join(folders if same and image.role else [*folders, image.stem])
+    return Case(name, image.path, tuple(mask.path for mask in masks), image.split)
+
+
+def _list(files: list[_File]) -> str:
+    return name_some(file.relative for file in files)

@@ -1,0 +1,148 @@
+"""One pass over all files of a folder: every bad file is found before training, not in hour 3."""
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tinyseg.data.decode import decode_image, decode_mask
+from tinyseg.data.labels import MaskFacts, apply_label_map, mask_facts
+from tinyseg.data.layout import Case
+from tinyseg.data.sample import IGNORED, name_some
+from tinyseg.errors import DataError
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class CaseFacts:
+    """What a scan keeps of one case; the pixels are let go."""
+
+    case: Case
+    grey: bool
+    digest: bytes
+    """Of the decoded pixels: equal for the same image in two files."""
+    masks: tuple[MaskFacts, ...]
+    """Counts of mask values; of class ids when the label map is known."""
+    more_frames: bool
+
+    def foreground(self, table: Mapping[int, int]) -> int:
+        """Pixels of a class other than background and ignored, given what the counts mean."""
+        return sum(
+            count
+            for mask in self.masks
+            for value, count in mask.counts.items()
+            if table[value] not in (0, IGNORED)
+        )
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the image, if it has a mask."""
+        return sum(self.masks[0].counts.values()) if self.masks else 0
+
+
+def scan_cases(
+    cases: Sequence[Case], table: Mapping[int, int] | None, progress: Progress | None
+) -> list[CaseFacts]:
+    """Decodes every file once, in threads; checks sizes, and mask values when `table` is given.
+
+    DataError for the first case that cannot be used, with the number and names of the others.
+    """
+
+    def scan(case: Case) -> CaseFacts | DataError:
+        try:
+            return scan_case(case, table)
+        except DataError as error:
+            return error
+
+    facts: list[CaseFacts] = []
+    errors: list[tuple[Case, DataError]] = []
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for done, (case, found) in enumerate(zip(cases, pool.map(scan, cases), strict=True)):
+            if isinstance(found, DataError):
+                errors.append((case, found))
+            else:
+                facts.append(found)
+            if progress:
+                progress(done + 1, len(cases))
+    _refuse(errors)
+    return facts
+
+
+def _refuse(errors: list[tuple[Case, DataError]]) -> None:
+    if len(errors) == 1:
+        raise errors[0][1]
+    if errors:
+        others = name_some(case.name for case, _ in errors[1:])
+        raise DataError(f"{errors[0][1]}; also bad, {len(errors)} in all: {others}")
+
+
+def scan_case(case: Case, table: Mapping[int, int] | None) -> CaseFacts:
+    """Decodes the files of one case and keeps what the dataset must know of them."""
+    image = decode_image(case.image)
+    height, width, channels = image.pixels.shape
+    more_frames, masks = image.more_frames, []
+    for path in case.masks:
+        mask = decode_mask(path)
+        more_frames = more_frames or mask.more_frames
+        check_same_size(case, (height, width), path, mask.pixels.shape)
+        values = mask.pixels if table is None else apply_label_map(mask.pixels, table, path)
+        masks.append(mask_facts(values, path))
+    digest = hashlib.blake2b(image.pixels.tobytes(), digest_size=16)
+    digest.update(repr(image.pixels.shape).encode())
+    return CaseFacts(case, channels == 1, digest.digest(), tuple(masks), more_frames)
+
+
+def read_label(case: Case, table: Mapping[int, int], size: tuple[int, int]) -> np.ndarray | None:
+    """The label of a case: of several masks the highest class wins, and ignored over all."""
+    label: np.ndarray | None = None
+    for path in case.masks:
+        mask = decode_mask(path).pixels
+        check_same_size(case, size, path, mask.shape)
+        ids = apply_label_map(mask, table, path)
+        label = ids if label is None else np.maximum(label, ids)
+    return label
+
+
+def check_same_size(case: Case, image: tuple[int, int], path: Path, mask: tuple[int, ...]) -> None:
+    """Raises DataError when a mask has another size than its (upright) image."""
+    if image == mask:
+        return
+    turned = " (the mask lies on its side: is the photo turned by its EXIF tag?)"
+    raise DataError(
+        f"{path}: the mask is {mask[0]} x {mask[1]} pixels but {case.image} is {image[0]} x "
+        f"{image[1]}{turned if image == mask[::-1] else ''}; export both at one size"
+    )
+
+
+def remarks(facts: Sequence[CaseFacts], table: Mapping[int, int], scanned: bool) -> list[str]:
+    """Warnings that do not stop a run: empty masks, twins, frames left out, bright background."""
+    lines = []
+    empty = [fact.case.name for fact in facts if fact.masks and not fact.foreground(table)]
+    if empty:
+        lines.append(f"{len(empty)} of {len(facts)} masks are empty: {name_some(empty)}")
+    share = sum(f.foreground(table) for f in facts) / max(1, sum(f.pixels for f in facts))
+    if scanned and share > 0.5 and sorted(table.values()) == [0, 1]:
+        low, high = sorted(table)
+        lines.append(
+            f"{share:.0%} of all pixels are foreground; if the value {low} is the object set "
+            f'data.labels="{low}:1,{high}:0"'
+        )
+    frames = [fact.case.name for fact in facts if fact.more_frames]
+    if frames:
+        lines.append(f"only the first frame is used of {len(frames)} files: {name_some(frames)}")
+    for twins in find_twins(facts):
+        lines.append(f"the same image under {len(twins)} names: {name_some(twins)}")
+    return lines
+
+
+def find_twins(facts: Sequence[CaseFacts]) -> tuple[tuple[str, ...], ...]:
+    """Names of the images that are equal pixel for pixel, a tuple for each such image."""
+    by_digest: dict[bytes, list[str]] = {}
+    for fact in facts:
+        by_digest.setdefault(fact.digest, []).append(fact.case.name)
+    return tuple(tuple(names) for names in by_digest.values() if len(names) > 1)
