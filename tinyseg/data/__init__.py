@@ -5,12 +5,11 @@ from tinyseg.data.dataset import Dataset, open_dataset
 from tinyseg.data.decode import load_image
 from tinyseg.data.fit import Box, fit_image, fit_label, unfit
 from tinyseg.data.pairs import write_pairs
-from tinyseg.data.sample import IGNORED, Sample
+from tinyseg.data.sample import Sample
 from tinyseg.data.simulate import KINDS, simulate
 from tinyseg.data.split import Split, make_split
 
 __all__ = [
-    "IGNORED",
     "KINDS",
     "Box",
     "Dataset",

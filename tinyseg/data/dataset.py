@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from tinyseg.config import DataConfig
+from tinyseg.config import IGNORE, DataConfig
 from tinyseg.data.decode import load_image, to_channels
 from tinyseg.data.labels import (
     LabelMap,
@@ -17,7 +17,7 @@ from tinyseg.data.labels import (
     scans_rest,
 )
 from tinyseg.data.layout import Case, Layout, find_cases
-from tinyseg.data.sample import IGNORED, Sample
+from tinyseg.data.sample import Sample
 from tinyseg.data.scan import (
     CaseFacts,
     Progress,
@@ -219,6 +219,6 @@ def _open_simulated(
 
 def _check_classes(label_map: Mapping[int, int], classes: int, source: str) -> None:
     check_label_map(label_map, "the label map")
-    wanted = len(set(label_map.values()) - {IGNORED})
+    wanted = len(set(label_map.values()) - {IGNORE})
     if wanted != classes:
         raise DataError(f"{source}: has {classes} classes, the run {wanted}; choose another source")

@@ -55,35 +55,31 @@ def cells(canvas: Canvas) -> tuple[np.ndarray, np.ndarray]:
 
 def ultrasound(canvas: Canvas) -> tuple[np.ndarray, np.ndarray]:
     """Layered speckled tissue with one dark, irregular lesion with a soft border."""
-    rng, size = canvas.rng, canvas.size
-    echo = _tissue(canvas)
     depth_px, shadow = _lesion(canvas)
-    border = max(1.0, between(rng, 1.5, 5) * canvas.scale)
+    border = max(1.0, between(canvas.rng, 1.5, 5) * canvas.scale)
     inside = np.clip(depth_px / border + 0.5, 0, 1)
     # The lesion is darker than its own surroundings, not darker than a fixed grey.
-    echo *= shadow * (1 - np.clip(canvas.contrast * between(rng, 0.5, 0.72), 0, 1) * inside)
+    darker = np.clip(canvas.contrast * between(canvas.rng, 0.45, 0.68), 0, 1)
+    echo = _tissue(canvas, 1 - 0.8 * inside) * shadow * (1 - darker * inside)
     image = 255 * np.clip(echo * _speckle(canvas), 0, None) ** 0.75
-    return to_bytes(image + canvas.noise * 2 * normal(rng, size, size))[..., None], (
-        depth_px >= 0
-    ).astype(np.uint8)
+    image += canvas.noise * 2 * normal(canvas.rng, canvas.size, canvas.size)
+    return to_bytes(image)[..., None], (depth_px >= 0).astype(np.uint8)
 
 
 def membranes(canvas: Canvas) -> tuple[np.ndarray, np.ndarray]:
     """Electron microscopy: grey cytoplasm with organelles, thin dark closed membranes (class 1)."""
     rng, size, label = canvas.rng, canvas.size, canvas.flat()
     image = 158 + 16 * smooth(rng, size, 3) + 9 * smooth(rng, size, size // 5)
-    image += 10 * blur(blur(normal(rng, size, size), 2, 0), 2, 1)
+    image += 30 * blur(blur(normal(rng, size, size), 2, 0), 2, 1)
     for _ in range(4):
         _add_organelle(canvas, image)
     if canvas.fraction > 0:
         wall = _wall_distance(canvas)
-        half = np.partition(wall.ravel(), round(canvas.fraction * size * size) - 1)[
-            round(canvas.fraction * size * size) - 1
-        ]
+        half = np.sort(wall, axis=None)[round(canvas.fraction * size * size) - 1]
         label = (wall <= half).astype(np.uint8)
         dark = np.clip(1.6 - wall / max(half, 0.5), 0, 1) * (0.8 + 0.3 * smooth(rng, size, 7))
         image -= 82 * canvas.contrast * blur(blur(dark, 1, 0), 1, 1)
-    image += canvas.noise * 13 * blur(normal(rng, size, size), 1, 1)
+    image += canvas.noise * (11 * normal(rng, size, size) + 9 * blur(normal(rng, size, size), 1, 1))
     return to_bytes(image)[..., None], label
 
 
@@ -168,17 +164,18 @@ def _scatter(canvas: Canvas, label: np.ndarray) -> list[tuple[Field, float]]:
     return discs
 
 
-def _tissue(canvas: Canvas) -> Field:
+def _tissue(canvas: Canvas, streaky: Field) -> Field:
+    """Brightness 0..1 of bent layers with thin bright streaks (weighed by `streaky`)."""
     rng, size = canvas.rng, canvas.size
     row, col = (axis / size for axis in grid(size))
     bent = row + 0.05 * smooth(rng, size, 2) + 0.015 * smooth(rng, size, 6)
     streaks = np.zeros((size, size))
-    for rows, cols, weight in ((9, 3, 0.5), (18, 5, 0.35)):
-        ridge = np.clip(1 - 7 * abs(warped(rng, bent, col + 0 * bent, rows, cols)), 0, 1)
-        streaks += weight * ridge * np.clip(0.5 + smooth(rng, size, 3), 0, 1)
+    for rows, cols, weight in ((8, 2, 0.55), (15, 4, 0.45), (26, 7, 0.3)):
+        ridge = np.clip(1 - 5 * abs(warped(rng, bent, col + 0 * bent, rows, cols)), 0, 1)
+        streaks += weight * ridge * np.clip(0.6 + smooth(rng, size, 3), 0, 1)
     layer = warped(rng, bent, col + 0 * bent, 6, 1)
-    echo = between(rng, 0.26, 0.4) + 0.1 * layer + 0.06 * smooth(rng, size, 5) + 0.6 * streaks
-    echo += 0.35 * np.clip(1 - abs(bent - 0.04) / 0.025, 0, 1)
+    echo = between(rng, 0.2, 0.36) + 0.12 * layer + 0.06 * smooth(rng, size, 5)
+    echo += 0.6 * streaks * streaky + 0.35 * np.clip(1 - abs(bent - 0.04) / 0.025, 0, 1)
     fade = 1 - between(rng, 0.25, 0.75) * np.clip(row - 0.3, 0, None) ** 1.3
     columns = 1 - 0.5 * np.clip(smooth(rng, size, 1, 6) - 0.15, 0, 1) * np.clip(row * 3, 0, 1)
     patches = 1 - 0.45 * np.clip(2.5 * smooth(rng, size, 7, 4) - 1, 0, 1)
@@ -211,12 +208,9 @@ def _lesion(canvas: Canvas) -> tuple[Field, Field]:
 def _speckle(canvas: Canvas) -> Field:
     """Rayleigh-distributed brightness of mean 1, wider along rows than along columns."""
     size = canvas.size
-    real, imaginary = (
-        blur(blur(normal(canvas.rng, size, size), 1, 0), 2, 1) / (0.375 * 0.2734) ** 0.5
-        for _ in range(2)
-    )
+    real, imaginary = (blur(normal(canvas.rng, size, size), 2, 1) / 0.2734**0.5 for _ in range(2))
     rayleigh = np.sqrt(real * real + imaginary * imaginary) / 1.2533
-    speckle: Field = np.clip(1 + 0.75 * canvas.noise * (rayleigh - 1), 0, None)
+    speckle: Field = np.clip(1 + 0.5 * canvas.noise * (rayleigh - 1), 0, None)
     return speckle
 
 

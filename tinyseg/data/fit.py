@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from tinyseg.data.sample import IGNORED
+from tinyseg.config import IGNORE
 from tinyseg.errors import DataError
 
 
@@ -56,7 +56,7 @@ def fit_label(label_hw: np.ndarray, size: int, fit: str) -> np.ndarray:
     rows = (2 * np.arange(box.rows) + 1) * height // (2 * box.rows)
     cols = (2 * np.arange(box.cols) + 1) * width // (2 * box.cols)
     label_hw = label_hw[rows[:, None], cols]
-    return np.pad(label_hw, _margins(box, size), constant_values=IGNORED)
+    return np.pad(label_hw, _margins(box, size), constant_values=IGNORE)
 
 
 def unfit(p_khw: np.ndarray, box: Box) -> np.ndarray:

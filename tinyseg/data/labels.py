@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tinyseg.config import IGNORE
 from tinyseg.data.decode import COLOUR
-from tinyseg.data.sample import IGNORED, name_some
+from tinyseg.data.sample import name_some
 from tinyseg.errors import DataError
 
 MOST_CLASSES = 64
@@ -42,7 +43,7 @@ class LabelMap:
     @property
     def classes(self) -> int:
         """Number of classes, at least 2."""
-        return max([c + 1 for c in self.table.values() if c != IGNORED] + [2])
+        return max([c + 1 for c in self.table.values() if c != IGNORE] + [2])
 
 
 def mask_facts(values_hw: np.ndarray, path: Path) -> MaskFacts:
@@ -91,7 +92,7 @@ def scans_rest(text: str) -> bool:
 
 def check_label_map(table: Mapping[int, int], source: str) -> None:
     """Raises DataError unless the class ids are 0..K-1 (K from 2 to 255) and perhaps 255."""
-    ids = sorted(set(table.values()) - {IGNORED})
+    ids = sorted(set(table.values()) - {IGNORE})
     if len(ids) < 2 or ids != list(range(len(ids))):
         raise DataError(
             f"{source} has the classes {ids}; they must be 0, 1, 2 ... without a gap, at least two"
@@ -103,11 +104,11 @@ def _parse_part(part: str, text: str) -> dict[int, int]:
     if not found:
         raise DataError(f"data.labels={text!r} is not understood at {part!r}; {_FORM}")
     first, last, class_text = found.groups()
-    class_id = IGNORED if class_text == "ignore" else int(class_text)
+    class_id = IGNORE if class_text == "ignore" else int(class_text)
     if first.startswith("#"):
         return {_colour_value(first): class_id}
     low, high = int(first), int(last or first)
-    if class_id > IGNORED or not low <= high <= 65535:
+    if class_id > IGNORE or not low <= high <= 65535:
         raise DataError(f"data.labels={text!r}: {part!r} exceeds values 0 to 65535, classes to 255")
     return dict.fromkeys(range(low, high + 1), class_id)
 
@@ -148,7 +149,7 @@ def find_label_map(masks: Sequence[MaskFacts], given: Mapping[int, int]) -> Labe
 
 def label_text(table: Mapping[int, int]) -> str:
     """A label map as the text that `parse_labels` reads back, cut short when long."""
-    parts = [f"{value_text(v)}:{'ignore' if c == IGNORED else c}" for v, c in table.items()]
+    parts = [f"{value_text(v)}:{'ignore' if c == IGNORE else c}" for v, c in table.items()]
     return ",".join(parts[:20]) + (",..." if len(parts) > 20 else "")
 
 
@@ -186,8 +187,8 @@ def _meaning(values: Sequence[int], masks: Sequence[MaskFacts]) -> tuple[dict[in
     if len(values) == 2:
         unusual = [_two_values_warning(values)] if values[0] != 0 else []
         return _ascending(values), unusual
-    if values[-1] == IGNORED and list(values[:-1]) == list(range(len(values) - 1)):
-        return {**_ascending(values[:-1]), IGNORED: IGNORED}, _ignored_warning(masks)
+    if values[-1] == IGNORE and list(values[:-1]) == list(range(len(values) - 1)):
+        return {**_ascending(values[:-1]), IGNORE: IGNORE}, _ignored_warning(masks)
     warnings = [_no_zero_warning(values)] if values[0] != 0 else []
     return _ascending(values), warnings + _instances_warning(values, masks)
 
@@ -202,7 +203,7 @@ def _two_values_warning(values: Sequence[int]) -> str:
 
 def _ignored_warning(masks: Sequence[MaskFacts]) -> list[str]:
     warning = "mask value 255 is ignored"
-    if not any({1, IGNORED} <= set(mask.counts) for mask in masks):
+    if not any({1, IGNORE} <= set(mask.counts) for mask in masks):
         warning += (
             '; no mask holds 1 and 255: if both are the object set data.labels="0:0,1:1,255:1"'
         )

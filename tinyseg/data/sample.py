@@ -6,9 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-IGNORED = 255
-"""The class id that losses and metrics leave out."""
-
 
 @dataclass(frozen=True)
 class Sample:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from tinyseg.config import IGNORE
 from tinyseg.data.decode import decode_image, decode_mask
 from tinyseg.data.labels import MaskFacts, apply_label_map, mask_facts
 from tinyseg.data.layout import Case
-from tinyseg.data.sample import IGNORED, name_some
+from tinyseg.data.sample import name_some
 from tinyseg.errors import DataError
 
 Progress = Callable[[int, int], None]
@@ -36,7 +37,7 @@ class CaseFacts:
             count
             for mask in self.masks
             for value, count in mask.counts.items()
-            if table[value] not in (0, IGNORED)
+            if table[value] not in (0, IGNORE)
         )
 
     @property
