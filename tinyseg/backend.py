@@ -13,17 +13,22 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tinygrad.helpers
 from tinygrad import Device, Tensor, TinyJit
+from tinygrad.dtype import _from_np_dtype
 from tinygrad.helpers import CPU_COUNT, DEV, Context
 from tinygrad.renderer.cstyle import ClangJITRenderer
 from tinygrad.runtime.support.compiler_cpu import ClangJITCompiler
 
 from tinyseg.errors import BackendError
+
+Array = np.ndarray[Any, np.dtype[Any]]
 
 OLDEST_CLANG = 19
 """Older compilers leave the vector units idle: clang 14 gave 9 GFLOP/s where 19 gave 102."""
@@ -67,11 +72,41 @@ def backend() -> Backend:
     """Chooses device and compiler at the first call; raises BackendError when there is none."""
     _use_writable_cache()
     device, reason = _choose_device()
+    _keep_views_out_of_graphs(Device[device])
     if device != "CPU":
         return Backend(device, reason, None, CPU_COUNT.value)
     compiler, why = _choose_compiler()
     _install(compiler)
     return Backend(device, f"{reason}; {why}", compiler, CPU_COUNT.value)
+
+
+def upload(array: Array) -> Tensor:
+    """A realized Tensor with a buffer of its own that holds a copy of `array`; no kernel runs."""
+    backend()
+    tensor = Tensor.empty(*array.shape, dtype=_from_np_dtype(array.dtype))
+    overwrite(tensor, array)
+    return tensor
+
+
+def overwrite(tensor: Tensor, array: Array) -> None:
+    """Copies `array` into the tensor's own buffer, wherever else that buffer is used."""
+    host = np.ascontiguousarray(array)
+    tensor.uop.buffer.ensure_allocated().copyin(host.reshape(-1).view(np.uint8).data)
+
+
+def owns_buffer(tensor: Tensor) -> bool:
+    """Whether the tensor is a whole realized buffer: all else is baked into a jitted step."""
+    uop = tensor.uop
+    while uop.op.name == "RESHAPE":
+        uop = uop.src[0]
+    return bool(uop.op.name == "BUFFER" and uop.is_realized)
+
+
+def jitted(function: Callable[..., Any]) -> TinyJit:
+    """A TinyJit that captures at its first call; all state must be realized before."""
+    jit = TinyJit(function)
+    jit.cnt = 1  # call 0 would run eagerly and compile everything twice
+    return jit
 
 
 def cache_folder() -> Path:
@@ -133,6 +168,29 @@ def _choose_device() -> tuple[str, str]:
             return name, f"{name} because it is the first GPU that answers"
     DEV.value = "CPU"
     return "CPU", "CPU because no GPU answers"
+
+
+def _keep_views_out_of_graphs(device: Any) -> None:
+    """Cures tinygrad 0.13's silent lock: its graphs replace no input that is read by a view.
+
+    GraphRunner exchanges arguments that are a PARAM itself and bakes in views of one
+    (`data[i].contiguous()`, a permuted one-channel image); such kernels run outside of graphs.
+    """
+    partial = isinstance(device.graph, functools.partial)
+    graph: Any = device.graph.func if partial else device.graph
+    if graph is None:
+        return
+
+    def supports(devices: list[Any], call: Any) -> bool:
+        views = [a for a in call.src[1:] if a.op.name in ("BUFFER_VIEW", "MSELECT")]
+        of_input = any(view.src[0].op.name == "PARAM" for view in views)
+        return not of_input and bool(graph.supports_uop(devices, call))
+
+    honest = type(f"Honest{graph.__name__}", (graph,), {"supports_uop": staticmethod(supports)})
+    if partial:
+        device.graph = functools.partial(honest, *device.graph.args, **device.graph.keywords)
+    else:
+        device.graph = honest
 
 
 def _opens(name: str) -> bool:

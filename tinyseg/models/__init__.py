@@ -1,0 +1,5 @@
+"""Networks by name."""
+
+from tinyseg.models.unet import UNet, build
+
+__all__ = ["UNet", "build"]

@@ -1,0 +1,30 @@
+"""Layers and blocks: plain classes whose Tensors are found by walking their attributes."""
+
+from tinyseg.nn.blocks import AttentionGate, DoubleConv, Up
+from tinyseg.nn.layers import (
+    BatchNorm,
+    Conv2d,
+    ConvTranspose2d,
+    Dropout,
+    GroupNorm,
+    Identity,
+    max_pool,
+    resize,
+)
+from tinyseg.nn.module import parameters, state_dict
+
+__all__ = [
+    "AttentionGate",
+    "BatchNorm",
+    "Conv2d",
+    "ConvTranspose2d",
+    "DoubleConv",
+    "Dropout",
+    "GroupNorm",
+    "Identity",
+    "Up",
+    "max_pool",
+    "parameters",
+    "resize",
+    "state_dict",
+]

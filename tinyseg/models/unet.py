@@ -1,0 +1,91 @@
+"""The U-Net (Ronneberger, Fischer & Brox 2015)."""
+
+import numpy as np
+from tinygrad import Tensor
+
+from tinyseg.backend import backend
+from tinyseg.config import ModelConfig
+from tinyseg.errors import ConfigError
+from tinyseg.nn import Conv2d, DoubleConv, Dropout, Up, max_pool
+from tinyseg.nn.module import state_dict
+
+
+class UNet:
+    """Images (B, C, H, W) to logits (B, K, H, W), any H and W; K = 1 is the sigmoid head.
+
+    Differs from the paper: same padding instead of valid, normalisation after each convolution.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        out_channels: int = 1,
+        base: int = 16,
+        depth: int = 4,
+        up: str = "transpose",
+        norm: str = "batch",
+        attention: bool = False,
+        dropout: float = 0.0,
+        seed: int = 0,
+    ):
+        ModelConfig(base, depth, up, norm, attention, dropout)  # checks the ranges
+        if in_channels < 1 or out_channels < 1:
+            raise ConfigError(f"{in_channels=}, {out_channels=}: both must be at least 1")
+        backend()
+        rng = np.random.default_rng(seed)
+        widths = [base * 2**level for level in range(depth + 1)]
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.down = [
+            DoubleConv(rng, before, after, norm)
+            for before, after in zip([in_channels, *widths], widths, strict=False)
+        ]
+        self.dropout = Dropout(rng, dropout)
+        self.up = [
+            Up(rng, widths[level + 1], widths[level], up, norm, attention)
+            for level in reversed(range(depth))
+        ]
+        self.head = Conv2d(rng, base, out_channels, kernel=1)
+
+    def __call__(self, x_bchw: Tensor, training: bool = False) -> Tensor:
+        """Logits of the same height and width; `training` uses batch statistics and dropout."""
+        rows, columns = int(x_bchw.shape[2]), int(x_bchw.shape[3])
+        multiple = 2 ** len(self.up)
+        bottom, right = -rows % multiple, -columns % multiple
+        if bottom or right:
+            x_bchw = x_bchw.pad((0, right, 0, bottom))
+        logits = self._forward(x_bchw, training)
+        return logits.shrink((None, None, (0, rows), (0, columns))) if bottom or right else logits
+
+    def _forward(self, x: Tensor, training: bool) -> Tensor:
+        skips: list[Tensor] = []
+        for level, block in enumerate(self.down):
+            x = block(max_pool(x) if level else x, training)
+            skips.append(x)
+        x = self.dropout(skips.pop(), training)
+        for up in self.up:
+            x = up(x, skips.pop(), training)
+        return self.head(x)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All weights and statistics by name, in PyTorch's shapes."""
+        return state_dict(self)
+
+
+def build(config: ModelConfig, in_channels: int, classes: int, seed: int = 0) -> UNet:
+    """The network that `config` describes for images of `in_channels` and `classes` labels."""
+    head = config.head if config.head != "auto" else "sigmoid" if classes == 2 else "softmax"
+    if head == "sigmoid" and classes != 2:
+        raise ConfigError(
+            f"model.head='sigmoid' has one channel but the data has {classes} classes; use softmax"
+        )
+    return UNet(
+        in_channels,
+        1 if head == "sigmoid" else classes,
+        base=config.base,
+        depth=config.depth,
+        up=config.up,
+        norm=config.norm,
+        attention=config.attention,
+        dropout=config.dropout,
+        seed=seed,
+    )

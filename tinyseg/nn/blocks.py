@@ -1,0 +1,83 @@
+"""The U-Net's building blocks."""
+
+from tinygrad import Tensor
+
+from tinyseg.nn.layers import (
+    BatchNorm,
+    Conv2d,
+    ConvTranspose2d,
+    Dropout,
+    Generator,
+    GroupNorm,
+    Identity,
+    resize,
+)
+
+Norm = BatchNorm | GroupNorm | Identity
+
+
+def make_norm(name: str, channels: int) -> Norm:
+    """A normalisation by its name: batch, group (8 channels or fewer a group), instance, none."""
+    if name == "batch":
+        return BatchNorm(channels)
+    if name == "group":
+        return GroupNorm(channels, next(g for g in (8, 4, 2, 1) if channels % g == 0))
+    if name == "instance":
+        return GroupNorm(channels, channels)
+    return Identity()
+
+
+class DoubleConv:
+    """Twice: 3 x 3 convolution, normalisation, ReLU."""
+
+    def __init__(self, rng: Generator, in_channels: int, out_channels: int, norm: str):
+        bias = norm == "none"  # a normalisation brings its own
+        self.conv1 = Conv2d(rng, in_channels, out_channels, bias=bias)
+        self.norm1 = make_norm(norm, out_channels)
+        self.conv2 = Conv2d(rng, out_channels, out_channels, bias=bias)
+        self.norm2 = make_norm(norm, out_channels)
+
+    def __call__(self, x_bchw: Tensor, training: bool) -> Tensor:
+        x_bchw = self.norm1(self.conv1(x_bchw), training).relu()
+        return self.norm2(self.conv2(x_bchw), training).relu()
+
+
+class AttentionGate:
+    """Oktay et al. 2018, Attention U-Net: weighs the skip connection pixel by pixel."""
+
+    def __init__(self, rng: Generator, channels: int):
+        inner = max(channels // 2, 1)
+        self.gate = Conv2d(rng, channels, inner, kernel=1)
+        self.skip = Conv2d(rng, channels, inner, kernel=1, bias=False)
+        self.weigh = Conv2d(rng, inner, 1, kernel=1)
+
+    def __call__(self, skip_bchw: Tensor, gate_bchw: Tensor) -> Tensor:
+        joint = (self.gate(gate_bchw) + self.skip(skip_bchw)).relu()
+        return skip_bchw * self.weigh(joint).sigmoid()
+
+
+class Up:
+    """Doubles the resolution, joins the skip connection, convolves."""
+
+    def __init__(
+        self, rng: Generator, in_channels: int, out_channels: int, up: str, norm: str, gate: bool
+    ):
+        self.mode = up
+        self.up = (
+            ConvTranspose2d(rng, in_channels, out_channels)
+            if up == "transpose"
+            else Conv2d(rng, in_channels, out_channels, kernel=1)
+        )
+        self.attention = AttentionGate(rng, out_channels) if gate else None
+        self.conv = DoubleConv(rng, 2 * out_channels, out_channels, norm)
+
+    def __call__(self, x_bchw: Tensor, skip_bchw: Tensor, training: bool) -> Tensor:
+        x_bchw = self.up(x_bchw)
+        if self.mode != "transpose":
+            x_bchw = resize(x_bchw, self.mode)
+        if self.attention is not None:
+            skip_bchw = self.attention(skip_bchw, x_bchw)
+        return self.conv(skip_bchw.cat(x_bchw, dim=1), training)
+
+
+__all__ = ["AttentionGate", "DoubleConv", "Dropout", "Up", "make_norm"]

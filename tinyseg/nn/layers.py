@@ -1,0 +1,158 @@
+"""Layers on logical (B, C, H, W); weights have PyTorch's names, shapes and layouts."""
+
+import math
+from typing import Any
+
+import numpy as np
+from tinygrad import Tensor, dtypes
+
+from tinyseg import kernels
+from tinyseg.backend import upload
+
+Generator = np.random.Generator
+
+
+def _he_normal(rng: Generator, shape: tuple[int, ...], fan_in: int) -> Tensor:
+    """He et al. 2015, eq. 10: keeps the variance through ReLU layers. Drawn on the host."""
+    # one tinygrad kernel per weight made building a U-Net take 4-8 s
+    return upload((rng.standard_normal(shape) * math.sqrt(2 / fan_in)).astype(np.float32))
+
+
+class Conv2d:
+    """Convolution with zero padding that keeps the size at stride 1 and odd kernels."""
+
+    def __init__(
+        self,
+        rng: Generator,
+        in_channels: int,
+        out_channels: int,
+        kernel: int = 3,
+        stride: int = 1,
+        bias: bool = True,
+    ):
+        shape = (out_channels, in_channels, kernel, kernel)
+        self.weight = _he_normal(rng, shape, in_channels * kernel**2)
+        self.bias = upload(np.zeros(out_channels, np.float32)) if bias else None
+        self.stride, self.padding = stride, kernel // 2
+
+    def __call__(self, x_bchw: Tensor) -> Tensor:
+        return kernels.conv2d(x_bchw, self.weight, self.bias, self.stride, self.padding)
+
+
+class ConvTranspose2d:
+    """The 2 x 2 transposed convolution that doubles rows and columns."""
+
+    def __init__(self, rng: Generator, in_channels: int, out_channels: int):
+        self.weight = _he_normal(rng, (in_channels, out_channels, 2, 2), in_channels)
+        self.bias = upload(np.zeros(out_channels, np.float32))
+
+    def __call__(self, x_bchw: Tensor) -> Tensor:
+        return kernels.conv_transpose2d(x_bchw, self.weight, self.bias)
+
+
+class BatchNorm:
+    """Ioffe & Szegedy 2015: normalises each channel by the batch, or by running statistics.
+
+    As in PyTorch, `momentum` is the weight of the new batch and the running variance is unbiased.
+    """
+
+    def __init__(self, channels: int, epsilon: float = 1e-5, momentum: float = 0.1):
+        self.weight = upload(np.ones(channels, np.float32))
+        self.bias = upload(np.zeros(channels, np.float32))
+        self.running_mean = upload(np.zeros(channels, np.float32))
+        self.running_var = upload(np.ones(channels, np.float32))
+        self.epsilon, self.momentum = epsilon, momentum
+
+    def __call__(self, x_bchw: Tensor, training: bool) -> Tensor:
+        if not training:
+            mean, variance = self.running_mean, self.running_var
+        else:
+            mean = x_bchw.mean(axis=(0, 2, 3))
+            variance = (x_bchw - mean.reshape(1, -1, 1, 1)).square().mean(axis=(0, 2, 3))
+            self._remember(mean.detach(), variance.detach(), x_bchw)
+        scale = self.weight * (variance + self.epsilon).rsqrt()
+        shift = self.bias - mean * scale
+        return x_bchw * scale.reshape(1, -1, 1, 1) + shift.reshape(1, -1, 1, 1)
+
+    def _remember(self, mean: Tensor, variance: Tensor, x_bchw: Tensor) -> None:
+        count = x_bchw.numel() // x_bchw.shape[1]
+        new, unbiased = self.momentum, count / max(count - 1, 1)
+        self.running_mean.assign(self.running_mean * (1 - new) + mean * new)
+        self.running_var.assign(self.running_var * (1 - new) + variance * (new * unbiased))
+
+
+class GroupNorm:
+    """Wu & He 2018: normalises groups of channels of each image; one channel a group: instance."""
+
+    def __init__(self, channels: int, groups: int, epsilon: float = 1e-5):
+        self.weight = upload(np.ones(channels, np.float32))
+        self.bias = upload(np.zeros(channels, np.float32))
+        self.groups, self.epsilon = groups, epsilon
+
+    def __call__(self, x_bchw: Tensor, training: bool) -> Tensor:
+        x = x_bchw.reshape(x_bchw.shape[0], self.groups, -1)
+        centred = x - x.mean(axis=2, keepdim=True)
+        variance = centred.square().mean(axis=2, keepdim=True)
+        x_bchw = (centred * (variance + self.epsilon).rsqrt()).reshape(x_bchw.shape)
+        return x_bchw * self.weight.reshape(1, -1, 1, 1) + self.bias.reshape(1, -1, 1, 1)
+
+
+class Identity:
+    """No normalisation."""
+
+    def __call__(self, x_bchw: Tensor, training: bool) -> Tensor:
+        return x_bchw
+
+
+class Dropout:
+    """Drops whole channels of an image in training (Tompson et al. 2015).
+
+    The draws come from a key and a counter that are state like any other: a resumed run draws on.
+    """
+
+    def __init__(self, rng: Generator, probability: float):
+        self.probability = probability
+        self.key = upload(np.array([rng.integers(2**32), 0], np.uint32)) if probability else None
+
+    def __call__(self, x_bchw: Tensor, training: bool) -> Tensor:
+        if self.key is None or not training:
+            return x_bchw
+        batch, channels = x_bchw.shape[:2]
+        kept = self._uniform(batch * channels) >= self.probability
+        scale = kept.cast(dtypes.float32) / (1 - self.probability)
+        return x_bchw * scale.reshape(batch, channels, 1, 1)
+
+    def _uniform(self, count: int) -> Tensor:
+        assert self.key is not None
+        # the counter moves first and is read afterwards: the order is then a data dependency
+        self.key.assign(self.key + Tensor([0, 1], dtype=dtypes.uint32))
+        seed = self.key[0:1].cast(dtypes.uint64) * 2**32 + self.key[1:2].cast(dtypes.uint64)
+        counter = Tensor.arange(count, dtype=dtypes.uint32).cast(dtypes.uint64)
+        bits = counter.threefry(seed.expand(count)) & 0xFFFFFF
+        return (bits.cast(dtypes.float32) / 2**24).contiguous().detach()
+
+
+def max_pool(x_bchw: Tensor) -> Tensor:
+    """The maximum of each 2 x 2 square; an odd last row or column is left out."""
+    return x_bchw.max_pool2d()
+
+
+def resize(x_bchw: Tensor, mode: str) -> Tensor:
+    """Doubles rows and columns; mode: nearest, or bilinear (half-pixel centres)."""
+    if mode == "nearest":
+        return x_bchw.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    return _double_bilinear(_double_bilinear(x_bchw, 2), 3)
+
+
+def _double_bilinear(x: Tensor, axis: int) -> Tensor:
+    # at factor 2 every output is 3/4 of its own sample and 1/4 of the neighbour on its side
+    size = x.shape[axis]
+    first, last = x.shrink(_along(axis, 0, 1)), x.shrink(_along(axis, size - 1, size))
+    before = first.cat(x.shrink(_along(axis, 0, size - 1)), dim=axis) if size > 1 else first
+    after = x.shrink(_along(axis, 1, size)).cat(last, dim=axis) if size > 1 else last
+    pairs = Tensor.stack(x * 0.75 + before * 0.25, x * 0.75 + after * 0.25, dim=axis + 1)
+    return pairs.flatten(axis, axis + 1)
+
+
+def _along(axis: int, start: int, stop: int) -> tuple[Any, ...]:
+    return tuple((start, stop) if a == axis else None for a in range(4))

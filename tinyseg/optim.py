@@ -1,0 +1,165 @@
+"""Optimizers over explicit state, and learning-rate schedules computed on the host."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from tinygrad import Tensor
+
+from tinyseg.backend import upload
+from tinyseg.errors import ConfigError
+from tinyseg.text import Call, Value, check_name, fill, parse_call
+
+Tensors = dict[str, Tensor]
+
+_SGD: dict[str, Value] = {"lr": 0.01, "momentum": 0.0, "nesterov": False, "decay": 0.0}
+_ADAM: dict[str, Value] = {"lr": 0.001, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "decay": 0.0}
+_ADAMW: dict[str, Value] = {**_ADAM, "decay": 0.01}
+OPTIMIZERS = {"sgd": _SGD, "adam": _ADAM, "adamw": _ADAMW}
+
+
+class Optimizer:
+    """Changes parameters in place by their gradients; all it remembers is in `state`."""
+
+    def __init__(self, text: str, parameters: Tensors):
+        call = parse_call(text)
+        check_name(call, OPTIMIZERS, "optimizer")
+        settings = fill(call, OPTIMIZERS[call.name])
+        self.name, self.parameters = call.name, parameters
+        self.nesterov = bool(settings.pop("nesterov", False))
+        self.settings = {name: float(value) for name, value in settings.items()}  # type: ignore[arg-type]
+        _check_settings(call, self.settings, self.nesterov)
+        self.learning_rate = self.settings["lr"]
+        self.state = self._make_state()
+
+    def _make_state(self) -> Tensors:
+        if self.name == "sgd":
+            return self._zeros("velocity") if self.settings["momentum"] else {}
+        powers = {f"{beta}_power": upload(np.ones(1, np.float32)) for beta in ("beta1", "beta2")}
+        return {**powers, **self._zeros("mean"), **self._zeros("square")}
+
+    def _zeros(self, prefix: str) -> Tensors:
+        shapes = {name: tensor.shape for name, tensor in self.parameters.items()}
+        return {f"{prefix}.{n}": upload(np.zeros(s, np.float32)) for n, s in shapes.items()}
+
+    def update(self, gradients: Tensors, learning_rate: Tensor, accept: Tensor) -> None:
+        """Assigns new parameters and state (unrealized); where `accept` is false, the old ones."""
+        new = self._sgd if self.name == "sgd" else self._adam
+        for old, value in new(gradients, learning_rate):
+            old.assign(accept.where(value, old))
+
+    def _sgd(self, gradients: Tensors, learning_rate: Tensor) -> list[tuple[Tensor, Tensor]]:
+        momentum, decay = self.settings["momentum"], self.settings["decay"]
+        pairs: list[tuple[Tensor, Tensor]] = []
+        for name, parameter in self.parameters.items():
+            step = gradients[name] + parameter * decay if decay else gradients[name]
+            if momentum:
+                old = self.state[f"velocity.{name}"]
+                velocity = old * momentum + step
+                pairs.append((old, velocity))
+                step = step + velocity * momentum if self.nesterov else velocity
+            pairs.append((parameter, parameter - learning_rate * step))
+        return pairs
+
+    def _adam(self, gradients: Tensors, learning_rate: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Kingma & Ba 2015; adamw decouples the decay (Loshchilov & Hutter 2019)."""
+        s = self.settings
+        power1 = self.state["beta1_power"] * s["beta1"]
+        power2 = self.state["beta2_power"] * s["beta2"]
+        pairs = [(self.state["beta1_power"], power1), (self.state["beta2_power"], power2)]
+        rate, bias2 = learning_rate / (1 - power1), (1 - power2).rsqrt()
+        for name, parameter in self.parameters.items():
+            gradient = gradients[name]
+            if s["decay"] and self.name == "adam":
+                gradient = gradient + parameter * s["decay"]
+            mean, square = self.state[f"mean.{name}"], self.state[f"square.{name}"]
+            new_mean = mean * s["beta1"] + gradient * (1 - s["beta1"])
+            new_square = square * s["beta2"] + gradient.square() * (1 - s["beta2"])
+            change = rate * new_mean / (new_square.sqrt() * bias2 + s["epsilon"])
+            if s["decay"] and self.name == "adamw":
+                change = change + learning_rate * s["decay"] * parameter
+            pairs += [(mean, new_mean), (square, new_square), (parameter, parameter - change)]
+        return pairs
+
+
+def _check_settings(call: Call, settings: dict[str, float], nesterov: bool) -> None:
+    below_one = [name for name in ("momentum", "beta1", "beta2") if settings.get(name, 0) >= 1]
+    negative = [name for name, value in settings.items() if value < 0]
+    if below_one or negative:
+        name = (below_one + negative)[0]
+        rule = "below 1" if below_one else "at least 0"
+        raise ConfigError(f"{call}: {name}={settings[name]} cannot be used: it must be {rule}")
+    if nesterov and not settings["momentum"]:
+        raise ConfigError(
+            f"{call}: nesterov needs a momentum, e.g. sgd(momentum=0.9,nesterov=true)"
+        )
+
+
+def clip(gradients: Tensors, largest: float) -> tuple[Tensors, Tensor]:
+    """Gradients scaled so that their joint norm is at most `largest`, and the norm before."""
+    total = Tensor.stack(*(g.square().sum() for g in gradients.values())).sum()
+    norm = total.sqrt().contiguous()
+    scale = (largest / (norm + 1e-6)).minimum(1.0)
+    return {name: gradient * scale for name, gradient in gradients.items()}, norm
+
+
+_SCHEDULES: dict[str, dict[str, Value]] = {
+    "constant": {"warmup": 0.0},
+    "cosine": {"warmup": 0.0, "floor": 0.0},
+    "poly": {"power": 0.9, "warmup": 0.0},
+    "plateau": {"factor": 0.1, "patience": 10.0, "warmup": 0.0},
+}
+
+
+@dataclass
+class Schedule:
+    """The learning rate's factor in [0, 1] at each step; only `plateau` remembers anything."""
+
+    text: str
+    name: str = ""
+    settings: dict[str, float] = field(default_factory=dict)
+    scale: float = 1.0
+    """plateau: the product of all reductions so far."""
+    best: float = -math.inf
+    """plateau: the best validation Dice so far."""
+    waited: int = 0
+    """plateau: epochs since the best."""
+
+    def __post_init__(self) -> None:
+        call = parse_call(self.text)
+        check_name(call, _SCHEDULES, "schedule")
+        filled = fill(call, _SCHEDULES[call.name])
+        self.name, self.settings = call.name, {k: float(v) for k, v in filled.items()}  # type: ignore[arg-type]
+        for name, value in self.settings.items():
+            top = math.inf if name in ("power", "patience") else 1.0
+            if not 0 <= value <= top:
+                raise ConfigError(f"{call}: {name}={value} must be between 0 and {top}")
+
+    def factor(self, step: int, steps: int) -> float:
+        """The factor of step number `step` (from 0) of `steps` in all."""
+        warmup = self.settings["warmup"] * steps
+        rising = min(1.0, (step + 1) / warmup) if warmup >= 1 else 1.0
+        done = max(0.0, (step - warmup) / max(steps - warmup, 1))
+        return self.scale * rising * _SHAPES[self.name](done, self.settings)
+
+    def observe(self, dice: float) -> bool:
+        """Tells plateau the epoch's validation Dice; True when it lowers the rate now."""
+        if self.name != "plateau":
+            return False
+        if dice > self.best:
+            self.best, self.waited = dice, 0
+            return False
+        self.waited += 1
+        if self.waited <= self.settings["patience"]:
+            return False
+        self.scale, self.waited = self.scale * self.settings["factor"], 0
+        return True
+
+
+_SHAPES: dict[str, Callable[[float, dict[str, float]], float]] = {
+    "constant": lambda done, s: 1.0,
+    "plateau": lambda done, s: 1.0,
+    "cosine": lambda done, s: s["floor"] + (1 - s["floor"]) * 0.5 * (1 + math.cos(math.pi * done)),
+    "poly": lambda done, s: (1 - done) ** s["power"],
+}
