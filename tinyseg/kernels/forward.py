@@ -6,6 +6,7 @@ over kernel columns x pixels x vectors of output channels. Padding costs nothing
 are left out of a loop's bounds, columns outside are left out of the text of the edge tiles.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ from tinyseg.kernels.shapes import Convolution, Tile
 OUTPUT, IMAGE, WEIGHT, BIAS = range(4)
 
 
+@functools.cache
 def forward_kernel(
     conv: Convolution, tile: Tile, device: str, weights_first: bool = False
 ) -> Callable[..., UOp]:
@@ -36,6 +38,7 @@ def forward_kernel(
     weights); without it every thread has its own rows.
     """
 
+    @functools.cache
     def build(*buffers: UOp) -> UOp:
         program = Program(f"conv_{conv.label}", buffers, tile.threads)
         _Forward(program, conv, tile).emit(weights_first)

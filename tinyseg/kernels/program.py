@@ -1,15 +1,16 @@
 """A small assembler for CPU kernels: UOps in execution order, with vector types kept whole.
 
 tinygrad's own lowering takes vectors apart (float4 at most), and what clang then makes of them
-depends on its SLP pass. A custom kernel may return an `Ops.PROGRAM` whose `Ops.LINEAR` is already
-in execution order: that skips the lowering (no compile seconds in Python), and the C renderer
-writes 512-bit loads, multiplications and stores as they stand here.
+depends on its SLP pass. A custom kernel may return an `Ops.PROGRAM` that is past the lowering: that
+saves its seconds in Python, and the C renderer writes 512-bit loads, multiplications and stores as
+they stand here.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeAlias
 
+from tinygrad import Device
 from tinygrad.dtype import AddrSpace, DType, dtypes
 from tinygrad.renderer import Estimates
 from tinygrad.uop.ops import AxisType, KernelInfo, Ops, ProgramInfo, UOp
@@ -115,8 +116,11 @@ class Program:
         info = ProgramInfo(
             self.name, (self.threads, 1, 1), (1, 1, 1), (self.core,), slots, outputs, slots
         )
-        linear = UOp(Ops.LINEAR, dtypes.void, (*self.lines, sink))
-        return UOp(Ops.PROGRAM, dtypes.void, (sink, UOp(Ops.DEVICE, arg=device), linear), info)
+        # rendered now: with its thousand lines as sources every toposort of the step's graph would
+        # walk them again, which made scheduling a U-Net 35 s long
+        text = Device[device].renderer.render([*self.lines, sink])
+        source = (UOp(Ops.LINEAR, dtypes.void), UOp(Ops.SOURCE, arg=text))
+        return UOp(Ops.PROGRAM, dtypes.void, (sink, UOp(Ops.DEVICE, arg=device), *source), info)
 
     def _written(self, slot: int) -> bool:
         stores = (line.src[0] for line in self.lines if line.op is Ops.STORE)

@@ -6,6 +6,7 @@ columns of the *image*: one broadcast of an image value meets the output gradien
 columns, which keeps the loads below the multiplications even at 16 channels.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from tinyseg.kernels.shapes import Convolution, Tile
 OUTPUT, IMAGE, GRADIENT = range(3)
 
 
+@functools.cache
 def weight_kernel(
     conv: Convolution, tile: Tile, device: str, split_inputs: bool
 ) -> Callable[..., UOp]:
@@ -36,6 +38,7 @@ def weight_kernel(
     thread has its own rows and writes a part of its own, to be added afterwards in fixed order.
     """
 
+    @functools.cache
     def build(*buffers: UOp) -> UOp:
         program = Program(f"weight_{conv.label}", buffers, tile.threads)
         _Weight(program, conv, tile).emit(split_inputs)
