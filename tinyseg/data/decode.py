@@ -98,7 +98,8 @@ def _open_upright(path: Path) -> tuple[Image.Image, bool]:
     if not path.is_file():
         raise DataError(f"{path}: no such file; give the path of an image")
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        # From an open file: by name Pillow 13 maps a turned TIFF at the wrong width.
+        with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
             _check_size(path, image)
             more_frames = image.format in ("TIFF", "GIF") and getattr(image, "is_animated", False)
             image.load()

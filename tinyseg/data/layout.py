@@ -1,6 +1,5 @@
 """Finds images and masks in a folder and pairs them; folder names give role and split."""
 
-import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -141,10 +140,10 @@ def _walk(root: Path) -> Iterator[Path]:
     folders, seen = [root], set()
     while folders:
         folder = folders.pop()
-        real = os.path.realpath(folder)
-        if real in seen:
+        status = folder.stat()
+        if (status.st_dev, status.st_ino) in seen:
             continue
-        seen.add(real)
+        seen.add((status.st_dev, status.st_ino))
         for path in _entries(folder):
             if path.is_dir():
                 folders.append(path)
