@@ -7,7 +7,17 @@ from numpy.typing import NDArray
 from tinygrad import Tensor, TinyJit
 
 from tinyseg.errors import ConfigError, StepError
-from tinyseg.losses import LOSSES, Loss, bce, ce, continuous_dice, dice, focal, prepare
+from tinyseg.losses import (
+    LOSSES,
+    Loss,
+    _probability,
+    bce,
+    ce,
+    continuous_dice,
+    dice,
+    focal,
+    prepare,
+)
 
 Array = NDArray[Any]
 EPSILON = 1e-5
@@ -276,6 +286,13 @@ def test_continuous_dice_leaves_target_pixels_of_no_probability_out_of_c() -> No
     c, both = 1.5 / 2, 1.5
     value, _ = run(continuous_dice, z, y)
     assert value == pytest.approx(1 - 2 * both / (c * 3 + 1.5), abs=1e-5)
+
+
+def test_the_exponential_inside_the_sigmoid_does_not_overflow() -> None:
+    z = Tensor([[[[-1e4, -100.0, 1e4]]]])
+    p = _probability(z, Tensor([[[1, 1, 1]]]), background=False).logits.numpy().ravel()
+    assert (p > 0).all()
+    np.testing.assert_allclose(p, [0, 0, 1], atol=1e-25)
 
 
 def test_all_kinds_of_label_are_one() -> None:

@@ -237,7 +237,8 @@ def _probability(logits: Tensor, label: Tensor, background: bool) -> Targets:
     """The canonical form with probabilities in place of logits, background left out or not."""
     logits, target, valid = prepare(logits, label)
     if logits.shape[1] == 1:
-        # the clip keeps exp() finite in the gradient; beyond it p is 0 or 1 to 1e-26
+        # beyond the clip p is 0 or 1 to 1e-26; without it exp() overflows at -89, and only a
+        # rewrite rule of tinygrad, within one kernel, keeps the gradient inf * 0 from being NaN
         return Targets(logits.clip(-60, 60).sigmoid(), target, valid)
     first = 0 if background else 1
     return Targets(logits.softmax(1)[:, first:], target[:, first:], valid)
