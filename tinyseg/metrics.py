@@ -20,6 +20,7 @@ from tinyseg.errors import DataError
 Map = NDArray[Any]
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
+Rule = tuple[str, str, Callable[[Map], Map]]
 
 MEASURES = ("accuracy", "precision", "recall", "specificity", "dice", "iou")
 
@@ -294,24 +295,27 @@ def baselines(
     Two classes: all background, all foreground, best grey threshold. More: each class everywhere,
     the one with the most training pixels marked in its rule.
     """
-    rules: list[tuple[str, str, Callable[[Map], Map]]]
-    if classes == 2:
-        best = best_threshold(train_images, train_labels)
-        rules = [
-            ("background", "all background", _constant(0)),
-            ("foreground", "all foreground", _constant(1)),
-            ("threshold", str(best), best),
-        ]
-    else:
-        pixels = np.array([sum(int((y == k).sum()) for y in train_labels) for k in range(classes)])
-        most = [" (most pixels)" * (k == pixels.argmax()) for k in range(classes)]
-        names = [f"class {k}" for k in range(classes)]
-        rules = [(names[k], f"all {names[k]}{most[k]}", _constant(k)) for k in range(classes)]
+    rules = _binary_rules if classes == 2 else _constant_rules
     pairs = list(zip(images, labels, strict=True))
     return [
         Baseline(name, rule, summarise([evaluate_image(f(x), y, classes) for x, y in pairs]))
-        for name, rule, f in rules
+        for name, rule, f in rules(train_images, train_labels, classes)
     ]
+
+
+def _binary_rules(images: Sequence[Map], labels: Sequence[Map], classes: int) -> list[Rule]:
+    best = best_threshold(images, labels)
+    return [
+        ("background", "all background", _constant(0)),
+        ("foreground", "all foreground", _constant(1)),
+        ("threshold", str(best), best),
+    ]
+
+
+def _constant_rules(images: Sequence[Map], labels: Sequence[Map], classes: int) -> list[Rule]:
+    pixels = [sum(int((label == kind).sum()) for label in labels) for kind in range(classes)]
+    mark = {pixels.index(max(pixels)): " (most pixels)"}
+    return [(f"class {k}", f"all class {k}{mark.get(k, '')}", _constant(k)) for k in range(classes)]
 
 
 def _constant(kind: int) -> Callable[[Map], Map]:
