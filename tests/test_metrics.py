@@ -228,8 +228,16 @@ def test_a_summary_is_json_with_none_for_nan() -> None:
         "mean": None,
         "classes": [1, None],
     }
-    with pytest.raises(DataError, match="no image to summarise"):
-        summarise([])
+
+
+def test_a_wholly_ignored_image_counts_nowhere() -> None:
+    prediction, label = pair(2, seed=4)
+    image = evaluate_image(prediction, label, 2)
+    ignored = evaluate_image(prediction, np.full_like(label, 255), 2)
+    assert summarise([image, ignored]).to_dict() == summarise([image]).to_dict()
+    for nothing in ([], [ignored]):
+        with pytest.raises(DataError, match="no image has a labelled pixel"):
+            summarise(nothing)
 
 
 # Baselines

@@ -155,6 +155,7 @@ class Summary:
     """What many images give; every array is per class (K,)."""
 
     images: int
+    """Images with at least one labelled pixel."""
     pooled: dict[str, Floats]
     """MEASURES of the pixels of all images together."""
     per_image: dict[str, Floats]
@@ -181,14 +182,18 @@ class Summary:
 
 
 def summarise(images: Sequence[ImageScores]) -> Summary:
-    """Pools images and takes means over them; no image raises DataError."""
+    """Pools images and takes means over them; wholly ignored images count nowhere.
+
+    Without a single labelled pixel there is nothing to measure: DataError.
+    """
+    images = [image for image in images if image.matrix.any()]
     if not images:
-        raise DataError("there is no image to summarise: give at least one")
+        raise DataError("no image has a labelled pixel, so there is nothing to measure: add labels")
     matrices = np.stack([image.matrix for image in images])
     present = np.stack([image.present for image in images])
     predicted = matrices.sum(1)
     pixels = matrices.sum((1, 2))[:, None]
-    false_area = np.where(present, np.nan, predicted / np.maximum(pixels, 1))
+    false_area = np.where(present, np.nan, predicted / pixels)
     return Summary(
         images=len(images),
         pooled=scores(matrices.sum(0)),
