@@ -174,12 +174,3 @@ def test_missing_folder_file_and_empty_folder(folder):
     (folder.path / "a.png").unlink()
     with pytest.raises(DataError, match="no images found; put images in"):
         find_cases(folder.path)
-
-
-def test_very_deep_folders_do_not_overflow_the_stack(folder):
-    touch(folder, "images/a.png", "masks/a.png")
-    deep = folder.path / "images"
-    for _ in range(1100):
-        deep = deep / "d"
-        deep.mkdir()
-    assert list(found(folder)) == ["a"]

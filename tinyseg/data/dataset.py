@@ -21,6 +21,7 @@ from tinyseg.data.sample import Sample
 from tinyseg.data.scan import (
     CaseFacts,
     Progress,
+    empty_remark,
     find_twins,
     read_label,
     remarks,
@@ -204,8 +205,11 @@ def _open_simulated(
     made: Simulation, source: str, label_map: Mapping[int, int] | None, channels: int | None
 ) -> Dataset:
     facts = FACTS[made.kind]
+    empty = made.empty_names
     if label_map is not None:
         _check_classes(label_map, facts.classes, source)
+    elif len(empty) == made.n:
+        raise DataError(f"{source}: all {made.n} images are empty; lower empty={made.empty:g}")
     channels = channels or facts.channels
 
     def read(index: int) -> Sample:
@@ -213,7 +217,13 @@ def _open_simulated(
         return Sample(sample.name, to_channels(sample.image, channels), sample.label)
 
     return Dataset(
-        source, made.names, read, made.fingerprint, label_map or made.label_map, channels
+        source,
+        made.names,
+        read,
+        made.fingerprint,
+        label_map or made.label_map,
+        channels,
+        warnings=empty_remark(empty, made.n),
     )
 
 

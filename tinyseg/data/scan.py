@@ -122,10 +122,8 @@ def check_same_size(case: Case, image: tuple[int, int], path: Path, mask: tuple[
 
 def remarks(facts: Sequence[CaseFacts], table: Mapping[int, int], scanned: bool) -> list[str]:
     """Warnings that do not stop a run: empty masks, twins, frames left out, bright background."""
-    lines = []
     empty = [fact.case.name for fact in facts if fact.masks and not fact.foreground(table)]
-    if empty:
-        lines.append(f"{len(empty)} of {len(facts)} masks are empty: {name_some(empty)}")
+    lines = empty_remark(empty, len(facts))
     share = sum(f.foreground(table) for f in facts) / max(1, sum(f.pixels for f in facts))
     if scanned and share > 0.5 and sorted(table.values()) == [0, 1]:
         low, high = sorted(table)
@@ -139,6 +137,11 @@ def remarks(facts: Sequence[CaseFacts], table: Mapping[int, int], scanned: bool)
     for twins in find_twins(facts):
         lines.append(f"the same image under {len(twins)} names: {name_some(twins)}")
     return lines
+
+
+def empty_remark(names: Sequence[str], count: int) -> list[str]:
+    """The warning that some of `count` labels hold no object, if any."""
+    return [f"{len(names)} of {count} masks are empty: {name_some(names)}"] * bool(names)
 
 
 def find_twins(facts: Sequence[CaseFacts]) -> tuple[tuple[str, ...], ...]:

@@ -89,6 +89,11 @@ class Simulation:
         classes = FACTS[self.kind].classes
         return {0: 0, 255: 1} if classes == 2 else {c: c for c in range(classes)}
 
+    @property
+    def empty_names(self) -> tuple[str, ...]:
+        """Names of the samples without any object."""
+        return tuple(name for index, name in enumerate(self.names) if self._is_empty(index))
+
     def fingerprint(self) -> str:
         """16 hex digits over all arguments."""
         return hashlib.sha256(repr(sorted(asdict(self).items())).encode()).hexdigest()[:16]

@@ -1,0 +1,192 @@
+import json
+
+import pytest
+
+from tinyseg.config import DataConfig
+from tinyseg.data import Dataset, Split, make_split, open_dataset
+from tinyseg.data.split import group_of
+from tinyseg.errors import DataError
+
+
+def dataset(names, predefined=None, twins=()):
+    return Dataset(
+        "made up",
+        names,
+        read=lambda index: pytest.fail("a split must not read images"),
+        fingerprint=str,
+        label_map={0: 0, 255: 1},
+        channels=1,
+        predefined=predefined,
+        twins=twins,
+    )
+
+
+NAMES = [f"a{i}" for i in range(100)]
+
+
+def parts(split):
+    return [set(part) for part in (split.train, split.val, split.test)]
+
+
+def test_fractions_are_met_and_no_name_is_lost_or_doubled():
+    split = make_split(dataset(NAMES), DataConfig(val=0.25, test=0.1))
+    assert [len(part) for part in parts(split)] == [65, 25, 10]
+    assert set.union(*parts(split)) == set(NAMES)
+    assert list(split.train[:20]) == sorted(split.train[:20], key=lambda name: int(name[1:]))
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(2, [1, 1]), (3, [2, 1]), (7, [6, 1]), (8, [6, 2])])
+def test_small_datasets_still_get_a_validation_image(count, sizes):
+    split = make_split(dataset(NAMES[:count]), DataConfig(val=0.2))
+    assert [len(split.train), len(split.val)] == sizes
+
+
+def test_the_seed_decides_and_nothing_else():
+    first = make_split(dataset(NAMES), DataConfig())
+    assert make_split(dataset(NAMES), DataConfig()) == first
+    assert make_split(dataset(NAMES), DataConfig(split_seed=1)) != first
+
+
+def test_a_known_split_never_changes():
+    split = make_split(dataset(NAMES[:10]), DataConfig())
+    assert split.val == ("a1", "a8")
+
+
+def test_new_images_leave_most_old_ones_where_they_are():
+    before = make_split(dataset(NAMES), DataConfig())
+    after = make_split(dataset([*NAMES, *(f"b{i}" for i in range(10))]), DataConfig())
+    assert len(set(before.val) & set(after.val)) >= len(before.val) - 4
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_groups_never_straddle(seed):
+    names = [f"patient{p}_{i}" for p in range(12) for i in range(1 + p % 5)]
+    config = DataConfig(groups=r"(patient\d+)_", split_seed=seed, val=0.3, test=0.2)
+    split = make_split(dataset(names), config)
+    groups = [{name.split("_")[0] for name in part} for part in parts(split)]
+    assert all(groups)
+    assert not groups[0] & groups[1] | groups[1] & groups[2] | groups[0] & groups[2]
+    assert set.union(*parts(split)) == set(names)
+    assert abs(len(split.val) - 0.3 * len(names)) <= 3
+
+
+def test_one_large_group_does_not_swallow_the_training_images():
+    names = [f"big_{i}" for i in range(80)] + [f"s{i}_0" for i in range(20)]
+    for seed in range(8):
+        config = DataConfig(groups=r"^[a-z0-9]+", split_seed=seed)
+        assert len(make_split(dataset(names), config).val) == 20
+
+
+def test_equal_images_stay_together():
+    twins = (("a1", "a50"), ("a50", "a70"), ("a2", "a3"))
+    for seed in range(12):
+        split = make_split(dataset(NAMES, twins=twins), DataConfig(split_seed=seed, test=0.3))
+        for pair in twins:
+            assert sum(any(name in part for name in pair) for part in parts(split)) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "group"),
+    [
+        ("p1_x", r"(p\d)_", "p1"),
+        ("p1_x", r"p\d", "p1"),
+        ("p1_x", "q", "p1_x"),
+        ("p1_x", "", "p1_x"),
+        ("p1_x", "(q)?x", "p1_x"),
+    ],
+)
+def test_group_of(name, pattern, group):
+    assert group_of(name, pattern) == group
+
+
+def test_a_bad_pattern_is_quoted():
+    with pytest.raises(DataError, match=r"data\.groups='\(' is no regular expression"):
+        make_split(dataset(NAMES), DataConfig(groups="("))
+
+
+def test_the_limit_cuts_training_images_only_after_splitting():
+    whole = make_split(dataset(NAMES), DataConfig(test=0.1))
+    cut = make_split(dataset(NAMES), DataConfig(test=0.1, limit=7))
+    assert len(cut.train) == 7
+    assert set(cut.train) < set(whole.train)
+    assert (cut.val, cut.test) == (whole.val, whole.test)
+    more = make_split(dataset(NAMES), DataConfig(test=0.1, limit=8))
+    assert set(cut.train) < set(more.train)
+
+
+def test_split_folders_go_before_fractions():
+    folders = {"train": ("t/a", "t/b"), "val": ("v/a",), "test": ("e/a",)}
+    names = [name for part in folders.values() for name in part]
+    assert make_split(dataset(names, folders), DataConfig(val=0.9)) == Split(*folders.values())
+
+
+def test_missing_validation_folder_is_cut_from_training():
+    folders = {"train": tuple(f"t/{i}" for i in range(10)), "test": ("e/0",)}
+    names = [name for part in folders.values() for name in part]
+    split = make_split(dataset(names, folders), DataConfig(val=0.3, test=0.5))
+    assert (len(split.train), len(split.val), split.test) == (7, 3, ("e/0",))
+
+
+def test_a_saved_split_goes_before_all(tmp_path):
+    saved = Split(("a1", "a10"), ("a2",), ("a3",))
+    saved.save(tmp_path / "split.json")
+    assert Split.load(tmp_path / "split.json") == saved
+    config = DataConfig(split_file=str(tmp_path / "split.json"))
+    assert make_split(dataset(NAMES, {"train": ("a7",), "val": ("a8",)}), config) == saved
+    with pytest.raises(DataError, match=r"split\.json: 2 names are not in made up: a3, a10; use"):
+        make_split(dataset(["a1", "a2"]), config)
+    assert [path.name for path in tmp_path.iterdir()] == ["split.json"]
+
+
+def test_a_failed_save_keeps_the_old_file(tmp_path):
+    path = tmp_path / "split.json"
+    Split(("a",), ("b",)).save(path)
+    with pytest.raises(TypeError):
+        Split((object(),), ("b",)).save(path)
+    assert Split.load(path) == Split(("a",), ("b",))
+    assert [p.name for p in tmp_path.iterdir()] == ["split.json"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "not a saved split"),
+        ("[]", "not a saved split"),
+        ('{"train": ["a"]}', "not a saved split"),
+        ('{"train": "a", "val": ["b"]}', "train must be a list of names"),
+        ('{"train": [1], "val": ["b"]}', "train must be a list of names"),
+        (json.dumps({"train": ["a", "b"], "val": ["b"]}), "stand twice: b"),
+        ("[" * 100000, "not a saved split"),
+    ],
+)
+def test_bad_split_files(tmp_path, content, said):
+    path = tmp_path / "split.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match=rf"split\.json: .*{said}") as caught:
+        Split.load(path)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(DataError, match="no such file"):
+        Split.load(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("names", "config", "said"),
+    [
+        (
+            NAMES,
+            DataConfig(val=0.0),
+            r"zero validation samples of 100 \(data.val=0\); raise data.val",
+        ),
+        (["a"], DataConfig(), "zero training samples of 1"),
+        (["p_1", "p_2"], DataConfig(groups="p"), "zero training samples of 2 .*check data.groups"),
+    ],
+)
+def test_empty_parts_are_refused_with_the_remedy(names, config, said):
+    with pytest.raises(DataError, match=said):
+        make_split(dataset(names), config)
+
+
+def test_equal_images_in_a_folder_are_found(folder):
+    folder.pairs(5)
+    (folder.path / "images/a4.png").write_bytes((folder.path / "images/a0.png").read_bytes())
+    assert open_dataset(folder.path, DataConfig()).twins == (("a0", "a4"),)
