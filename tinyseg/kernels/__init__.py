@@ -2,5 +2,7 @@
 
 from tinyseg.kernels import plain
 from tinyseg.kernels.convolution import conv2d, conv_transpose2d, plan
+from tinyseg.kernels.normalisation import batch_norm
+from tinyseg.kernels.pixels import join, max_pool
 
-__all__ = ["conv2d", "conv_transpose2d", "plain", "plan"]
+__all__ = ["batch_norm", "conv2d", "conv_transpose2d", "join", "max_pool", "plain", "plan"]

@@ -24,3 +24,25 @@ def weight_gradient(
     images, gradient = x_bhwc.permute(3, 0, 1, 2), y_bhwo.permute(3, 0, 1, 2)
     sums = images.conv2d(gradient, None, dilation=stride, padding=padding)
     return sums[:, :, :kernel, :kernel].permute(2, 3, 0, 1)
+
+
+def batch_norm(
+    x_bchw: Tensor, weight: Tensor, bias: Tensor, epsilon: float = 1e-5, relu: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the normalised images, the batch's mean and its biased variance, per channel."""
+    mean = x_bchw.mean(axis=(0, 2, 3))
+    variance = (x_bchw - mean.reshape(1, -1, 1, 1)).square().mean(axis=(0, 2, 3))
+    scale = weight * (variance + epsilon).rsqrt()
+    shift = bias - mean * scale
+    y_bchw = x_bchw * scale.reshape(1, -1, 1, 1) + shift.reshape(1, -1, 1, 1)
+    return (y_bchw.relu() if relu else y_bchw), mean.detach(), variance.detach()
+
+
+def max_pool(x_bchw: Tensor) -> Tensor:
+    """Return the maximum of each 2 x 2 square."""
+    return x_bchw.max_pool2d()
+
+
+def join(left_bchw: Tensor, right_bchw: Tensor) -> Tensor:
+    """Return the channels of both images."""
+    return left_bchw.cat(right_bchw, dim=1)

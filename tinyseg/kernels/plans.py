@@ -1,6 +1,7 @@
 """Which path a convolution takes on a device, with which tile, and why."""
 
 import functools
+import math
 import platform
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,9 @@ from tinygrad import Device, Tensor, dtypes
 from tinygrad.helpers import CPU_COUNT
 from tinygrad.renderer.cstyle import ClangRenderer
 
+from tinyseg.kernels.channels import Channels
 from tinyseg.kernels.shapes import Convolution, Tile
+from tinyseg.kernels.spatial import Join, Squares
 
 FORWARD_SLAB_BYTES = 160 * 1024
 """Weights of one output tile and channel block: read once per pixel tile, so they live in L2."""
@@ -22,6 +25,9 @@ GRADIENT_BLOCK_BYTES = 32 * 1024
 
 SMALL_OPERATIONS = 500_000
 """Below this, waking a second thread costs more than it does (about 20 microseconds)."""
+
+SMALL_ELEMENTS = 16 * 1024
+"""The same for elementwise work."""
 
 overridden: str | None = None
 """Set to "plain" in a test to switch the fast path off."""
@@ -121,6 +127,33 @@ def weight_plan(conv: Convolution) -> Plan:
     threads = _threads(conv, conv.inputs // steps if own_tiles else rows)
     tile = Tile(lanes, vectors, steps, min(block, rows), threads)
     return Plan(tile, "the sums are large" if own_tiles else "the sums are small", own_tiles)
+
+
+def channel_plan(pixels: int, channels: int) -> Channels | None:
+    """Choose how pixels x channels are walked elementwise; None when no vector divides them."""
+    lanes = _lanes(channels, machine().lanes)
+    if lanes == 0 or pixels == 0:
+        return None
+    threads = machine().threads if pixels * channels >= SMALL_ELEMENTS else 1
+    return Channels(pixels, channels, lanes, max(1, min(threads, pixels)))
+
+
+def square_plan(batch: int, rows: int, columns: int, channels: int) -> Squares | None:
+    """Choose how 2 x 2 squares are walked; None when no vector divides the channels."""
+    walk = channel_plan(batch * rows * columns, channels)
+    if walk is None or rows < 2 or columns < 2:
+        return None
+    threads = min(walk.threads, batch * (rows // 2))
+    return Squares(batch, rows, columns, channels, walk.lanes, threads)
+
+
+def join_plan(pixels: int, left: int, right: int) -> Join | None:
+    """Choose how channels are joined; None when no vector divides both sides."""
+    walk = channel_plan(pixels, math.gcd(left, right))
+    wide = channel_plan(pixels, left + right)
+    if walk is None or wide is None:
+        return None
+    return Join(pixels, left, right, walk.lanes, wide.threads)
 
 
 def _large(conv: Convolution) -> bool:

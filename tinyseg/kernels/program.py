@@ -6,6 +6,7 @@ saves its seconds in Python, and the C renderer writes 512-bit loads, multiplica
 they stand here.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeAlias
@@ -42,6 +43,11 @@ def smaller(left: Index, right: Index) -> UOp:
 def larger(left: Index, right: Index) -> UOp:
     """Return the larger of two index expressions."""
     left, right = integer(left), integer(right)
+    return left.alu(Ops.CMPLT, right).where(right, left)
+
+
+def maximum(left: UOp, right: UOp) -> UOp:
+    """Return the larger of two floats or, lane by lane, of two vectors."""
     return left.alu(Ops.CMPLT, right).where(right, left)
 
 
@@ -82,6 +88,14 @@ class Program:
         self.scopes.pop()
         self.lines.append(UOp(Ops.END, dtypes.void, (UOp(Ops.NOOP), index)))
 
+    @contextmanager
+    def share(self, count: int) -> Iterator[UOp]:
+        """Loop over this thread's part of 0 <= index < count."""
+        first = quotient(self.core * count, self.threads)
+        after = quotient((self.core + 1) * count, self.threads)
+        with self.loop(after - first) as index:
+            yield first + index
+
     def registers(self, count: int, width: int) -> list[UOp]:
         """Return `count` registers of `width` floats, to be read by `load`, set by `store`."""
         self.registers_made += 1
@@ -119,6 +133,9 @@ class Program:
         # rendered now: with its thousand lines as sources every toposort of the step's graph would
         # walk them again, which made scheduling a U-Net 35 s long
         text = Device[device].renderer.render([*self.lines, sink])
+        # a slice of a larger buffer may start anywhere, and aligned loads would crash there;
+        # unaligned ones are as fast where the address happens to be aligned
+        text = re.sub(r"aligned\(\d+\)", "aligned(4)", text)
         source = (UOp(Ops.LINEAR, dtypes.void), UOp(Ops.SOURCE, arg=text))
         return UOp(Ops.PROGRAM, dtypes.void, (sink, UOp(Ops.DEVICE, arg=device), *source), info)
 
