@@ -39,6 +39,11 @@ class GuardedJit:
         self.signature: list[tuple[Any, ...]] = []
         self.jit = jitted(lambda state, *inputs: self._realize(*inputs)) if jit else None
 
+    @property
+    def compiled(self) -> bool:
+        """Whether the first call has been made."""
+        return bool(self.signature)
+
     def __call__(self, *inputs: Tensor) -> Tensor:
         """The function's output in a buffer of its own, which no later call overwrites."""
         inputs = tuple(_own(tensor) for tensor in inputs)
@@ -111,6 +116,18 @@ class GuardedJit:
             overwrite(self.state[name], array)
 
 
+class Measurements(dict[str, Tensor]):
+    """What a step measured: scalar Tensors by name, all parts of one vector."""
+
+    def __init__(self, names: Sequence[str], vector: Tensor):
+        super().__init__((name, vector[index]) for index, name in enumerate(names))
+        self.vector = vector
+
+    def numbers(self) -> dict[str, float]:
+        """All of them as numbers, in one download."""
+        return dict(zip(self, map(float, self.vector.numpy()), strict=True))
+
+
 class TrainStep:
     """One step of training: `step(image, label)` changes the model and returns measurements.
 
@@ -147,20 +164,20 @@ class TrainStep:
             self._step, self.state, (_alter_image, self._alter_label, None), jit, canary
         )
 
-    def __call__(self, image: Tensor, label: Tensor) -> dict[str, Tensor]:
+    def __call__(self, image: Tensor, label: Tensor) -> Measurements:
         """Measurements before the change: "loss", each term of it, "dice", and what was clipped.
 
         "dice" is that of the hard prediction, all pixels and foreground classes of the batch
         together. When the loss is not finite, nothing is changed.
         """
         rate = upload(np.array([self.learning_rate], np.float32))
-        measured = self._guarded(image, label, rate)
-        return {name: measured[index] for index, name in enumerate(self.names)}
+        vector = self._guarded(image, label, rate)
+        return Measurements(self.names, vector)
 
-    def read(self, measurements: dict[str, Tensor]) -> dict[str, float]:
-        """All measurements of a step as numbers."""
-        values = Tensor.stack(*measurements.values()).tolist()
-        return dict(zip(measurements, values, strict=True))
+    @property
+    def compiled(self) -> bool:
+        """Whether the first call, which compiles, has been made."""
+        return self._guarded.compiled
 
     def _step(self, image: Tensor, label: Tensor, rate: Tensor) -> Tensor:
         logits = self.model(image, training=True)
@@ -193,6 +210,11 @@ class PredictStep:
     def __call__(self, image: Tensor) -> Tensor:
         """Foreground probability (K = 1) or the probability of each class, summing to 1."""
         return self._guarded(image)
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the first call, which compiles, has been made."""
+        return self._guarded.compiled
 
     def _step(self, image: Tensor) -> Tensor:
         logits = self.model(image, training=False)
@@ -229,4 +251,4 @@ def _describe(signature: list[tuple[Any, ...]]) -> str:
     return " and ".join(f"{shape} {dtype.name}" for shape, dtype, _ in signature)
 
 
-__all__ = ["GuardedJit", "PredictStep", "TrainStep", "hard_dice"]
+__all__ = ["GuardedJit", "Measurements", "PredictStep", "TrainStep", "hard_dice"]

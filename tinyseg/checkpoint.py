@@ -1,0 +1,123 @@
+"""Checkpoints: safetensors files with PyTorch's names, and JSON beside the tensors in the header.
+
+The format (https://github.com/huggingface/safetensors): 8 bytes little-endian header length, a JSON
+header of name -> dtype, shape, data_offsets, then the data. `__metadata__` holds texts: "tinyseg"
+is our JSON, "sha256" the digest of JSON and data, by which a damaged file is recognised.
+"""
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyseg.backend import Array
+from tinyseg.errors import RunError
+from tinyseg.files import write_atomic
+
+DTYPES = {"F32": np.float32, "U32": np.uint32, "I32": np.int32, "F16": np.float16}
+LATEST = ("last.safetensors", "previous.safetensors")
+MOST_HEADER_BYTES = 100_000_000
+"""The limit of the reference implementation."""
+
+
+def save(path: str | Path, tensors: dict[str, Array], facts: dict[str, Any]) -> None:
+    """Writes tensors and JSON-able facts into one file, atomically."""
+    header: dict[str, Any] = {}
+    offset = 0
+    for name, array in tensors.items():
+        end = offset + array.nbytes
+        header[name] = {
+            "dtype": _dtype_name(name, array),
+            "shape": list(array.shape),
+            "data_offsets": [offset, end],
+        }
+        offset = end
+    text = json.dumps(facts)
+    data = b"".join(np.ascontiguousarray(array).tobytes() for array in tensors.values())
+    header["__metadata__"] = {"tinyseg": text, "sha256": _digest(text, data)}
+    head = json.dumps(header).encode()
+    head += b" " * (-len(head) % 8)
+    write_atomic(path, len(head).to_bytes(8, "little") + head + data)
+
+
+def load(path: str | Path) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Reads tensors and facts; RunError when the file is missing, truncated or altered.
+
+    Files of other programs (no digest) are read too; their facts are empty.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise RunError(f"{path}: no such checkpoint") from None
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror})") from None
+    try:
+        return _parse(content)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise RunError(f"{path}: damaged or no safetensors file ({error})") from None
+
+
+def load_latest(folder: Path) -> tuple[dict[str, Array], dict[str, Any], Path]:
+    """The newest whole checkpoint of a run: last, or the one before it."""
+    problems: list[str] = []
+    for name in LATEST:
+        try:
+            tensors, facts = load(folder / name)
+        except RunError as error:
+            problems.append(str(error))
+            continue
+        return tensors, facts, folder / name
+    raise RunError(f"{folder}: no checkpoint to continue from ({'; '.join(problems)})")
+
+
+def any_in(folder: Path) -> bool:
+    """Whether a run has a checkpoint to go on from, whole or damaged."""
+    return any((folder / name).exists() for name in LATEST)
+
+
+def rotate(folder: Path) -> None:
+    """Makes the last checkpoint the previous one; killed here, the previous one is found."""
+    last = folder / "last.safetensors"
+    if last.exists():
+        last.replace(folder / "previous.safetensors")
+
+
+def _parse(content: bytes) -> tuple[dict[str, Array], dict[str, Any]]:
+    length = int.from_bytes(content[:8], "little")
+    if not 2 <= length <= min(MOST_HEADER_BYTES, len(content) - 8):
+        raise ValueError("the header is cut off")
+    header = json.loads(content[8 : 8 + length])
+    data = memoryview(content)[8 + length :]
+    metadata = header.pop("__metadata__", {})
+    text = metadata.get("tinyseg", "{}")
+    if "sha256" in metadata and metadata["sha256"] != _digest(text, data):
+        raise ValueError("its digest does not match: cut off or altered")
+    return {name: _tensor(name, entry, data) for name, entry in header.items()}, json.loads(text)
+
+
+def _tensor(name: str, entry: dict[str, Any], data: memoryview) -> Array:
+    start, end = entry["data_offsets"]
+    shape, dtype = tuple(entry["shape"]), DTYPES.get(entry["dtype"])
+    if dtype is None:
+        raise ValueError(f"{name} has dtype {entry['dtype']}; known: {', '.join(DTYPES)}")
+    if not all(type(n) is int and n >= 0 for n in (*shape, start, end)):
+        raise ValueError(f"{name} has a bad shape or place")
+    if end > len(data) or end - start != math.prod(shape) * np.dtype(dtype).itemsize:
+        raise ValueError(f"{name} does not fit its place")
+    return np.frombuffer(data[start:end], dtype).reshape(shape)
+
+
+def _digest(text: str, data: bytes | memoryview) -> str:
+    digest = hashlib.sha256(text.encode())
+    digest.update(data)
+    return digest.hexdigest()
+
+
+def _dtype_name(name: str, array: Array) -> str:
+    for known, dtype in DTYPES.items():
+        if array.dtype == dtype:
+            return known
+    raise RunError(f"{name} has dtype {array.dtype}, which a checkpoint cannot hold")

@@ -1,0 +1,186 @@
+"""The command line. Exit codes: 0 success, 1 a check said no, 2 bad input, 130 interrupted."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from tinyseg.config import Config
+from tinyseg.errors import RunError, TinysegError
+
+DATA = 'a folder with images and masks, or simulated: "sim:cells?n=64&size=128&seed=0"'
+SET = "settings, e.g. model.base=32 train.epochs=20 loss=dice"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit code; bad input is one line, never a traceback."""
+    options = parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except TinysegError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    top = argparse.ArgumentParser("tinyseg", description="Trains image segmentation on tinygrad.")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    _add_simulate(commands)
+    _add_train(commands)
+    _add_evaluate(commands)
+    _add_predict(commands)
+    _add_overfit(commands)
+    info = commands.add_parser("info", help="device, compiler, threads, versions, cache folder")
+    info.set_defaults(run=_info)
+    return top
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def _add_simulate(commands: Commands) -> None:
+    command = commands.add_parser("simulate", help="write a simulated dataset as PNG pairs")
+    command.add_argument("out", type=Path, help="folder to make")
+    command.add_argument("--kind", default="cells", help="cells, ultrasound, membranes or shapes")
+    command.add_argument("--n", type=int, default=64, help="number of images")
+    command.add_argument("--size", type=int, default=128, help="side in pixels")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--foreground", type=float, help="mean share of foreground pixels")
+    command.add_argument("--contrast", type=float, default=1.0)
+    command.add_argument("--noise", type=float, default=1.0)
+    command.add_argument("--empty", type=float, help="share of images without foreground")
+    command.set_defaults(run=_simulate)
+
+
+def _add_train(commands: Commands) -> None:
+    command = commands.add_parser("train", help="train a network into a run folder")
+    command.add_argument("data", help=DATA)
+    command.add_argument("--out", type=Path, required=True, help="the run folder")
+    _add_settings(command)
+    command.add_argument("--limit-images", type=int, metavar="N", help="train on N images only")
+    command.add_argument("--resume", action="store_true", help="go on where the run stopped")
+    command.set_defaults(run=_train)
+
+
+def _add_evaluate(commands: Commands) -> None:
+    command = commands.add_parser("evaluate", help="score a run beside trivial baselines")
+    command.add_argument("folder", metavar="RUN", type=Path)
+    command.add_argument("data", help=DATA)
+    command.add_argument("--split", default="val", help="train, val, test, or all (other data)")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
+    command.add_argument("--picture", type=Path, metavar="PNG", help="worst, middle, best images")
+    command.set_defaults(run=_evaluate)
+
+
+def _add_predict(commands: Commands) -> None:
+    command = commands.add_parser("predict", help="write masks at the images' sizes")
+    command.add_argument("folder", metavar="RUN", type=Path)
+    command.add_argument("paths", nargs="+", metavar="PATH", help="image files or folders")
+    command.add_argument("--out", type=Path, required=True, help="folder for the masks")
+    command.add_argument("--probability", action="store_true", help="probabilities as 16-bit PNG")
+    command.set_defaults(run=_predict)
+
+
+def _add_overfit(commands: Commands) -> None:
+    command = commands.add_parser("overfit", help="learn a few images by heart: PASS or FAIL")
+    command.add_argument("data", help=DATA)
+    command.add_argument("--images", type=int, default=4, metavar="N")
+    command.add_argument("--steps", type=int, default=400, help="the budget")
+    _add_settings(command)
+    command.set_defaults(run=_overfit)
+
+
+def _add_settings(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--config", type=Path, metavar="FILE.toml", help="settings as TOML")
+    command.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help=SET)
+
+
+def _config(options: argparse.Namespace) -> Config:
+    config = Config.load(options.config) if options.config else Config()
+    return config.override(options.set)
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    from tinyseg.data import simulate, write_pairs
+    from tinyseg.progress import Progress
+
+    knobs = {k: getattr(options, k) for k in ("foreground", "contrast", "noise", "empty")}
+    samples = simulate(options.kind, options.n, options.size, options.seed, **knobs)
+    with Progress("writing") as progress:
+        write_pairs(samples, options.out, progress.update)
+    print(f"{len(samples)} images and masks in {options.out}")
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from tinyseg.train import train
+
+    resuming = options.resume and (options.out / "run.json").exists()
+    if resuming and (options.set or options.config or options.limit_images):
+        raise RunError(
+            f"{options.out}: a resumed run keeps its settings (config.toml there); "
+            "leave --set, --config and --limit-images away, or start a new run"
+        )
+    limit = [] if options.limit_images is None else [f"data.limit={options.limit_images}"]
+    config = _config(options).override(limit)
+    run = train(options.data, options.out, config, resume=options.resume)
+    print(f"run folder: {run.folder}   pictures: {run.samples / 'best.png'}")
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from tinyseg.evaluate import evaluate
+    from tinyseg.files import write_json
+    from tinyseg.run import load_run
+
+    run = load_run(options.folder)
+    found = evaluate(run, options.data, options.split, picture=options.picture)
+    if options.json:
+        write_json(options.json, found.to_dict())
+    print(found.table())
+    for path in filter(None, (options.json, options.picture)):
+        print(f"written: {path}")
+    return 0
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from tinyseg.masks import predict
+    from tinyseg.run import load_run
+
+    done = predict(load_run(options.folder), options.paths, options.out, options.probability)
+    print(f"{len(done.masks)} masks in {options.out}")
+    return 2 if done.problems else 0
+
+
+def _overfit(options: argparse.Namespace) -> int:
+    from tinyseg.overfit import overfit
+
+    verdict = overfit(options.data, options.images, _config(options), options.steps)
+    print(verdict.table())
+    return 0 if verdict.passed else 1
+
+
+def _info(options: argparse.Namespace) -> int:
+    from tinyseg.backend import backend, cache_folder, compilers, versions
+
+    chosen = backend()
+    print(f"device    {chosen.device} ({chosen.threads} CPU threads)")
+    if chosen.compiler:
+        known = ", ".join(f"{c.name} {c.version}" for c in compilers())
+        print(f"compiler  {chosen.compiler.name} {chosen.compiler.version} (found: {known})")
+    print(f"because   {chosen.reason}")
+    print(f"versions  {', '.join(f'{name} {version}' for name, version in versions().items())}")
+    print(f"cache     {cache_folder()}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

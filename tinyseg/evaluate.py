@@ -1,0 +1,186 @@
+"""How good a run is, beside what needs no network at all."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyseg.backend import Array
+from tinyseg.data import Dataset, open_dataset
+from tinyseg.errors import DataError
+from tinyseg.metrics import (
+    Baseline,
+    ImageScores,
+    Summary,
+    baselines,
+    evaluate_image,
+    foreground_mean,
+    summarise,
+)
+from tinyseg.pictures import color_image, row, save_grid
+from tinyseg.predict import to_classes
+from tinyseg.progress import Progress
+from tinyseg.run import Run
+
+SPLITS = ("train", "val", "test", "all")
+MOST_FOR_THRESHOLD = 200
+"""Training images from which the grey-threshold baseline is found."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A run's scores on some images of a dataset, with baselines on the same images."""
+
+    split: str
+    names: tuple[str, ...]
+    images: tuple[ImageScores, ...]
+    summary: Summary
+    baselines: tuple[Baseline, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        pairs = zip(self.names, self.images, strict=True)
+        return {
+            "split": self.split,
+            "summary": self.summary.to_dict(),
+            "baselines": {b.name: {"rule": b.rule, **b.summary.to_dict()} for b in self.baselines},
+            "images": {name: scores.to_dict() for name, scores in pairs},
+        }
+
+    def table(self) -> str:
+        """The comparison as text: the network, then each baseline."""
+        lines = [
+            f"{len(self.names)} images ({self.split})",
+            f"{'':28}{'pooled':>15}{'per image':>18}{'empty right':>13}",
+            f"{'':28}{'Dice':>8}{'IoU':>7}{'Dice':>11}{'IoU':>7}{'Dice':>13}",
+            _line("this run", self.summary),
+            *(_line(baseline.rule, baseline.summary) for baseline in self.baselines),
+        ]
+        return "\n".join([*lines, *self._remarks()])
+
+    def _remarks(self) -> list[str]:
+        remarks = []
+        per = self.summary.per_image
+        if "hd95" in per:
+            hd95, assd = (foreground_mean(per[name]) for name in ("hd95", "assd"))
+            remarks.append(f"Hausdorff 95: {hd95:.2f} px, average surface distance {assd:.2f} px")
+        empty = int(self.summary.empty[1:].sum())
+        if empty:
+            area = foreground_mean(self.summary.false_area)
+            remarks.append(
+                f"{empty} labels have no foreground (left out of the per-image Dice; "
+                f'"empty right" counts them as 1 when nothing is predicted); '
+                f"{area:.2%} of their pixels are false positives"
+            )
+        best = max(foreground_mean(b.summary.pooled["dice"]) for b in self.baselines)
+        if foreground_mean(self.summary.pooled["dice"]) <= best:
+            remarks.append("this run does NOT beat the best baseline")
+        return remarks
+
+
+def _line(title: str, summary: Summary) -> str:
+    pooled, per = summary.pooled, summary.per_image
+    values = (pooled["dice"], pooled["iou"], per["dice"], per["iou"], per["dice_or_one"])
+    a, b, c, d, e = (foreground_mean(value) for value in values)
+    return f"{title[:27]:28}{a:8.4f}{b:7.4f}{c:11.4f}{d:7.4f}{e:13.4f}"
+
+
+def evaluate(
+    run: Run,
+    data: str | Path | Dataset,
+    split: str = "val",
+    surface: bool = True,
+    picture: Path | None = None,
+    predict: Callable[[Array], Array] | None = None,
+) -> Evaluation:
+    """Scores a run on `split` (train, val, test, or all for data it was not made from).
+
+    Images go through the same path as `predict`, at their original size. `picture` writes a grid
+    of the worst, median and best images. `predict` may replace the run's image -> (K, H, W).
+    """
+    dataset = data if isinstance(data, Dataset) else open_for(run, data)
+    names = _names(run, dataset, split)
+    classes, threshold = run.facts.classes, run.config.train.threshold
+    indices = [dataset.index(name) for name in names]
+    images = (dataset.load(index).image for index in indices)
+    stream = map(predict, images) if predict else run.predictor(images)
+    scores: list[ImageScores] = []
+    with Progress("evaluating", len(indices)) as progress:
+        for count, (index, p_khw) in enumerate(zip(indices, stream, strict=True), start=1):
+            label = _label(dataset, index)
+            scores.append(
+                evaluate_image(to_classes(p_khw, threshold), label, classes, surface=surface)
+            )
+            progress.update(count)
+    if picture is not None:
+        _save_picture(picture, run, dataset, names, scores)
+    found = baselines(*_threshold_images(run, dataset, names), *_pixels(dataset, indices), classes)
+    return Evaluation(split, tuple(names), tuple(scores), summarise(scores), tuple(found))
+
+
+def open_for(run: Run, data: str | Path) -> Dataset:
+    """Opens a dataset as the run understands it: its channels and its label map."""
+    with Progress(f"reading {data}") as progress:
+        return open_dataset(
+            data,
+            run.config.data,
+            label_map=run.facts.label_map,
+            channels=run.facts.channels,
+            progress=progress.update,
+        )
+
+
+def _names(run: Run, dataset: Dataset, split: str) -> Sequence[str]:
+    if split not in SPLITS:
+        raise DataError(f"split {split!r} is unknown; known: {', '.join(SPLITS)}")
+    if split == "all":
+        return dataset.names
+    names: tuple[str, ...] = getattr(run.split, split)
+    missing = set(names) - set(dataset.names)
+    if missing:
+        raise DataError(
+            f"{dataset.source}: {len(missing)} of the run's {split} images are not there, e.g. "
+            f"{min(missing)!r}; for other data than the run's own use --split all"
+        )
+    if not names:
+        raise DataError(f"{run.folder}: the {split} split is empty; use another --split")
+    return names
+
+
+def _threshold_images(
+    run: Run, dataset: Dataset, names: Sequence[str]
+) -> tuple[list[Array], list[Array]]:
+    known = set(dataset.names)
+    train = [name for name in run.split.train if name in known] or list(names)
+    kept = train[:: -(-len(train) // MOST_FOR_THRESHOLD)]
+    return _pixels(dataset, [dataset.index(name) for name in kept])
+
+
+def _pixels(dataset: Dataset, indices: Sequence[int]) -> tuple[list[Array], list[Array]]:
+    images = [color_image(dataset.load(index).image) for index in indices]
+    return images, [_label(dataset, index) for index in indices]
+
+
+def _label(dataset: Dataset, index: int) -> Array:
+    label = dataset.load(index).label
+    assert label is not None  # the dataset was opened with labels
+    return label
+
+
+def _save_picture(
+    path: Path, run: Run, dataset: Dataset, names: Sequence[str], scores: Sequence[ImageScores]
+) -> None:
+    dice = np.array([foreground_mean(score.values["dice"]) for score in scores])
+    order = np.argsort(np.nan_to_num(dice, nan=1.0), kind="stable")
+    chosen = sorted({*order[:2], *order[len(order) // 2 : len(order) // 2 + 2], *order[-2:]})
+    chosen.sort(key=lambda index: list(order).index(index))
+    rows, captions = [], []
+    for index in chosen:
+        sample = dataset.load(dataset.index(names[index]))
+        p_khw = run.probabilities(sample.image)
+        prediction = to_classes(p_khw, run.config.train.threshold)
+        rows.append(row(sample.image, sample.label, p_khw, prediction, run.facts.classes))
+        captions.append(f"{names[index]}: Dice {dice[index]:.3f}")
+    save_grid(path, rows, captions)

@@ -1,0 +1,38 @@
+"""Writing so that a file is whole or not there, whenever the process dies."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from tinyseg.errors import RunError
+
+
+def write_atomic(path: str | Path, content: bytes | str) -> None:
+    """Writes to a temporary name beside `path`, syncs, renames; parents are made."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Writes JSON atomically, readable by people."""
+    write_atomic(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Reads JSON that a run needs; RunError when it is missing or damaged."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{path}: no such file; is this a run folder of tinyseg?") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{path}: damaged ({error}); restore it or train anew") from None

@@ -1,0 +1,147 @@
+"""Predictions as files: masks with the values of the run's own masks, names kept."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tinyseg.backend import Array
+from tinyseg.config import IGNORE
+from tinyseg.data import load_image
+from tinyseg.errors import DataError, TinysegError
+from tinyseg.pictures import palette, write_png
+from tinyseg.predict import to_classes
+from tinyseg.progress import Progress
+from tinyseg.run import Run
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
+
+
+@dataclass(frozen=True)
+class Written:
+    """What `predict` did."""
+
+    masks: tuple[Path, ...]
+    problems: tuple[str, ...]
+    """A line for each image that could not be used."""
+
+
+def predict(
+    run: Run,
+    paths: Sequence[str | Path],
+    out: str | Path,
+    probability: bool = False,
+    say: Callable[[str], None] = print,
+) -> Written:
+    """Writes a mask (PNG) for each image file, or for each image in a folder, into `out`.
+
+    Masks have the image's size and the values of the masks the run was trained on, so that they
+    can stand in for them; small values get a palette, so that no prediction looks black. With
+    `probability`, NAME_probability.png (16 bits, one for each foreground class) is added. An image
+    that cannot be used is reported and left out; when there is none at all, DataError.
+    """
+    jobs = list(_jobs([Path(path) for path in paths]))
+    if not jobs:
+        raise DataError(f"{', '.join(map(str, paths))}: no image there; give files or folders")
+    written: list[Path] = []
+    problems: list[str] = []
+    images = _readable(jobs, run.facts.channels, problems)
+    with Progress("predicting", len(jobs)) as progress:
+        for target, size in _predicted(run, images, Path(out), probability):
+            written.append(target)
+            progress.update(len(written) + len(problems), note=size)
+    for problem in problems:
+        say(f"left out: {problem}")
+    return Written(tuple(written), tuple(problems))
+
+
+def file_values(label_map: dict[int, int]) -> Array:
+    """For each class id the value that masks have in files (256,): the inverse of a label map.
+
+    Where several values mean one class, the background takes the smallest, others the largest.
+    """
+    values = np.arange(256)
+    for kind in {*label_map.values()} - {IGNORE}:
+        meaning = [value for value, to in label_map.items() if to == kind]
+        values[kind] = min(meaning) if kind == 0 else max(meaning)
+    return values
+
+
+def mask_picture(classes_hw: Array, label_map: dict[int, int]) -> Image.Image:
+    """Class ids (H, W) as a picture with the values of the run's mask files."""
+    values = file_values(label_map)[classes_hw]
+    used = [value for value, kind in label_map.items() if kind != IGNORE]
+    if max(used) > 255:  # 16-bit values, or colours packed as 0xRRGGBB
+        deep = max(used) > 65535
+        planes = np.stack([values >> 16, values >> 8, values], axis=2) & 255
+        return Image.fromarray(planes.astype(np.uint8) if deep else values.astype(np.uint16))
+    picture = Image.fromarray(values.astype(np.uint8))
+    if max(used) < 128:
+        picture.putpalette(palette(max(used) + 1).tobytes())
+    return picture
+
+
+def _jobs(paths: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
+    """Image files with the names of their masks, relative to the output folder."""
+    taken: set[Path] = set()
+    for path in paths:
+        if not path.exists():
+            raise DataError(f"{path}: no such file or folder")
+        for file in _files(path):
+            name = file.relative_to(path) if path.is_dir() else Path(file.name)
+            target = name.with_suffix(".png")
+            # a.jpg and a.png would share a.png
+            target = target if target not in taken else name.with_name(f"{name.name}.png")
+            taken.add(target)
+            yield file, target
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    found = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+    return sorted(file for file in found if file.is_file() and not file.name.startswith("."))
+
+
+Image3 = tuple[Path, Array]
+
+
+def _readable(
+    jobs: Sequence[tuple[Path, Path]], channels: int, problems: list[str]
+) -> Iterator[Image3]:
+    for file, target in jobs:
+        try:
+            yield target, load_image(file, channels)
+        except TinysegError as error:
+            problems.append(str(error))
+
+
+def _predicted(
+    run: Run, images: Iterator[Image3], out: Path, probability: bool
+) -> Iterator[tuple[Path, str]]:
+    waiting: list[Path] = []
+
+    def pixels() -> Iterator[Array]:
+        for target, image in images:
+            waiting.append(target)
+            yield image
+
+    for p_khw in run.predictor(pixels()):
+        target = out / waiting.pop(0)
+        classes_hw = to_classes(p_khw, run.config.train.threshold)
+        write_png(target, mask_picture(classes_hw, run.facts.label_map))
+        if probability:
+            _write_probability(target, p_khw)
+        yield target, f"{classes_hw.shape[1]} x {classes_hw.shape[0]}"
+
+
+def _write_probability(target: Path, p_khw: Array) -> None:
+    planes = (
+        [("", p_khw[0])] if len(p_khw) == 1 else [(f"_{k}", p_khw[k]) for k in range(1, len(p_khw))]
+    )
+    for suffix, p_hw in planes:
+        deep = (np.clip(p_hw, 0, 1) * 65535).round().astype(np.uint16)
+        path = target.with_name(f"{target.stem}_probability{suffix}.png")
+        write_png(path, Image.fromarray(deep))

@@ -1,0 +1,95 @@
+"""The post-mortem of a NaN: which tensor was the first, and the batch that made it."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tinygrad import Tensor
+
+from tinyseg.backend import Array
+from tinyseg.errors import NonFiniteError
+from tinyseg.step import TrainStep
+
+LAYERS = ("Conv2d", "ConvTranspose2d", "BatchNorm", "GroupNorm", "AttentionGate")
+
+
+def not_finite(
+    folder: Path,
+    step: TrainStep,
+    number: int,
+    image: Tensor,
+    label: Tensor,
+    names: Sequence[str],
+) -> NonFiniteError:
+    """Saves the batch and returns the error that says where the first NaN or infinity is.
+
+    The step left its state as it was before, so the batch can be replayed from it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    saved = folder / f"nonfinite-step-{number}.npz"
+    np.savez_compressed(saved, image=image.numpy(), label=label.numpy(), names=np.array(names))
+    where = first_not_finite(step, image, label, names)
+    return NonFiniteError(
+        f"step {number}: the loss is not finite; first in {where}; batch: {', '.join(names)} "
+        f"(saved as {saved}); learning rate {step.learning_rate:.3g}: lower it, set train.clip=1, "
+        "or mend the image"
+    )
+
+
+def first_not_finite(step: TrainStep, image: Tensor, label: Tensor, names: Sequence[str]) -> str:
+    """In the order of the computation: images, parameters, each layer's output, each loss term."""
+    for name, pixels in zip(names, image.numpy(), strict=True):
+        if not np.isfinite(pixels).all():
+            return f"the image {name}"
+    for name, tensor in step.state.items():
+        if not _finite(tensor.numpy()):
+            return f"the weights {name}"
+    with _recorded(step.model) as outputs:
+        logits = step.model(image, training=True)
+    terms = {f"the loss term {name}": value for name, value in step.loss(logits, label).items()}
+    for name, tensor in [*outputs, ("the logits", logits), *terms.items()]:
+        if not _finite(tensor.numpy()):
+            return name
+    return "a sum too small to be seen outside of the compiled step"
+
+
+@contextmanager
+def _recorded(model: Any) -> Iterator[list[tuple[str, Tensor]]]:
+    """While it lasts, the outputs of the model's layers are kept, with the layers' names."""
+    names = {id(layer): name for name, layer in _layers(model, "")}
+    kinds = {type(layer) for _, layer in _layers(model, "")}
+    outputs: list[tuple[str, Tensor]] = []
+    originals = {kind: kind.__call__ for kind in kinds}
+
+    def watch(kind: type) -> Any:
+        def call(self: Any, *arguments: Any, **options: Any) -> Any:
+            result = originals[kind](self, *arguments, **options)
+            outputs.append((f"the output of {names.get(id(self), kind.__name__)}", result))
+            return result
+
+        return call
+
+    try:
+        for kind in kinds:
+            kind.__call__ = watch(kind)
+        yield outputs
+    finally:
+        for kind, original in originals.items():
+            kind.__call__ = original
+
+
+def _layers(module: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    if type(module).__name__ in LAYERS:
+        yield prefix[:-1], module
+    items = (
+        enumerate(module) if isinstance(module, list) else getattr(module, "__dict__", {}).items()
+    )
+    for name, child in items:
+        if not isinstance(child, Tensor):
+            yield from _layers(child, f"{prefix}{name}.")
+
+
+def _finite(array: Array) -> bool:
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())

@@ -1,0 +1,121 @@
+"""Can the network learn a handful of images by heart? If not, nothing larger will work."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from tinyseg.backend import upload
+from tinyseg.config import Config
+from tinyseg.data import Dataset, fit_image, fit_label, open_dataset
+from tinyseg.errors import DataError
+from tinyseg.metrics import evaluate_image, foreground_mean
+from tinyseg.models import build
+from tinyseg.predict import InputScale, Predictor, to_classes
+from tinyseg.progress import Progress, duration
+from tinyseg.step import TrainStep
+
+PASS_DICE = 0.9
+"""Every single image must reach it; a mean would hide that only one was learned."""
+CHECK_EVERY = 25
+
+
+@dataclass(frozen=True)
+class Overfit:
+    """The verdict: each image's Dice after the budget, or as soon as all had passed."""
+
+    names: tuple[str, ...]
+    dice: tuple[float, ...]
+    steps: int
+    loss: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether every image reached PASS_DICE."""
+        return min(self.dice) >= PASS_DICE
+
+    def table(self) -> str:
+        """A line for each image, then PASS or FAIL."""
+        lines = [f"{'Dice':>7}  image"]
+        for name, dice in zip(self.names, self.dice, strict=True):
+            lines.append(f"{dice:7.4f}  {name}{'' if dice >= PASS_DICE else '   <- not learned'}")
+        learned = sum(dice >= PASS_DICE for dice in self.dice)
+        verdict = "PASS" if self.passed else "FAIL"
+        return "\n".join(
+            [
+                *lines,
+                f"{verdict}: {learned} of {len(self.dice)} images at Dice >= {PASS_DICE} "
+                f"after {self.steps} steps, loss {self.loss:.4f}",
+            ]
+        )
+
+
+def overfit(
+    data: str | Path,
+    images: int = 4,
+    config: Config | None = None,
+    steps: int = 400,
+    jit: bool = True,
+    say: Callable[[str], None] = print,
+) -> Overfit:
+    """Trains on `images` images with foreground, all in one batch, and scores the same images.
+
+    No augmentation, no dropout, a constant learning rate; at most `steps` steps. Dice is that of
+    the foreground at the training size.
+    """
+    config = config or Config()
+    config = replace(config, model=replace(config.model, dropout=0.0))
+    with Progress(f"reading {data}") as progress:
+        dataset = open_dataset(data, config.data, progress=progress.update)
+    indices = _with_foreground(dataset, images)
+    size, fit = config.data.size, config.data.fit
+    samples = [dataset.load(index) for index in indices]
+    pixels = [fit_image(sample.image, size, fit)[0] for sample in samples]
+    labels = [fit_label(sample.label, size, fit) for sample in samples if sample.label is not None]
+    scale = InputScale.of([sample.image for sample in samples])
+    model = build(config.model, dataset.channels, dataset.classes, config.train.seed)
+    step = TrainStep(model, config.train.loss, config.train.optimizer, config.train.clip, jit)
+    predictor = Predictor(model, scale, size, fit, batch=len(samples), jit=jit)
+    image, label = upload(scale.apply(np.stack(pixels))), upload(np.stack(labels))
+
+    def score() -> tuple[float, ...]:
+        maps = (to_classes(p, config.train.threshold) for p in predictor(pixels))
+        pairs = zip(maps, labels, strict=True)
+        return tuple(_dice(p, y, dataset.classes) for p, y in pairs)
+
+    dice, loss, done = tuple(0.0 for _ in samples), float("nan"), 0
+    with Progress("compiling the training step") as compiling:
+        step(image, label)
+        say(f"compiled the training step in {duration(compiling.seconds)}")
+    with Progress(f"learning {len(samples)} images", steps) as progress:
+        while done < steps and min(dice) < PASS_DICE:
+            for _ in range(min(CHECK_EVERY, steps - done)):
+                measured = step(image, label)
+                done += 1
+                progress.update(done, note=f"worst Dice {min(dice):.3f}")
+            loss, dice = measured.numbers()["loss"], score()
+    return Overfit(tuple(sample.name for sample in samples), dice, done, loss)
+
+
+def _with_foreground(dataset: Dataset, count: int) -> list[int]:
+    """The first images whose label has foreground, spread over the dataset."""
+    if count < 1:
+        raise DataError(f"--images {count}: give at least 1")
+    order = [i for start in range(8) for i in range(start, len(dataset), 8)]
+    found: list[int] = []
+    for index in order:
+        label = dataset.load(index).label
+        if label is not None and ((label > 0) & (label < 255)).any():
+            found.append(index)
+        if len(found) == count:
+            return sorted(found)
+    raise DataError(
+        f"{dataset.source}: only {len(found)} of {len(dataset)} images have foreground; "
+        f"give --images {max(len(found), 1)} or add images"
+    )
+
+
+def _dice(prediction: np.ndarray, label: np.ndarray, classes: int) -> float:
+    value = foreground_mean(evaluate_image(prediction, label, classes).values["dice"])
+    return 0.0 if np.isnan(value) else value

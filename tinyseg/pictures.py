@@ -1,0 +1,103 @@
+"""Pictures that answer at a glance: image, label, probability and prediction side by side."""
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from tinyseg.config import IGNORE
+from tinyseg.files import write_atomic
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+# Okabe & Ito's palette, told apart by the colour-blind too; class 0 is black
+COLORS = [
+    *((0, 0, 0), (240, 228, 66), (86, 180, 233), (213, 94, 0), (0, 158, 115)),
+    *((204, 121, 167), (230, 159, 0), (0, 114, 178), (255, 255, 255)),
+]
+IGNORED = (110, 110, 110)
+
+
+def palette(classes: int) -> Array:
+    """RGB colours (256, 3) uint8 of class ids; two classes are black and white, 255 is grey."""
+    colors = [(0, 0, 0), (255, 255, 255)] if classes <= 2 else COLORS
+    table = np.array([colors[k % len(colors)] for k in range(256)], np.uint8)
+    table[IGNORE] = IGNORED
+    return table
+
+
+def color_classes(label_hw: Array, classes: int) -> Array:
+    """Class ids (H, W) to colours (H, W, 3) uint8."""
+    return palette(classes)[label_hw]
+
+
+def color_image(image_hwc: Array) -> Array:
+    """An image (H, W, 1 or 3), uint8 or float32 in [0, 1], to (H, W, 3) uint8."""
+    if image_hwc.dtype != np.uint8:
+        image_hwc = (np.clip(image_hwc, 0, 1) * 255).round().astype(np.uint8)
+    return np.broadcast_to(image_hwc, (*image_hwc.shape[:2], 3))
+
+
+def color_probability(p_khw: Array) -> Array:
+    """Foreground probability (the largest one for K >= 2) as grey (H, W, 3) uint8."""
+    p_hw = p_khw[0] if p_khw.shape[0] == 1 else p_khw.max(axis=0)
+    return np.repeat((np.clip(p_hw, 0, 1) * 255).round().astype(np.uint8)[..., None], 3, axis=2)
+
+
+def row(
+    image: Array, label: Array | None, p_khw: Array, prediction: Array, classes: int
+) -> list[Array]:
+    """The four pictures of one image: image, label, probability, prediction."""
+    shown = np.zeros(prediction.shape, np.uint8) if label is None else label
+    return [
+        color_image(image),
+        color_classes(shown, classes),
+        color_probability(p_khw),
+        color_classes(prediction, classes),
+    ]
+
+
+def save_grid(
+    path: Path,
+    rows: Sequence[Sequence[Array]],
+    captions: Sequence[str],
+    titles: Sequence[str] = ("image", "label", "probability", "prediction"),
+    side: int = 192,
+) -> None:
+    """Writes rows of pictures (H, W, 3) uint8 as one PNG; a caption stands under each row."""
+    gap, line = 6, 18
+    width = len(titles) * (side + gap) + gap
+    height = line + gap + len(rows) * (side + line + gap)
+    sheet = Image.new("RGB", (width, height), (24, 24, 24))
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    for column, title in enumerate(titles):
+        draw.text((gap + column * (side + gap), 3), title, (230, 230, 230), font)
+    for index, (pictures, caption) in enumerate(zip(rows, captions, strict=True)):
+        top = line + gap + index * (side + line + gap)
+        for column, picture in enumerate(pictures):
+            tile = _inside(picture, side, smooth=column in (0, 2))
+            left = gap + column * (side + gap) + (side - tile.width) // 2
+            sheet.paste(tile, (left, top + (side - tile.height) // 2))
+        draw.text((gap, top + side + 1), _printable(caption), (200, 200, 200), font)
+    write_png(path, sheet)
+
+
+def write_png(path: Path, picture: Image.Image) -> None:
+    """Writes a PNG atomically."""
+    buffer = BytesIO()
+    picture.save(buffer, "PNG")
+    write_atomic(path, buffer.getvalue())
+
+
+def _inside(picture: Array, side: int, smooth: bool) -> Image.Image:
+    scale = side / max(picture.shape[:2])
+    size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
+    method = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
+    return Image.fromarray(np.ascontiguousarray(picture)).resize(size, method)
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -1,0 +1,82 @@
+"""A line that shows how far something is and how long it will take."""
+
+import sys
+import threading
+import time
+from types import TracebackType
+from typing import TextIO
+
+
+class Progress:
+    """A progress bar on a terminal; elsewhere only the final line. Use it in a `with` block.
+
+    `total=0` shows the time only (for work whose length is not known), ticking by itself.
+    """
+
+    def __init__(self, title: str, total: int = 0, stream: TextIO | None = None):
+        self.title, self.total, self.done, self.note = title, total, 0, ""
+        self.stream = stream or sys.stderr
+        self.live = self.stream.isatty()
+        self.start = self._drawn = time.monotonic()
+        self._stop = threading.Event()
+        self._ticker: threading.Thread | None = None
+
+    def __enter__(self) -> "Progress":
+        if self.live and not self.total:
+            self._ticker = threading.Thread(target=self._tick, daemon=True)
+            self._ticker.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        if self._ticker:
+            self._ticker.join()
+        if self.live:
+            self.stream.write("\r\x1b[K")
+            self.stream.flush()
+
+    @property
+    def seconds(self) -> float:
+        """Time since the start."""
+        return time.monotonic() - self.start
+
+    def restart(self) -> None:
+        """Counts the time from now on, so that an ETA leaves out what went before."""
+        self.start = time.monotonic()
+
+    def update(self, done: int, total: int | None = None, note: str = "") -> None:
+        """Shows `done` of `total`; redraws at most ten times a second."""
+        self.done, self.total, self.note = done, total or self.total, note or self.note
+        now = time.monotonic()
+        if self.live and (now - self._drawn > 0.1 or done == self.total):
+            self._drawn = now
+            self._draw()
+
+    def _draw(self) -> None:
+        line = f"{self.title} {duration(self.seconds)}"
+        if self.total:
+            filled = 24 * self.done // self.total
+            left = self.seconds * (self.total - self.done) / max(self.done, 1)
+            bar = "█" * filled + "·" * (24 - filled)
+            line = f"{self.title} {bar} {self.done}/{self.total} ETA {duration(left)} {self.note}"
+        self.stream.write(f"\r\x1b[K{line[:118]}")
+        self.stream.flush()
+
+    def _tick(self) -> None:
+        while not self._stop.wait(0.25):
+            self._draw()
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: 8 s, 2:05, 1:00:03."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

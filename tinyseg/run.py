@@ -1,0 +1,133 @@
+"""The run folder: all that training leaves and that the other commands read.
+
+config.toml   settings            split.json      which image trained, which validated
+run.json      what the data is    metrics.jsonl   every number of every step and epoch
+checkpoints/  best, last, previous                samples/  pictures of predictions
+"""
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tinyseg import checkpoint
+from tinyseg.backend import Array, backend, overwrite, versions
+from tinyseg.config import Config
+from tinyseg.data import Dataset, Split
+from tinyseg.errors import RunError
+from tinyseg.files import read_json, write_atomic, write_json
+from tinyseg.models import UNet, build
+from tinyseg.predict import InputScale, Predictor, to_classes
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a run learned about its data; run.json."""
+
+    source: str
+    """What the dataset was opened from."""
+    fingerprint: str
+    """Digest of the dataset; `--resume` refuses another one."""
+    channels: int
+    classes: int
+    label_map: dict[int, int]
+    """Value in the mask files to class id."""
+    scale: InputScale
+    """Mean and deviation of the training images, applied to every image."""
+
+    def to_json(self) -> dict[str, Any]:
+        """With the machine and the versions that the numbers depend on."""
+        made = {"made": time.strftime("%Y-%m-%d %H:%M:%S"), "versions": versions()}
+        return {**asdict(self), **made, "backend": asdict(backend())}
+
+    @staticmethod
+    def from_json(table: dict[str, Any]) -> "Facts":
+        """Reads what `to_json` wrote; KeyError, TypeError or ValueError when it is not that."""
+        scale = InputScale(*(tuple(map(float, table["scale"][k])) for k in ("mean", "deviation")))
+        label_map = {int(value): int(kind) for value, kind in table["label_map"].items()}
+        texts = (str(table["source"]), str(table["fingerprint"]))
+        return Facts(*texts, int(table["channels"]), int(table["classes"]), label_map, scale)
+
+
+class Run:
+    """A run folder with its settings, split and facts; the model is loaded when it is asked for."""
+
+    def __init__(self, folder: Path, config: Config, facts: Facts, split: Split):
+        self.folder, self.config, self.facts, self.split = folder, config, facts, split
+        self.checkpoints = folder / "checkpoints"
+        self.samples = folder / "samples"
+        self.log = folder / "metrics.jsonl"
+        self._predictor: Predictor | None = None
+
+    @staticmethod
+    def create(
+        folder: Path, config: Config, dataset: Dataset, split: Split, s: InputScale
+    ) -> "Run":
+        """Makes the folder; RunError when there is something in it already."""
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise RunError(f"{folder} is not empty: give --resume to continue it, or another --out")
+        shape = (dataset.channels, dataset.classes, dataset.label_map)
+        facts = Facts(dataset.source, dataset.fingerprint(), *shape, s)
+        write_atomic(folder / "config.toml", config.to_toml())
+        split.save(folder / "split.json")
+        write_json(folder / "run.json", facts.to_json())
+        return Run(folder, config, facts, split)
+
+    def build(self) -> UNet:
+        """The untrained network of this run."""
+        return build(
+            self.config.model, self.facts.channels, self.facts.classes, self.config.train.seed
+        )
+
+    def make_predictor(self, model: Any) -> Predictor:
+        """A model's path from images to probabilities, as this run prepares its images."""
+        data, batch = self.config.data, self.config.train.batch
+        return Predictor(model, self.facts.scale, data.size, data.fit, batch)
+
+    @property
+    def predictor(self) -> Predictor:
+        """The trained network (the best checkpoint, or the last when there is no best)."""
+        if self._predictor is None:
+            model = self.build()
+            best = self.checkpoints / "best.safetensors"
+            tensors = (
+                checkpoint.load(best)[0]
+                if best.exists()
+                else checkpoint.load_latest(self.checkpoints)[0]
+            )
+            assign(model.state_dict(), tensors, "model.", str(self.checkpoints))
+            self._predictor = self.make_predictor(model)
+        return self._predictor
+
+    def probabilities(self, image: Array) -> Array:
+        """Image (H, W, C), uint8 or float32 in [0, 1], to probabilities (K, H, W)."""
+        return next(self.predictor([image]))
+
+    def predict(self, image: Array) -> Array:
+        """Image (H, W, C) to class ids (H, W) uint8, at the run's threshold."""
+        return to_classes(self.probabilities(image), self.config.train.threshold)
+
+
+def load_run(folder: str | Path) -> Run:
+    """Opens a run folder; RunError when it is none or damaged."""
+    folder = Path(folder)
+    if not (folder / "run.json").exists():
+        raise RunError(f"{folder}: no run.json there; give a folder that `tinyseg train` made")
+    table = read_json(folder / "run.json")
+    try:
+        facts = Facts.from_json(table)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(f"{folder / 'run.json'}: damaged ({error!r}); train anew") from None
+    config = Config.load(folder / "config.toml")
+    return Run(folder, config, facts, Split.load(folder / "split.json"))
+
+
+def assign(state: dict[str, Any], arrays: dict[str, Array], prefix: str, where: str) -> None:
+    """Copies arrays into the Tensors of the same name; RunError when one is missing or unlike."""
+    for name, tensor in state.items():
+        array = arrays.get(prefix + name)
+        if array is None or array.shape != tuple(tensor.shape):
+            seen = "missing" if array is None else f"of shape {array.shape}"
+            raise RunError(f"{where}: {prefix}{name} is {seen}, the model needs {tensor.shape}")
+    for name, tensor in state.items():
+        overwrite(tensor, arrays[prefix + name])

@@ -1,0 +1,327 @@
+"""The training loop: a page that reads from top to bottom."""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from tinyseg import checkpoint
+from tinyseg.backend import Array, upload
+from tinyseg.config import Config
+from tinyseg.data import (
+    Dataset,
+    epoch_order,
+    fit_image,
+    fit_label,
+    make_split,
+    open_dataset,
+)
+from tinyseg.errors import ConfigError, RunError
+from tinyseg.losses import Loss
+from tinyseg.metrics import Summary, evaluate_image, foreground_mean, summarise
+from tinyseg.nn import parameters, state_dict
+from tinyseg.nonfinite import not_finite
+from tinyseg.optim import Optimizer, Schedule
+from tinyseg.pictures import row, save_grid
+from tinyseg.predict import InputScale, to_classes, unit_range
+from tinyseg.progress import Progress, duration
+from tinyseg.run import Run, assign, load_run
+from tinyseg.step import TrainStep
+from tinyseg.track import Log
+
+Say = Callable[[str], None]
+Result = TypeVar("Result")
+
+SHOWN = 6
+"""Validation images in the picture of the best epoch."""
+
+
+def train(
+    data: str | Path,
+    out: str | Path,
+    config: Config | None = None,
+    resume: bool = False,
+    say: Say = print,
+) -> Run:
+    """Trains on `data` (a folder or "sim:...") into the run folder `out` and returns the run.
+
+    With `resume` the run in `out` goes on from its last checkpoint, bit for bit as if it had never
+    stopped. Raises a TinysegError for anything that cannot be used.
+    """
+    out = Path(out)
+    if resume and (out / "run.json").exists():
+        run = load_run(out)
+        dataset = _open_again(run, data)
+    else:
+        config = config or Config()
+        with Progress(f"reading {data}") as progress:
+            dataset = open_dataset(data, config.data, progress=progress.update)
+        split = make_split(dataset, config.data)
+        epoch_order(len(split.train), config.train.batch, config.train.seed, 0)  # enough images?
+        scale = InputScale.of([dataset.load(dataset.index(name)).image for name in split.train])
+        run = Run.create(out, config, dataset, split, scale)
+    for warning in dataset.warnings:
+        say(f"warning: {warning}")
+    Trainer(run, dataset, say).run_all()
+    return run
+
+
+def _open_again(run: Run, data: str | Path) -> Dataset:
+    facts = run.facts
+    with Progress(f"reading {data}") as progress:
+        dataset = open_dataset(
+            data,
+            run.config.data,
+            label_map=facts.label_map,
+            channels=facts.channels,
+            progress=progress.update,
+        )
+    if dataset.fingerprint() != facts.fingerprint:
+        raise RunError(
+            f"{data} is not the data that {run.folder} was started on ({facts.source}, "
+            f"{facts.fingerprint}); restore it, or start a new run with another --out"
+        )
+    return dataset
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of epochs with one loss."""
+
+    loss: str
+    epochs: int
+    from_best: bool = False
+    """Start from the best checkpoint instead of the last state."""
+
+
+def parse_phases(text: str) -> list[Phase]:
+    """Reads "bce: 30 epochs; dice: 10 epochs from best"; ConfigError for anything else."""
+    phases = []
+    for part in text.split(";"):
+        match = re.fullmatch(r"\s*(.+?)\s*:\s*(\d+)\s*epochs?(\s+from\s+best)?\s*", part)
+        if not match or int(match[2]) < 1:
+            raise ConfigError(
+                f"train.phases: {part.strip()!r} cannot be read; write it as "
+                '"bce: 30 epochs; dice: 10 epochs from best"'
+            )
+        phases.append(Phase(match[1], int(match[2]), bool(match[3])))
+    if phases[0].from_best:
+        raise ConfigError("train.phases: the first phase has no best checkpoint to start from")
+    return phases
+
+
+@dataclass
+class Position:
+    """Where a run stands; with the tensors, all that a checkpoint holds."""
+
+    epoch: int = 0
+    """Epochs completed."""
+    step: int = 0
+    """Steps completed."""
+    dice: float = 0.0
+    """Pooled validation Dice of the foreground after the last epoch."""
+    best_dice: float = -1.0
+    best_epoch: int = 0
+    waited: int = 0
+    """Epochs since the best."""
+
+
+class Trainer:
+    """Runs the phases of a run over its training images, validates, logs and saves."""
+
+    def __init__(self, run: Run, dataset: Dataset, say: Say = print):
+        self.run, self.dataset, self.say = run, dataset, say
+        self.config, self.log, self.at = run.config.train, Log(run.log), Position()
+        text = self.config.phases
+        plain = [Phase(self.config.loss, self.config.epochs)]
+        self.phases = parse_phases(text) if text else plain
+        self.epochs = sum(phase.epochs for phase in self.phases)
+        self.model = run.build()
+        for phase in self.phases:  # a text that cannot be read is known now, not after hours
+            Loss.parse(phase.loss, self.model.out_channels)
+        weights = state_dict(self.model)
+        self.optimizer = Optimizer(self.config.optimizer, parameters(weights))
+        self.schedule = Schedule(self.config.schedule)
+        self.state = {
+            **{f"model.{name}": tensor for name, tensor in weights.items()},
+            **{f"optimizer.{name}": tensor for name, tensor in self.optimizer.state.items()},
+        }
+        self.images, self.labels = self._fit_training_images()
+        self.steps = -(-len(self.images) // self.config.batch)
+        self.predictor = run.make_predictor(self.model)
+        self.shown = [self.dataset.index(name) for name in run.split.val[:SHOWN]]
+
+    # 1. The loop
+
+    def run_all(self) -> None:
+        """Trains until the last epoch or an early stop; Ctrl-C leaves a run to resume."""
+        self._resume()
+        first = 0
+        try:
+            for phase in self.phases:
+                if self.at.epoch < first + phase.epochs:
+                    self._run_phase(phase, first)
+                first += phase.epochs
+        except KeyboardInterrupt:
+            self.say(f"\nstopped after epoch {self.at.epoch}; go on with --resume")
+            raise
+        self.say(f"best validation Dice {self.at.best_dice:.4f} at epoch {self.at.best_epoch}")
+
+    def _run_phase(self, phase: Phase, first: int) -> None:
+        step = self._enter(phase, first)
+        for epoch in range(self.at.epoch, first + phase.epochs):
+            if self.config.patience and self.at.waited >= self.config.patience:
+                self.say(f"stopped early: no better Dice for {self.at.waited} epochs")
+                break
+            start = time.perf_counter()
+            means = self._train_epoch(step, epoch, (epoch - first) * self.steps, phase)
+            seconds = time.perf_counter() - start
+            summary, pictures = self._validate()
+            self._finish_epoch(epoch + 1, means, summary, pictures, seconds)
+        self.at.epoch = first + phase.epochs
+
+    def _enter(self, phase: Phase, first: int) -> TrainStep:
+        """The step of a phase; a later phase has a fresh schedule and may start from the best."""
+        if first and self.at.epoch == first:
+            if phase.from_best:
+                best = self.run.checkpoints / "best.safetensors"
+                assign(self.state, checkpoint.load(best)[0], "", str(best))
+            self.schedule, self.at.waited = Schedule(self.config.schedule), 0
+            origin = f" from the best (epoch {self.at.best_epoch})" if phase.from_best else ""
+            self.say(f"epoch {first}: the loss is now {phase.loss}{origin}")
+            self.log.write("phase", self.at.step, loss=phase.loss, from_best=phase.from_best)
+        loss = Loss.parse(phase.loss, self.model.out_channels)
+        return TrainStep(self.model, loss, self.optimizer, clip=self.config.clip)
+
+    def _train_epoch(
+        self, step: TrainStep, epoch: int, done: int, phase: Phase
+    ) -> dict[str, float]:
+        """One pass over the images; the mean of every measurement."""
+        order = epoch_order(len(self.images), self.config.batch, self.config.seed, epoch)
+        sums: dict[str, float] = {}
+        with Progress(f"epoch {epoch + 1}/{self.epochs}", self.epochs * self.steps) as progress:
+            for count, indices in enumerate(order):
+                factor = self.schedule.factor(done + count, phase.epochs * self.steps)
+                step.learning_rate = self.optimizer.learning_rate * factor
+                values = self._train_batch(step, indices, progress)
+                sums = {name: sums.get(name, 0.0) + value for name, value in values.items()}
+                note = f"loss {values['loss']:.4f} dice {self.at.dice:.3f}"
+                progress.update(epoch * self.steps + count + 1, note=note)
+        return {name: value / len(order) for name, value in sums.items()}
+
+    def _train_batch(self, step: TrainStep, indices: Array, outer: Progress) -> dict[str, float]:
+        image = upload(self.run.facts.scale.apply(self.images[indices]))
+        label = upload(self.labels[indices])
+        if step.compiled:
+            values = step(image, label).numbers()
+        else:
+            values = self._compiling("training", lambda: step(image, label).numbers())
+            outer.restart()
+        if not np.isfinite(values["loss"]):
+            names = [self.run.split.train[index] for index in indices]
+            raise not_finite(self.run.folder, step, self.at.step + 1, image, label, names)
+        self.at.step += 1
+        self.log.write("step", self.at.step, learning_rate=step.learning_rate, **values)
+        return values
+
+    # 2. Validation: whole images, by the same path as `predict`
+
+    def _validate(self) -> tuple[Summary, list[list[Array]]]:
+        """Scores over the validation images, and pictures of the first few."""
+        indices = [self.dataset.index(name) for name in self.run.split.val]
+        classes, threshold = self.run.facts.classes, self.config.threshold
+        probabilities = self.predictor(self.dataset.load(index).image for index in indices)
+        scores, pictures = [], []
+        with Progress("validation", len(indices)) as progress:
+            for count, index in enumerate(indices, start=1):
+                p_khw = self._first_prediction(probabilities)
+                sample, prediction = self.dataset.load(index), to_classes(p_khw, threshold)
+                assert sample.label is not None
+                scores.append(evaluate_image(prediction, sample.label, classes))
+                if index in self.shown:
+                    pictures.append(row(sample.image, sample.label, p_khw, prediction, classes))
+                progress.update(count)
+        return summarise(scores), pictures
+
+    def _first_prediction(self, probabilities: Iterator[Array]) -> Array:
+        if self.predictor.step.compiled:
+            return next(probabilities)
+        return self._compiling("validation", lambda: next(probabilities))
+
+    def _compiling(self, what: str, call: Callable[[], Result]) -> Result:
+        with Progress(f"compiling the {what} step") as progress:
+            result = call()
+            seconds = progress.seconds
+        self.say(f"compiled the {what} step in {duration(seconds)}")
+        self.log.write("compile", self.at.step, what=what, seconds=round(seconds, 3))
+        return result
+
+    # 3. After an epoch
+
+    def _finish_epoch(
+        self,
+        epoch: int,
+        means: dict[str, float],
+        summary: Summary,
+        pictures: list[list[Array]],
+        seconds: float,
+    ) -> None:
+        dice, iou = (foreground_mean(summary.pooled[name]) for name in ("dice", "iou"))
+        self.at.epoch, self.at.dice = epoch, 0.0 if np.isnan(dice) else dice
+        improved = self.at.dice > self.at.best_dice
+        self.at.waited = 0 if improved else self.at.waited + 1
+        if improved:
+            self.at.best_dice, self.at.best_epoch = self.at.dice, epoch
+        if self.schedule.observe(self.at.dice):
+            self.say(f"plateau: the learning rate is now x {self.schedule.scale:g}")
+        train = {**means, "seconds": round(seconds, 3)}
+        self.log.write("epoch", self.at.step, epoch=epoch, train=train, val=summary.to_dict())
+        self.say(
+            f"epoch {epoch:3}/{self.epochs}  loss {means['loss']:.4f}  "
+            f"train Dice {means['dice']:.3f}  val Dice {dice:.4f} IoU {iou:.4f}"
+            f"{'  best' if improved else ''}  {duration(seconds)}"
+        )
+        self._save(improved, pictures)
+
+    def _save(self, improved: bool, pictures: list[list[Array]]) -> None:
+        folder = self.run.checkpoints
+        arrays = {name: tensor.numpy() for name, tensor in self.state.items()}
+        facts = {"position": asdict(self.at), "schedule": asdict(self.schedule)}
+        if improved:
+            checkpoint.save(folder / "best.safetensors", arrays, facts)
+            names = [self.dataset.names[index] for index in self.shown]
+            save_grid(self.run.samples / "best.png", pictures, names)
+        checkpoint.rotate(folder)
+        checkpoint.save(folder / "last.safetensors", arrays, facts)
+
+    def _resume(self) -> None:
+        """Goes to the last whole checkpoint, if there is one."""
+        if not checkpoint.any_in(self.run.checkpoints):
+            self.log.cut_after(0)
+            return
+        arrays, facts, path = checkpoint.load_latest(self.run.checkpoints)
+        try:
+            self.at, self.schedule = Position(**facts["position"]), Schedule(**facts["schedule"])
+        except (KeyError, TypeError) as error:
+            raise RunError(f"{path}: not a checkpoint of a training run ({error!r})") from None
+        assign(self.state, arrays, "", str(path))
+        self.log.cut_after(self.at.step)
+        self.say(f"resumed after epoch {self.at.epoch} from {path}")
+
+    def _fit_training_images(self) -> tuple[Array, Array]:
+        """All training images (N, S, S, C) as stored and labels (N, S, S) uint8, in memory."""
+        images, labels, data = [], [], self.run.config.data
+        with Progress("fitting images", len(self.run.split.train)) as progress:
+            for count, name in enumerate(self.run.split.train, start=1):
+                sample = self.dataset.load(self.dataset.index(name))
+                assert sample.label is not None
+                images.append(fit_image(sample.image, data.size, data.fit)[0])
+                labels.append(fit_label(sample.label, data.size, data.fit))
+                progress.update(count)
+        deep = any(image.dtype != np.uint8 for image in images)
+        stored = [unit_range(image) for image in images] if deep else images
+        return np.stack(stored), np.stack(labels)
