@@ -1,9 +1,11 @@
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from tinyseg.config import DataConfig
-from tinyseg.data import open_dataset, simulate
+from tinyseg.data import make_split, open_dataset, simulate
 from tinyseg.errors import DataError
 
 CONFIG = DataConfig()
@@ -47,6 +49,9 @@ def test_channels_follow_the_images_the_config_or_the_run(folder):
     folder.mask("masks/c.png")
     data = open_dataset(folder.path, CONFIG)
     assert data.channels == 3
+    assert data.warnings == (
+        "only 1 of 3 images have colour: c; set data.color=grey to read all as grey",
+    )
     assert [data.load(i).image.shape[2] for i in range(3)] == [3, 3, 3]
     assert open_dataset(folder.path, CONFIG, channels=1).load(2).image.shape[2] == 1
 
@@ -181,6 +186,8 @@ def test_the_cache_is_bounded_and_forgets_the_oldest(folder):
     assert data.load(0) is first
     assert set(data._cache) == {0, 2}
     assert data._cached == 2 * first.bytes
+    with pytest.raises(ValueError, match="read-only"):
+        first.image[0] = 0
 
 
 def test_fingerprint_follows_names_and_contents(folder):
@@ -194,6 +201,17 @@ def test_fingerprint_follows_names_and_contents(folder):
     for kind in ("images", "masks"):
         (folder.path / kind / "a2.png").rename(folder.path / kind / "b2.png")
     assert open_dataset(folder.path, CONFIG).fingerprint() not in (first, second)
+
+
+def test_names_that_are_not_utf8(folder):
+    folder.pairs(3)
+    for kind in ("images", "masks"):
+        odd = os.fsencode(folder.path / kind) + b"/a\xff.png"
+        os.rename(folder.path / kind / "a0.png", odd)
+    data = open_dataset(folder.path, CONFIG)
+    assert len(data.fingerprint()) == 16
+    make_split(data, CONFIG).save(folder.path / "split.json")
+    assert make_split(data, DataConfig(split_file=str(folder.path / "split.json"))).val
 
 
 def test_predefined_splits(folder):

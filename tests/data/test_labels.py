@@ -102,7 +102,12 @@ def test_unusual_values_are_remarked_with_the_text_to_set():
     assert 'data.labels="1:1,2:0"' in scan(bands(1, 2)).warnings[0]
     assert 'data.labels="1:1,2:0,3:ignore"' in scan(bands(1, 2, 3)).warnings[0]
     assert scan(bands(0, 1, 255)).warnings == ("mask value 255 is ignored",)
-    assert "no mask holds 1 and 255" in scan(bands(0, 1), bands(0, 255)).warnings[0]
+    stray = scan(*[bands(0, 255)] * 39, bands(0, 7, 255))
+    assert stray.classes == 3
+    assert (
+        'few of 40 masks became classes: 7; if they are stray set data.labels="auto,7:ignore"'
+        in (stray.warnings[0])
+    )
     assert scan(bands(0, 255)).warnings == ()
     numbered = scan(bands(*range(10)), bands(*range(14)))
     assert 'data.labels="0:0,1-65535:1"' in numbered.warnings[0]
@@ -130,6 +135,18 @@ def test_anti_aliased_and_jpeg_masks_are_refused(tmp_path):
         with pytest.raises(DataError, match=r'm1\.png: .*values 0, .*labels="0-127:0,128-255:1"'):
             scan(hard, soft)
     assert scan(hard).table == {0: 0, 255: 1}
+
+
+def test_one_soft_mask_among_classes_is_found():
+    classes = bands(*range(6))
+    with pytest.raises(DataError, match=r"m3\.png: the mask has soft edges"):
+        scan(classes, classes, classes, soft_disc())
+
+
+def test_masks_of_0_and_1_among_masks_of_0_and_255_are_refused():
+    with pytest.raises(DataError, match=r'm1\.png .* 0 and 1 but m0\.png .*"0:0,1:1,255:1"'):
+        scan(bands(0, 255), bands(0, 1), bands(0))
+    assert scan(bands(0, 1, 255), bands(0, 1), bands(0, 255)).table[255] == 255
 
 
 def test_solid_classes_of_odd_values_are_not_taken_for_soft_edges():

@@ -41,6 +41,7 @@ def test_folder_names(name, meaning):
 
 def test_natural_order():
     assert sorted(["a10", "a2", "b1", "A3"], key=natural) == ["a2", "A3", "a10", "b1"]
+    assert natural("9" * 5000) > natural("8" * 5000)
 
 
 @pytest.mark.parametrize("images", ["images", "Image", "imgs", "JPEGImages"])

@@ -21,6 +21,7 @@ from tinyseg.data.sample import Sample
 from tinyseg.data.scan import (
     CaseFacts,
     Progress,
+    color_remark,
     empty_remark,
     find_twins,
     read_label,
@@ -80,7 +81,7 @@ class Dataset:
             if index in self._cache:
                 self._cache.move_to_end(index)
                 return self._cache[index]
-        sample = self._read(index)
+        sample = _frozen(self._read(index))
         with self._lock:
             self._keep(index, sample)
         return sample
@@ -95,6 +96,14 @@ class Dataset:
     def fingerprint(self) -> str:
         """16 hex digits over names and file contents, or over the arguments of a simulation."""
         return self._fingerprint()
+
+
+def _frozen(sample: Sample) -> Sample:
+    """Pixels that nobody can change by accident: the cache hands the same arrays out again."""
+    for array in (sample.image, sample.label):
+        if array is not None:
+            array.flags.writeable = False
+    return sample
 
 
 def open_dataset(
@@ -161,6 +170,7 @@ def _open_folder(
     cases = layout.cases
     channels = channels or (1 if all(fact.grey for fact in facts) else 3)
     more = remarks(facts, _counted(found.table, settled), not settled)
+    more += color_remark(facts) if channels == 3 else []
     return Dataset(
         source,
         [case.name for case in cases],
@@ -183,7 +193,7 @@ def _read_case(case: Case, table: Mapping[int, int], channels: int) -> Sample:
 def _digest_files(cases: Sequence[Case]) -> str:
     digest = hashlib.sha256()
     for case in cases:
-        digest.update(case.name.encode() + b"\0")
+        digest.update(case.name.encode(errors="surrogateescape") + b"\0")
         for path in (case.image, *case.masks):
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())

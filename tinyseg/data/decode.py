@@ -68,7 +68,7 @@ def decode_image(path: Path) -> Decoded:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return Decoded(_unit_range(np.asarray(image), path)[..., None], more_frames)
     if image.mode in ("1", "L", "LA", "La"):
-        return Decoded(np.array(image.convert("LA"))[..., :1], more_frames)
+        return Decoded(_grey(image)[..., None], more_frames)
     pixels = _colour(image)
     grey = bool((pixels == pixels[..., :1]).all())
     return Decoded(np.ascontiguousarray(pixels[..., :1] if grey else pixels), more_frames)
@@ -85,7 +85,7 @@ def decode_mask(path: Path) -> Decoded:
     if image.mode == "P" and not _grey_palette(image):
         return Decoded(np.array(image), more_frames)
     if image.mode in ("1", "L", "LA", "La"):
-        return Decoded(np.array(image.convert("LA"))[..., 0], more_frames)
+        return Decoded(_grey(image), more_frames)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return Decoded(_whole_numbers(np.asarray(image), path), more_frames)
     pixels = _colour(image)
@@ -129,6 +129,10 @@ def _why(path: Path, error: BaseException) -> str:
         return f"not an image that can be read ({', '.join(FORMATS)}); convert or remove it"
     text = " ".join(str(error).split()) or type(error).__name__
     return f"damaged or truncated ({text}); replace or remove it"
+
+
+def _grey(image: Image.Image) -> np.ndarray:
+    return np.array(image if image.mode == "L" else image.convert("LA").getchannel(0))
 
 
 def _colour(image: Image.Image) -> np.ndarray:

@@ -164,9 +164,11 @@ def _refuse_one_value(values: Sequence[int], count: int) -> None:
 
 def _refuse_soft(masks: Sequence[MaskFacts], values: Sequence[int]) -> None:
     worst = max(masks, key=lambda mask: len(mask.counts))
-    between, thin = sum(m.between for m in masks), sum(m.thin for m in masks)
-    soft = thin > 0.7 * between and len(values) > 4
-    if soft:
+    usual = sorted(len(mask.counts) for mask in masks)[len(masks) // 2]
+    soft = [m for m in masks if m.thin > 0.7 * m.between and len(m.counts) > 2 * usual]
+    edges = sum(m.thin for m in masks) > 0.7 * sum(m.between for m in masks)
+    if soft or (edges and len(values) > 4):
+        worst = max(soft or masks, key=lambda mask: len(mask.counts))
         raise DataError(
             f"{worst.path}: the mask has soft edges (anti-aliased or JPEG), values "
             f"{values_text(sorted(worst.counts))}; a mask needs one value per class: save it as "
@@ -188,9 +190,11 @@ def _meaning(values: Sequence[int], masks: Sequence[MaskFacts]) -> tuple[dict[in
         unusual = [_two_values_warning(values)] if values[0] != 0 else []
         return _ascending(values), unusual
     if values[-1] == IGNORE and list(values[:-1]) == list(range(len(values) - 1)):
-        return {**_ascending(values[:-1]), IGNORE: IGNORE}, _ignored_warning(masks)
+        _refuse_two_customs(values, masks)
+        return {**_ascending(values[:-1]), IGNORE: IGNORE}, ["mask value 255 is ignored"]
     warnings = [_no_zero_warning(values)] if values[0] != 0 else []
-    return _ascending(values), warnings + _instances_warning(values, masks)
+    warnings += _instances_warning(values, masks)
+    return _ascending(values), warnings or _rare_warning(values, masks)
 
 
 def _two_values_warning(values: Sequence[int]) -> str:
@@ -201,13 +205,28 @@ def _two_values_warning(values: Sequence[int]) -> str:
     )
 
 
-def _ignored_warning(masks: Sequence[MaskFacts]) -> list[str]:
-    warning = "mask value 255 is ignored"
-    if not any({1, IGNORE} <= set(mask.counts) for mask in masks):
-        warning += (
-            '; no mask holds 1 and 255: if both are the object set data.labels="0:0,1:1,255:1"'
+def _refuse_two_customs(values: Sequence[int], masks: Sequence[MaskFacts]) -> None:
+    """0/1 masks among 0/255 ones must not pass for one class and an ignored value."""
+    if list(values) != [0, 1, IGNORE]:
+        return
+    ones = [mask.path for mask in masks if 1 in mask.counts and IGNORE not in mask.counts]
+    full = [mask.path for mask in masks if IGNORE in mask.counts and 1 not in mask.counts]
+    if ones and full and len(ones) + len(full) >= sum(len(mask.counts) > 1 for mask in masks):
+        raise DataError(
+            f"{ones[0]} has the mask values 0 and 1 but {full[0]} has 0 and 255; set "
+            'data.labels="0:0,1:1,255:1" if both mean the object, else "0:0,1:1,255:ignore"'
         )
-    return [warning]
+
+
+def _rare_warning(values: Sequence[int], masks: Sequence[MaskFacts]) -> list[str]:
+    found = Counter(value for mask in masks for value in mask.counts)
+    rare = [value for value in values if found[value] * 20 <= len(masks)]
+    if not rare:
+        return []
+    return [
+        f"mask values in few of {len(masks)} masks became classes: {values_text(rare)}; if they "
+        f'are stray set data.labels="auto,{value_text(rare[0])}:ignore"'
+    ]
 
 
 def _no_zero_warning(values: Sequence[int]) -> str:

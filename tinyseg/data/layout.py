@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -87,7 +88,7 @@ class _File:
 
 def natural(text: str) -> tuple[object, ...]:
     """Sort key by which "a2" comes before "a10"; equal only for equal texts."""
-    parts = re.split(r"(\d+)", text)
+    parts = re.split(r"(\d{1,18})", text)
     return ([int(p) if i % 2 else p.casefold() for i, p in enumerate(parts)], text)
 
 
@@ -173,6 +174,7 @@ def _describe(path: Path, relative: str) -> _File:
     return _File(path, relative, tuple(rest), path.stem, role, split)
 
 
+@cache
 def folder_meaning(folder: str) -> tuple[str | None, str | None, bool]:
     """Split, role ("image", "mask") and whether it says neither: "trainannot" -> train, mask."""
     word, split = folder.casefold(), None

@@ -139,6 +139,17 @@ def remarks(facts: Sequence[CaseFacts], table: Mapping[int, int], scanned: bool)
     return lines
 
 
+def color_remark(facts: Sequence[CaseFacts]) -> list[str]:
+    """The warning that a few colour images make all be read as RGB, if it is so."""
+    colored = [fact.case.name for fact in facts if not fact.grey]
+    if not 0 < len(colored) < len(facts) / 2:
+        return []
+    return [
+        f"only {len(colored)} of {len(facts)} images have colour: {name_some(colored)}; "
+        "set data.color=grey to read all as grey"
+    ]
+
+
 def empty_remark(names: Sequence[str], count: int) -> list[str]:
     """The warning that some of `count` labels hold no object, if any."""
     return [f"{len(names)} of {count} masks are empty: {name_some(names)}"] * bool(names)

@@ -29,11 +29,17 @@ class Split:
         """Writes JSON to a temporary file, then renames it: it is whole or not there."""
         path = Path(path)
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        with partial.open("w", encoding="utf-8") as file:
-            json.dump(asdict(self), file, indent=1, ensure_ascii=False)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        text = json.dumps(asdict(self), indent=1)
+        try:
+            with partial.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be written ({error.strerror})") from None
+        finally:
+            partial.unlink(missing_ok=True)
 
     @staticmethod
     def load(path: str | Path) -> "Split":
@@ -160,7 +166,7 @@ def group_of(name: str, pattern: str) -> str:
 
 
 def _hash(seed: int, key: str) -> bytes:
-    return hashlib.sha256(f"{seed}/{key}".encode()).digest()
+    return hashlib.sha256(f"{seed}/{key}".encode(errors="surrogateescape")).digest()
 
 
 def _sorted(names: Iterable[str]) -> tuple[str, ...]:
