@@ -144,6 +144,12 @@ def test_a_decompression_bomb_is_refused_by_its_header(folder):
         load_image(folder.text("bomb.png", _huge_png()), None)
 
 
+def test_the_pixel_limit_holds_where_pillows_own_is_lifted(folder, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    with pytest.raises(DataError, match=r"bomb\.png: larger than 178 million pixels; cut"):
+        load_image(folder.text("bomb.png", _huge_png()), None)
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [(b"", "is empty"), (b"just words", "not an image"), (b"\x89PNG\r\n\x1a\n", "replace|convert")],

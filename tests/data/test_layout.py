@@ -159,6 +159,8 @@ def test_images_without_mask_and_masks_without_image_are_named(folder):
         (["notes.txt"], "no images found"),
         (["masks/a.png"], "no images found"),
         (["images/a.png", "images/b/a_mask.png", "masks/a.png"], "images/b/a_mask.png"),
+        (["images/a.png", "masks/b.png"], "no mask beside"),
+        (["images/a.png", "images/c.png", "masks/b.png", "masks/c.png"], "image: masks/b.png"),
     ],
 )
 def test_unclear_folders_are_refused(folder, names, said):
