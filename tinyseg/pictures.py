@@ -15,7 +15,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 # Okabe & Ito's palette, told apart by the colour-blind too; class 0 is black
 COLORS = [
-    *((0, 0, 0), (240, 228, 66), (86, 180, 233), (213, 94, 0), (0, 158, 115)),
+    *((240, 228, 66), (86, 180, 233), (213, 94, 0), (0, 158, 115)),
     *((204, 121, 167), (230, 159, 0), (0, 114, 178), (255, 255, 255)),
 ]
 IGNORED = (110, 110, 110)
@@ -23,8 +23,8 @@ IGNORED = (110, 110, 110)
 
 def palette(classes: int) -> Array:
     """RGB colours (256, 3) uint8 of class ids; two classes are black and white, 255 is grey."""
-    colors = [(0, 0, 0), (255, 255, 255)] if classes <= 2 else COLORS
-    table = np.array([colors[k % len(colors)] for k in range(256)], np.uint8)
+    colors = [(255, 255, 255)] if classes <= 2 else COLORS
+    table = np.array([(0, 0, 0), *(colors[k % len(colors)] for k in range(255))], np.uint8)
     table[IGNORE] = IGNORED
     return table
 

@@ -8,7 +8,7 @@ from typing import TextIO
 
 
 class Progress:
-    """A progress bar on a terminal; elsewhere only the final line. Use it in a `with` block.
+    """A progress bar on a terminal; elsewhere nothing. Use it in a `with` block.
 
     `total=0` shows the time only (for work whose length is not known), ticking by itself.
     """
@@ -60,8 +60,8 @@ class Progress:
     def _draw(self) -> None:
         line = f"{self.title} {duration(self.seconds)}"
         if self.total:
-            filled = 24 * self.done // self.total
-            left = self.seconds * (self.total - self.done) / max(self.done, 1)
+            filled = min(24, 24 * self.done // self.total)
+            left = self.seconds * max(self.total - self.done, 0) / max(self.done, 1)
             bar = "█" * filled + "·" * (24 - filled)
             line = f"{self.title} {bar} {self.done}/{self.total} ETA {duration(left)} {self.note}"
         self.stream.write(f"\r\x1b[K{line[:118]}")

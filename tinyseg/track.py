@@ -29,14 +29,15 @@ class Log:
 
 
 def read_log(path: Path, kind: str = "") -> list[dict[str, Any]]:
-    """The records of a log, or those of a kind; a line that was cut off is left out."""
+    """The records of a log, or those of a kind; a line that is damaged is left out."""
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             record = json.loads(line)
-        except ValueError:
+            whole = type(record["step"]) is int
+        except (ValueError, KeyError, TypeError, IndexError, RecursionError):
             continue
-        if isinstance(record, dict) and "step" in record and kind in ("", record.get("kind")):
+        if whole and kind in ("", record.get("kind")):
             records.append(record)
     return records
 

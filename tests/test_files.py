@@ -1,0 +1,80 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from tinyseg.errors import RunError
+from tinyseg.files import read_json, write_atomic, write_json
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_content_is_written_and_folders_are_made(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "a" / "b" / "file.bin", b"\x00\xff")
+    assert (tmp_path / "a" / "b" / "file.bin").read_bytes() == b"\x00\xff"
+    write_atomic(str(tmp_path / "file.txt"), "grüße\n")
+    assert (tmp_path / "file.txt").read_bytes() == "grüße\n".encode()
+    write_atomic(tmp_path / "file.txt", "")
+    assert (tmp_path / "file.txt").read_bytes() == b""
+    assert names(tmp_path) == ["a", "file.txt"]
+
+
+@pytest.mark.parametrize("fails", ["fsync", "replace"])
+def test_a_failure_leaves_the_old_content_and_no_partial_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    write_atomic(tmp_path / "file", "old")
+    monkeypatch.setattr(*((os, "fsync") if fails == "fsync" else (Path, "replace")), full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomic(tmp_path / "file", "new and longer")
+    assert names(tmp_path) == ["file"]
+    assert (tmp_path / "file").read_text() == "old"
+
+
+def test_what_readers_see_while_writing_is_the_old_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda _: seen.append((tmp_path / "file").read_text()))
+    (tmp_path / "file").write_text("first")
+    write_atomic(tmp_path / "file", "second")
+    assert seen == ["first"]
+    assert (tmp_path / "file").read_text() == "second"
+
+
+def test_text_that_cannot_be_encoded_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UnicodeEncodeError):
+        write_atomic(tmp_path / "file", "\ud800")
+    assert names(tmp_path) == []
+
+
+def test_json_goes_round_and_is_for_people(tmp_path: Path) -> None:
+    content = {"name": 'é"\\', "numbers": [1, 2.5, -1e-9, None, True], "empty": {}}
+    write_json(tmp_path / "file.json", content)
+    assert read_json(tmp_path / "file.json") == content
+    text = (tmp_path / "file.json").read_text(encoding="utf-8")
+    assert "é" in text
+    assert text.endswith("\n")
+    assert text.count("\n") > 5
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff\xfe\x00", b"[" * 100_000, b'{"a": 1} trailing', b"1" * 5000]
+)
+def test_damaged_json_is_a_run_error_that_names_the_file(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "run.json"
+    path.write_bytes(content)
+    with pytest.raises(RunError, match=r"run\.json: damaged"):
+        read_json(path)
+
+
+def test_missing_json_and_folders_are_run_errors(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"run\.json: no such file"):
+        read_json(tmp_path / "run.json")
+    with pytest.raises(RunError, match="damaged"):
+        read_json(tmp_path)
