@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import tomllib
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -111,7 +112,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _check(self.epochs >= 1, "train.epochs", self.epochs, "at least 1")
         _check(self.batch >= 1, "train.batch", self.batch, "at least 1")
-        _check(self.clip >= 0, "train.clip", self.clip, "0 (off) or a positive norm")
+        _check(0 <= self.clip < math.inf, "train.clip", self.clip, "0 (off) or a positive norm")
         _check(self.patience >= 0, "train.patience", self.patience, "0 (off) or a count of epochs")
         _check(0 < self.threshold < 1, "train.threshold", self.threshold, "between 0 and 1")
         _check(0 <= self.seed < 2**31, "train.seed", self.seed, "0 to 2^31 - 1")
@@ -134,28 +135,31 @@ class Config:
             raise ConfigError(
                 f"{path}: no such file; give --config an existing TOML file"
             ) from None
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(f"{path}: not a readable TOML file ({error})") from None
         try:
             return _from_table(table)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from None
+        except (ValueError, OverflowError):  # too long to be shown, or to be a float
+            raise ConfigError(f"{path}: a number in it is too large") from None
 
     def override(self, assignments: list[str] | tuple[str, ...]) -> "Config":
         """Applies texts like "model.base=32" or "loss=dice" (a bare key must be unique)."""
-        config = self
+        changed: dict[str, dict[str, object]] = {}
         for assignment in assignments:
             key, equals, text = assignment.partition("=")
             if not equals:
                 raise ConfigError(f"{assignment!r} is not key=value, e.g. model.base=32")
             section, name = _find_key(key.strip())
-            part = getattr(config, section)
-            value = _parse_text(f"{section}.{name}", text.strip(), getattr(part, name))
-            config = replace(config, **{section: replace(part, **{name: value})})
-        return config
+            current = getattr(getattr(self, section), name)
+            value = _parse_text(f"{section}.{name}", text.strip(), current)
+            changed.setdefault(section, {})[name] = value
+        parts: dict[str, Any] = {s: replace(getattr(self, s), **v) for s, v in changed.items()}
+        return replace(self, **parts)
 
     def to_toml(self) -> str:
-        """The settings as TOML text, each key explained above it; `load` reads it back equal."""
+        """The settings as TOML text; `load` reads it back equal."""
         lines: list[str] = []
         for section in fields(self):
             part = getattr(self, section.name)
@@ -195,6 +199,8 @@ def _all_keys() -> list[str]:
 
 def _parse_text(key: str, text: str, current: object) -> object:
     if isinstance(current, str):
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise ConfigError(f"{key}={text!r} is not text: it has bytes that are not UTF-8")
         quoted = len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'"
         return text[1:-1] if quoted else text
     words = {"true": True, "false": False}
@@ -236,5 +242,5 @@ def _section_from(section: str, values: dict[str, Any]) -> Any:
 
 
 def _toml_value(value: object) -> str:
-    # JSON's strings, numbers and booleans are also TOML's
-    return json.dumps(value, ensure_ascii=False)
+    # JSON's strings, numbers and booleans are also TOML's, but for DEL
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
