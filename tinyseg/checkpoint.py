@@ -95,7 +95,12 @@ def _parse(content: bytes) -> tuple[dict[str, Array], dict[str, Any]]:
     text = metadata.get("tinyseg", "{}")
     if "sha256" in metadata and metadata["sha256"] != _digest(text, data):
         raise ValueError("its digest does not match: cut off or altered")
-    return {name: _tensor(name, entry, data) for name, entry in header.items()}, json.loads(text)
+    facts = json.loads(text)
+    if not isinstance(facts, dict):
+        raise ValueError("its facts are no JSON object")
+    tensors = {name: _tensor(name, entry, data) for name, entry in header.items()}
+    _check_places([entry["data_offsets"] for entry in header.values()], len(data))
+    return tensors, facts
 
 
 def _tensor(name: str, entry: dict[str, Any], data: memoryview) -> Array:
@@ -108,6 +113,17 @@ def _tensor(name: str, entry: dict[str, Any], data: memoryview) -> Array:
     if end > len(data) or end - start != math.prod(shape) * np.dtype(dtype).itemsize:
         raise ValueError(f"{name} does not fit its place")
     return np.frombuffer(data[start:end], dtype).reshape(shape)
+
+
+def _check_places(places: list[list[int]], size: int) -> None:
+    """As the format asks: the tensors neither overlap nor leave a gap."""
+    end = 0
+    for start, stop in sorted(places):
+        if start != end:
+            raise ValueError("its tensors overlap or leave a gap")
+        end = stop
+    if end != size:
+        raise ValueError(f"its tensors end at byte {end} of {size}")
 
 
 def _digest(text: str, data: bytes | memoryview) -> str:
