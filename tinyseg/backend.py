@@ -90,7 +90,7 @@ def upload(array: Array) -> Tensor:
 
 def overwrite(tensor: Tensor, array: Array) -> None:
     """Copies `array` into the tensor's own buffer, wherever else that buffer is used."""
-    host = np.ascontiguousarray(array)
+    host = np.require(array, requirements=["C", "W"])  # tinygrad copies from writable memory only
     tensor.uop.buffer.ensure_allocated().copyin(host.reshape(-1).view(np.uint8).data)
 
 

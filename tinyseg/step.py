@@ -5,6 +5,7 @@ baked in at the first call, silently. So: state, images, labels and the learning
 Tensors, each is checked on every call, and a canary proves after the capture that they count.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -165,11 +166,13 @@ class TrainStep:
         )
 
     def __call__(self, image: Tensor, label: Tensor) -> Measurements:
-        """Measurements before the change: "loss", each term of it, "dice", and what was clipped.
+        """Measurements before the change: "loss", each term of it, "hard_dice", "gradient_norm".
 
-        "dice" is that of the hard prediction, all pixels and foreground classes of the batch
+        "hard_dice" is that of the hard prediction, all pixels and foreground classes of the batch
         together. When the loss is not finite, nothing is changed.
         """
+        if not self.compiled:
+            _check_label(label, max(2, self.model.out_channels))
         rate = upload(np.array([self.learning_rate], np.float32))
         vector = self._guarded(image, label, rate)
         return Measurements(self.names, vector)
@@ -189,7 +192,7 @@ class TrainStep:
             gradients, measured["gradient_norm"] = clip(gradients, self.clip)
         finite = measured["loss"].detach().isfinite()
         self.optimizer.update(gradients, rate, finite)
-        measured["dice"] = hard_dice(logits.detach(), label)
+        measured["hard_dice"] = hard_dice(logits.detach(), label)
         self.names = list(measured)
         return Tensor.stack(*(value.detach().reshape(()) for value in measured.values()))
 
@@ -233,6 +236,23 @@ def hard_dice(logits: Tensor, label: Tensor) -> Tensor:
     return (2 * hits).cast(dtypes.float32) / total.cast(dtypes.float32).maximum(1)
 
 
+def _check_label(label: Any, classes: int) -> None:
+    """The first batch shows most mistakes; looking at every one would cost a download a step."""
+    values = np.unique(_own(label).numpy())
+    wrong = [value.item() for value in values if value not in (*range(classes), IGNORE)]
+    if wrong:
+        raise StepError(
+            f"the label has values {wrong[:5]}: it must hold class ids 0 to {classes - 1} "
+            f"({IGNORE} is ignored); map the mask's values first"
+        )
+    if values.tolist() == [0, IGNORE]:
+        warnings.warn(
+            f"the first batch's label has only 0 and {IGNORE}, and {IGNORE} means ignored: "
+            "if it is meant to be foreground, pass label // 255",
+            stacklevel=3,
+        )
+
+
 def _own(tensor: Any) -> Tensor:
     if not isinstance(tensor, Tensor):
         raise StepError(
@@ -248,7 +268,7 @@ def _alter_image(image: Array) -> Array:
 
 
 def _describe(signature: list[tuple[Any, ...]]) -> str:
-    return " and ".join(f"{shape} {dtype.name}" for shape, dtype, _ in signature)
+    return " and ".join(f"{shape} {np.dtype(dtype.fmt)}" for shape, dtype, _ in signature)
 
 
 __all__ = ["GuardedJit", "Measurements", "PredictStep", "TrainStep", "hard_dice"]

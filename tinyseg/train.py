@@ -282,7 +282,7 @@ class Trainer:
         self.log.write("epoch", self.at.step, epoch=epoch, train=train, val=summary.to_dict())
         self.say(
             f"epoch {epoch:3}/{self.epochs}  loss {means['loss']:.4f}  "
-            f"train Dice {means['dice']:.3f}  val Dice {dice:.4f} IoU {iou:.4f}"
+            f"train Dice {means['hard_dice']:.3f}  val Dice {dice:.4f} IoU {iou:.4f}"
             f"{'  best' if improved else ''}  {duration(seconds)}"
         )
         self._save(improved, pictures)

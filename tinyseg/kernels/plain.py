@@ -2,6 +2,9 @@
 
 from tinygrad import Tensor
 
+_SMALLEST = 2.0**-126
+"""The smallest normal float32."""
+
 
 def conv2d(
     x_bchw: Tensor, w_oihw: Tensor, bias: Tensor | None, stride: int = 1, padding: int = 0
@@ -35,7 +38,15 @@ def batch_norm(
     scale = weight * (variance + epsilon).rsqrt()
     shift = bias - mean * scale
     y_bchw = x_bchw * scale.reshape(1, -1, 1, 1) + shift.reshape(1, -1, 1, 1)
-    return (y_bchw.relu() if relu else y_bchw), mean.detach(), variance.detach()
+    return (_relu(y_bchw) if relu else y_bchw), mean.detach(), variance.detach()
+
+
+def relu(x: Tensor) -> Tensor:
+    """Return max(x, 0), NaN passed on: Tensor.relu makes it 0, and a broken input goes unseen."""
+    return (x < _SMALLEST).where(0, x)
+
+
+_relu = relu  # where an argument has the name
 
 
 def max_pool(x_bchw: Tensor) -> Tensor:

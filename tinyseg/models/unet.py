@@ -3,10 +3,11 @@
 import numpy as np
 from tinygrad import Tensor
 
+from tinyseg import kernels
 from tinyseg.backend import backend
 from tinyseg.config import ModelConfig
 from tinyseg.errors import ConfigError
-from tinyseg.nn import Conv2d, DoubleConv, Dropout, Up, max_pool
+from tinyseg.nn import Conv2d, DoubleConv, Dropout, Up
 from tinyseg.nn.module import state_dict
 
 
@@ -59,7 +60,7 @@ class UNet:
     def _forward(self, x: Tensor, training: bool) -> Tensor:
         skips: list[Tensor] = []
         for level, block in enumerate(self.down):
-            x = block(max_pool(x) if level else x, training)
+            x = block(kernels.max_pool(x) if level else x, training)
             skips.append(x)
         x = self.dropout(skips.pop(), training)
         for up in self.up:

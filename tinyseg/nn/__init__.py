@@ -8,7 +8,6 @@ from tinyseg.nn.layers import (
     Dropout,
     GroupNorm,
     Identity,
-    max_pool,
     resize,
 )
 from tinyseg.nn.module import parameters, state_dict
@@ -23,7 +22,6 @@ __all__ = [
     "GroupNorm",
     "Identity",
     "Up",
-    "max_pool",
     "parameters",
     "resize",
     "state_dict",

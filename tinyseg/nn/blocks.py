@@ -2,6 +2,8 @@
 
 from tinygrad import Tensor
 
+from tinyseg import kernels
+from tinyseg.kernels.plain import relu
 from tinyseg.nn.layers import (
     BatchNorm,
     Conv2d,
@@ -17,7 +19,7 @@ Norm = BatchNorm | GroupNorm | Identity
 
 
 def make_norm(name: str, channels: int) -> Norm:
-    """A normalisation by its name: batch, group (8 channels or fewer a group), instance, none."""
+    """A normalisation with its ReLU: batch, group (8 groups or fewer), instance, none."""
     if name == "batch":
         return BatchNorm(channels)
     if name == "group":
@@ -38,8 +40,8 @@ class DoubleConv:
         self.norm2 = make_norm(norm, out_channels)
 
     def __call__(self, x_bchw: Tensor, training: bool) -> Tensor:
-        x_bchw = self.norm1(self.conv1(x_bchw), training).relu()
-        return self.norm2(self.conv2(x_bchw), training).relu()
+        x_bchw = self.norm1(self.conv1(x_bchw), training)
+        return self.norm2(self.conv2(x_bchw), training)
 
 
 class AttentionGate:
@@ -52,7 +54,7 @@ class AttentionGate:
         self.weigh = Conv2d(rng, inner, 1, kernel=1)
 
     def __call__(self, skip_bchw: Tensor, gate_bchw: Tensor) -> Tensor:
-        joint = (self.gate(gate_bchw) + self.skip(skip_bchw)).relu()
+        joint = relu(self.gate(gate_bchw) + self.skip(skip_bchw))
         return skip_bchw * self.weigh(joint).sigmoid()
 
 
@@ -77,7 +79,7 @@ class Up:
             x_bchw = resize(x_bchw, self.mode)
         if self.attention is not None:
             skip_bchw = self.attention(skip_bchw, x_bchw)
-        return self.conv(skip_bchw.cat(x_bchw, dim=1), training)
+        return self.conv(kernels.join(skip_bchw, x_bchw), training)
 
 
 __all__ = ["AttentionGate", "DoubleConv", "Dropout", "Up", "make_norm"]

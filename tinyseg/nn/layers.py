@@ -8,6 +8,7 @@ from tinygrad import Tensor, dtypes
 
 from tinyseg import kernels
 from tinyseg.backend import upload
+from tinyseg.kernels.plain import relu
 
 Generator = np.random.Generator
 
@@ -51,7 +52,7 @@ class ConvTranspose2d:
 
 
 class BatchNorm:
-    """Ioffe & Szegedy 2015: normalises each channel by the batch, or by running statistics.
+    """Ioffe & Szegedy 2015, then ReLU: each channel by the batch, or by running statistics.
 
     As in PyTorch, `momentum` is the weight of the new batch and the running variance is unbiased.
     """
@@ -64,25 +65,24 @@ class BatchNorm:
         self.epsilon, self.momentum = epsilon, momentum
 
     def __call__(self, x_bchw: Tensor, training: bool) -> Tensor:
-        if not training:
-            mean, variance = self.running_mean, self.running_var
-        else:
-            mean = x_bchw.mean(axis=(0, 2, 3))
-            variance = (x_bchw - mean.reshape(1, -1, 1, 1)).square().mean(axis=(0, 2, 3))
-            self._remember(mean.detach(), variance.detach(), x_bchw)
-        scale = self.weight * (variance + self.epsilon).rsqrt()
-        shift = self.bias - mean * scale
-        return x_bchw * scale.reshape(1, -1, 1, 1) + shift.reshape(1, -1, 1, 1)
+        if training:
+            given = (x_bchw, self.weight, self.bias, self.epsilon)
+            y_bchw, mean, variance = kernels.batch_norm(*given, relu=True)
+            self._remember(mean, variance, x_bchw.numel() // x_bchw.shape[1])
+            return y_bchw
+        scale = self.weight * (self.running_var + self.epsilon).rsqrt()
+        shift = self.bias - self.running_mean * scale
+        return relu(x_bchw * scale.reshape(1, -1, 1, 1) + shift.reshape(1, -1, 1, 1))
 
-    def _remember(self, mean: Tensor, variance: Tensor, x_bchw: Tensor) -> None:
-        count = x_bchw.numel() // x_bchw.shape[1]
+    def _remember(self, mean: Tensor, variance: Tensor, count: int) -> None:
         new, unbiased = self.momentum, count / max(count - 1, 1)
-        self.running_mean.assign(self.running_mean * (1 - new) + mean * new)
-        self.running_var.assign(self.running_var * (1 - new) + variance * (new * unbiased))
+        for old, now in ((self.running_mean, mean), (self.running_var, variance * unbiased)):
+            # one NaN batch would poison the statistics for good
+            old.assign(now.isfinite().where(old * (1 - new) + now * new, old))
 
 
 class GroupNorm:
-    """Wu & He 2018: normalises groups of channels of each image; one channel a group: instance."""
+    """Wu & He 2018, then ReLU: groups of channels of each image; one channel each: instance."""
 
     def __init__(self, channels: int, groups: int, epsilon: float = 1e-5):
         self.weight = upload(np.ones(channels, np.float32))
@@ -94,14 +94,14 @@ class GroupNorm:
         centred = x - x.mean(axis=2, keepdim=True)
         variance = centred.square().mean(axis=2, keepdim=True)
         x_bchw = (centred * (variance + self.epsilon).rsqrt()).reshape(x_bchw.shape)
-        return x_bchw * self.weight.reshape(1, -1, 1, 1) + self.bias.reshape(1, -1, 1, 1)
+        return relu(x_bchw * self.weight.reshape(1, -1, 1, 1) + self.bias.reshape(1, -1, 1, 1))
 
 
 class Identity:
-    """No normalisation."""
+    """No normalisation, only ReLU."""
 
     def __call__(self, x_bchw: Tensor, training: bool) -> Tensor:
-        return x_bchw
+        return relu(x_bchw)
 
 
 class Dropout:
@@ -130,11 +130,6 @@ class Dropout:
         counter = Tensor.arange(count, dtype=dtypes.uint32).cast(dtypes.uint64)
         bits = counter.threefry(seed.expand(count)) & 0xFFFFFF
         return (bits.cast(dtypes.float32) / 2**24).contiguous().detach()
-
-
-def max_pool(x_bchw: Tensor) -> Tensor:
-    """The maximum of each 2 x 2 square; an odd last row or column is left out."""
-    return x_bchw.max_pool2d()
 
 
 def resize(x_bchw: Tensor, mode: str) -> Tensor:
