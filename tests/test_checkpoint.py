@@ -68,7 +68,7 @@ def test_what_is_loaded_can_be_copied_to_the_device(tmp_path: Path) -> None:
 def test_a_dtype_that_does_not_fit_is_refused_and_nothing_is_written(
     tmp_path: Path, dtype: object
 ) -> None:
-    with pytest.raises(RunError, match="weights has dtype .*, which a checkpoint cannot hold"):
+    with pytest.raises(RunError, match=r"weights has dtype .*, which a checkpoint cannot hold"):
         save(tmp_path / "a.safetensors", {"weights": np.zeros(2, dtype)}, {})
     assert not list(tmp_path.iterdir())
 

@@ -10,13 +10,17 @@ from PIL import Image
 from tinyseg.backend import Array
 from tinyseg.config import IGNORE
 from tinyseg.data import load_image
+from tinyseg.data.decode import COLOUR
+from tinyseg.data.fit import box_of
+from tinyseg.data.layout import SUFFIXES
 from tinyseg.errors import DataError, TinysegError
 from tinyseg.pictures import palette, write_png
 from tinyseg.predict import to_classes
 from tinyseg.progress import Progress
 from tinyseg.run import Run
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
+DARK = 64
+"""Greys below this are taken for black by the eye."""
 
 
 @dataclass(frozen=True)
@@ -40,20 +44,24 @@ def predict(
     Masks have the image's size and the values of the masks the run was trained on, so that they
     can stand in for them; small values get a palette, so that no prediction looks black. With
     `probability`, NAME_probability.png (16 bits, one for each foreground class) is added. An image
-    that cannot be used is reported and left out; when there is none at all, DataError.
+    that cannot be used is reported and left out; DataError when there is no other, and when a mask
+    would overwrite an image.
     """
     jobs = list(_jobs([Path(path) for path in paths]))
     if not jobs:
         raise DataError(f"{', '.join(map(str, paths))}: no image there; give files or folders")
+    _keep_images(jobs, Path(out))
     written: list[Path] = []
     problems: list[str] = []
-    images = _readable(jobs, run.facts.channels, problems)
+    images = _readable(jobs, run, problems)
     with Progress("predicting", len(jobs)) as progress:
         for target, size in _predicted(run, images, Path(out), probability):
             written.append(target)
             progress.update(len(written) + len(problems), note=size)
     for problem in problems:
         say(f"left out: {problem}")
+    if not written:
+        raise DataError(f"none of {len(jobs)} images can be used; the first: {problems[0]}")
     return Written(tuple(written), tuple(problems))
 
 
@@ -73,13 +81,16 @@ def mask_picture(classes_hw: Array, label_map: dict[int, int]) -> Image.Image:
     """Class ids (H, W) as a picture with the values of the run's mask files."""
     values = file_values(label_map)[classes_hw]
     used = [value for value, kind in label_map.items() if kind != IGNORE]
-    if max(used) > 255:  # 16-bit values, or colours packed as 0xRRGGBB
-        deep = max(used) > 65535
-        planes = np.stack([values >> 16, values >> 8, values], axis=2) & 255
-        return Image.fromarray(planes.astype(np.uint8) if deep else values.astype(np.uint16))
+    if max(used) >= COLOUR:
+        packed = np.where(values < COLOUR, values * 0x010101, values)
+        planes = np.stack([packed >> 16, packed >> 8, packed], axis=2) & 255
+        return Image.fromarray(planes.astype(np.uint8))
+    if max(used) > 255:
+        return Image.fromarray(values.astype(np.uint16))
     picture = Image.fromarray(values.astype(np.uint8))
-    if max(used) < 128:
-        picture.putpalette(palette(max(used) + 1).tobytes())
+    if any(0 < value < DARK for value in used):
+        # in colours: of a palette of greys readers take the greys, not the values
+        picture.putpalette(palette(256).tobytes())
     return picture
 
 
@@ -92,30 +103,47 @@ def _jobs(paths: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
         for file in _files(path):
             name = file.relative_to(path) if path.is_dir() else Path(file.name)
             target = name.with_suffix(".png")
-            # a.jpg and a.png would share a.png
-            target = target if target not in taken else name.with_name(f"{name.name}.png")
+            if target in taken:  # a.jpg and a.png would share a.png
+                target = name.with_name(f"{name.name}.png")
+            while target in taken:
+                target = target.with_name(f"{target.name}.png")
             taken.add(target)
             yield file, target
+
+
+def _keep_images(jobs: Sequence[tuple[Path, Path]], out: Path) -> None:
+    images = {file.resolve() for file, _ in jobs}
+    for _, target in jobs:
+        if (out / target).resolve() in images:
+            raise DataError(
+                f"{out / target} would be overwritten by its mask; give another folder for masks"
+            )
 
 
 def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
-    found = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+    found = (file for file in path.rglob("*") if file.suffix.casefold() in SUFFIXES)
     return sorted(file for file in found if file.is_file() and not file.name.startswith("."))
 
 
 Image3 = tuple[Path, Array]
 
 
-def _readable(
-    jobs: Sequence[tuple[Path, Path]], channels: int, problems: list[str]
-) -> Iterator[Image3]:
+def _readable(jobs: Sequence[tuple[Path, Path]], run: Run, problems: list[str]) -> Iterator[Image3]:
+    data = run.config.data
     for file, target in jobs:
         try:
-            yield target, load_image(file, channels)
+            image = load_image(file, run.facts.channels)
         except TinysegError as error:
             problems.append(str(error))
+            continue
+        try:
+            box_of(image.shape[0], image.shape[1], data.size, data.fit)
+        except TinysegError as error:
+            problems.append(f"{file}: {error}")
+            continue
+        yield target, image
 
 
 def _predicted(
