@@ -1,12 +1,13 @@
 """Convolution and transposed convolution with their gradients, logical NCHW over NHWC memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tinygrad import Tensor
 from tinygrad.uop.ops import UOp
 
 from tinyseg.kernels import plain
 from tinyseg.kernels.forward import forward_kernel
+from tinyseg.kernels.packing import Layout, pack_kernel, unpack_kernel
 from tinyseg.kernels.plans import Plan, forward_plan, refusal, weight_plan
 from tinyseg.kernels.shapes import Convolution, Tile
 from tinyseg.kernels.weight import weight_kernel
@@ -30,8 +31,10 @@ def conv2d(
     chosen = _plan(conv, x_bchw, w_oihw, bias)
     if chosen.tile is None:
         return plain.conv2d(x_bchw, w_oihw, bias, stride, padding)
-    x_bhwc, w_hwio = x_bchw.permute(0, 2, 3, 1), w_oihw.permute(2, 3, 1, 0)
-    return _convolve(x_bhwc, w_hwio, bias, conv, chosen).permute(0, 3, 1, 2)
+    _, inputs, kernel, _ = _sizes(w_oihw)
+    layout = Layout(inputs * kernel**2, kernel**2, kernel, 1)
+    y_bhwc = _convolve(x_bchw.permute(0, 2, 3, 1), w_oihw, layout, bias, conv, chosen)
+    return y_bhwc.permute(0, 3, 1, 2)
 
 
 def conv_transpose2d(
@@ -47,9 +50,9 @@ def conv_transpose2d(
     chosen = _plan(conv, x_bchw, w_iohw, bias)
     if chosen.tile is None or kernel != stride:
         return plain.conv_transpose2d(x_bchw, w_iohw, bias, stride)
-    w_hwio = w_iohw.permute(0, 2, 3, 1).reshape(1, 1, inputs, outputs * stride**2)
+    layout = Layout(stride**2, outputs * stride**2, 0, 0, phases=stride**2)
     phases = None if bias is None else bias.repeat(stride**2)
-    y_bhwc = _convolve(x_bchw.permute(0, 2, 3, 1), w_hwio, phases, conv, chosen)
+    y_bhwc = _convolve(x_bchw.permute(0, 2, 3, 1), w_iohw, layout, phases, conv, chosen)
     return y_bhwc.permute(0, 3, 1, 2)
 
 
@@ -95,75 +98,84 @@ def _plan(conv: Convolution, *tensors: Tensor | None) -> Plan:
     return forward_plan(conv)
 
 
-def pack(w_hwio: Tensor, tile: Tile) -> Tensor:
+def pack(weights: Tensor, conv: Convolution, tile: Tile, layout: Layout) -> Tensor:
     """Return weights in the order the kernel reads them: (tile, block, ky, in, kx, out)."""
-    kernel, _, inputs, outputs = (int(size) for size in w_hwio.shape)
-    tiles, blocks = outputs // tile.width, inputs // tile.block
-    split = w_hwio.reshape(kernel, kernel, blocks, tile.block, tiles, tile.width)
-    return split.permute(4, 2, 0, 3, 1, 5).contiguous()
-
-
-def _unpack(packed: Tensor, conv: Convolution) -> Tensor:
-    """Return packed weights as a (ky, kx, in, out) view."""
-    shape = (conv.kernel, conv.kernel, conv.inputs, conv.outputs)
-    return packed.permute(2, 4, 1, 3, 0, 5).reshape(shape)
+    device = str(weights.device)
+    tiles, blocks = conv.outputs // tile.width, conv.inputs // tile.block
+    out = Tensor.empty(
+        tiles, blocks, conv.kernel, tile.block, conv.kernel, tile.width, device=device
+    )
+    return out.custom_kernel(weights, fxn=pack_kernel(conv, tile, layout, device))[0]
 
 
 def run_forward(
     x_bhwc: Tensor,
     packed: Tensor,
-    bias: Tensor | None,
+    extra: Sequence[Tensor | None],
     conv: Convolution,
     chosen: Plan,
     gradient: Callable[[UOp, UOp], Gradient] | None = None,
 ) -> Tensor:
-    """Run the forward kernel over NHWC tensors."""
+    """Run the forward kernel over NHWC tensors; `extra` are the weights as given, the bias."""
     assert chosen.tile is not None
     device = str(x_bhwc.device)
     scale = conv.scatter
     shape = (conv.batch, conv.out_rows * scale, conv.out_columns * scale)
     out = Tensor.empty(*shape, conv.outputs // scale**2, device=device)
-    given = [x_bhwc, packed] + ([bias] if bias is not None else [])
+    given = [x_bhwc, packed, *(tensor for tensor in extra if tensor is not None)]
     kernel = forward_kernel(conv, chosen.tile, device, chosen.own_tiles)
     return out.custom_kernel(*given, fxn=kernel, grad_fxn=gradient)[0]
 
 
-def run_weight(x_bhwc: Tensor, gradient_bhwo: Tensor, conv: Convolution, chosen: Plan) -> Tensor:
-    """Run the weight-gradient kernel; returns (ky, kx, in, out)."""
+def run_weight(
+    x_bhwc: Tensor, y_bhwo: Tensor, conv: Convolution, chosen: Plan, like: Tensor, layout: Layout
+) -> Tensor:
+    """Run the weight-gradient kernel; returns a gradient for weights like `like`."""
     assert chosen.tile is not None
-    device = str(x_bhwc.device)
-    parts = 1 if chosen.own_tiles else chosen.tile.threads
-    shape = (parts, conv.kernel, conv.kernel, conv.inputs, conv.outputs)
-    kernel = weight_kernel(conv, chosen.tile, device, chosen.own_tiles)
-    out = Tensor.empty(*shape, device=device)
-    sums = out.custom_kernel(x_bhwc, gradient_bhwo, fxn=kernel)[0]
-    return sums.sum(0) if parts > 1 else sums.reshape(shape[1:])
+    device, tile = str(x_bhwc.device), chosen.tile
+    parts = 1 if chosen.own_tiles else tile.threads
+    sums = Tensor.empty(parts, conv.kernel**2, conv.inputs, conv.outputs, device=device)
+    kernel = weight_kernel(conv, tile, device, chosen.own_tiles)
+    sums = sums.custom_kernel(x_bhwc, y_bhwo, fxn=kernel)[0]
+    unpack = unpack_kernel(conv, parts, tile.lanes, tile.threads, layout, device)
+    return Tensor.empty(*like.shape, device=device).custom_kernel(sums, fxn=unpack)[0]
 
 
 def _convolve(
-    x_bhwc: Tensor, w_hwio: Tensor, bias: Tensor | None, conv: Convolution, chosen: Plan
+    x_bhwc: Tensor,
+    weights: Tensor,
+    layout: Layout,
+    bias: Tensor | None,
+    conv: Convolution,
+    chosen: Plan,
 ) -> Tensor:
-    """Pack, run, and attach the gradients."""
+    """Pack, run, and attach the gradients.
+
+    The weights themselves are an argument that the kernel does not read: their gradient arrives
+    there without a detour through the packed order.
+    """
     assert chosen.tile is not None
-    tile = chosen.tile
 
     def gradient(upstream: UOp, call: UOp) -> Gradient:
-        y_bhwo, x, packed = Tensor(upstream), Tensor(call.src[2]), Tensor(call.src[3])
-        w = _unpack(packed, conv)
-        if conv.scatter > 1:
-            to_x, to_w = _transposed_gradients(x, y_bhwo, w, conv)
-        else:
-            to_x = input_gradient(y_bhwo, w, conv)
-            to_w = weight_gradient(x, y_bhwo, conv)
-        grads: list[UOp | None] = [None, to_x.uop, pack(to_w, tile).uop]
-        if bias is not None:
-            grads.append(_bias_gradient(y_bhwo, conv).uop)
-        return tuple(grads)
+        y_bhwo, x, w = Tensor(upstream), Tensor(call.src[2]), Tensor(call.src[4])
+        backward = _transposed_gradients if conv.scatter > 1 else _gradients
+        to_x, to_w = backward(x, y_bhwo.contiguous(), w, layout, conv)
+        grads = [None, to_x.uop, None, to_w.uop]
+        return (*grads, _bias_gradient(y_bhwo, conv).uop) if bias is not None else tuple(grads)
 
-    return run_forward(x_bhwc, pack(w_hwio, tile), bias, conv, chosen, gradient)
+    packed = pack(weights.detach(), conv, chosen.tile, layout)
+    return run_forward(x_bhwc, packed, [weights, bias], conv, chosen, gradient)
 
 
-def input_gradient(y_bhwo: Tensor, w_hwio: Tensor, conv: Convolution) -> Tensor:
+def _gradients(
+    x_bhwc: Tensor, y_bhwo: Tensor, w_oihw: Tensor, layout: Layout, conv: Convolution
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients of images and weights of a convolution."""
+    to_x = input_gradient(y_bhwo, w_oihw, layout, conv)
+    return to_x, weight_gradient(x_bhwc, y_bhwo, w_oihw, layout, conv)
+
+
+def input_gradient(y_bhwo: Tensor, w_oihw: Tensor, layout: Layout, conv: Convolution) -> Tensor:
     """Return the gradient of a convolution's images: a convolution with turned weights."""
     spread = _dilate(y_bhwo, conv) if conv.stride > 1 else y_bhwo
     _, rows, columns, _ = (int(size) for size in spread.shape)
@@ -177,57 +189,48 @@ def input_gradient(y_bhwo: Tensor, w_hwio: Tensor, conv: Convolution) -> Tensor:
         1,
         conv.kernel - 1 - conv.padding,
     )
-    w_turned = w_hwio.flip((0, 1)).permute(0, 1, 3, 2)
     chosen = forward_plan(turned)
     if chosen.tile is not None:
-        return run_forward(spread, pack(w_turned, chosen.tile), None, turned, chosen)
-    w_oihw = w_turned.permute(3, 2, 0, 1)
-    padding = turned.padding
-    x = plain.conv2d(spread.permute(0, 3, 1, 2), w_oihw, None, 1, padding)
-    return x.permute(0, 2, 3, 1)
+        packed = pack(w_oihw, turned, chosen.tile, layout.turned(conv.kernel))
+        return run_forward(spread, packed, [w_oihw], turned, chosen)
+    w_turned = w_oihw.flip((2, 3)).permute(1, 0, 2, 3)
+    x_bchw = plain.conv2d(spread.permute(0, 3, 1, 2), w_turned, None, 1, turned.padding)
+    return x_bchw.permute(0, 2, 3, 1)
 
 
-def weight_gradient(x_bhwc: Tensor, y_bhwo: Tensor, conv: Convolution) -> Tensor:
-    """Return the gradient of a convolution's weights as (ky, kx, in, out)."""
+def weight_gradient(
+    x_bhwc: Tensor, y_bhwo: Tensor, like: Tensor, layout: Layout, conv: Convolution
+) -> Tensor:
+    """Return the gradient of a convolution's weights, for weights like `like` in `layout`."""
     chosen = weight_plan(conv)
     if chosen.tile is not None:
-        return run_weight(x_bhwc, y_bhwo, conv, chosen)
+        return run_weight(x_bhwc, y_bhwo, conv, chosen, like, layout)
     if conv.kernel == 1 and conv.stride == 1:  # a 1x1 kernel lets image and gradient swap
-        swapped = Convolution(
-            conv.batch, conv.rows, conv.columns, conv.outputs, conv.inputs, 1, 1, 0
-        )
+        size = (conv.batch, conv.rows, conv.columns)
+        swapped = Convolution(*size, conv.outputs, conv.inputs, 1)
         chosen = weight_plan(swapped)
         if chosen.tile is not None:
-            return run_weight(y_bhwo, x_bhwc, swapped, chosen).permute(0, 1, 3, 2)
-    return plain.weight_gradient(x_bhwc, y_bhwo, conv.kernel, conv.stride, conv.padding)
+            return run_weight(y_bhwo, x_bhwc, swapped, chosen, like, layout.turned(1))
+    to_hwio = plain.weight_gradient(x_bhwc, y_bhwo, conv.kernel, conv.stride, conv.padding)
+    return to_hwio.permute(3, 2, 0, 1)
 
 
 def _transposed_gradients(
-    x_bhwi: Tensor, y_bhwo: Tensor, w_hwio: Tensor, conv: Convolution
+    x_bhwi: Tensor, y_bhwo: Tensor, w_iohw: Tensor, layout: Layout, conv: Convolution
 ) -> tuple[Tensor, Tensor]:
     """Return both gradients of a transposed convolution: those of a strided one, swapped."""
     scale, outputs = conv.scatter, conv.outputs // conv.scatter**2
-    strided = Convolution(
-        conv.batch,
-        conv.rows * scale,
-        conv.columns * scale,
-        outputs,
-        conv.inputs,
-        scale,
-        scale,
-        0,
-    )
-    w_strided = w_hwio.reshape(conv.inputs, scale, scale, outputs).permute(1, 2, 3, 0)
+    size = (conv.batch, conv.rows * scale, conv.columns * scale)
+    strided = Convolution(*size, outputs, conv.inputs, scale, scale)
+    strided_layout = Layout(layout.inputs, layout.outputs, scale, 1)
     chosen = forward_plan(strided)
     if chosen.tile is not None:
-        to_x = run_forward(y_bhwo, pack(w_strided, chosen.tile), None, strided, chosen)
+        packed = pack(w_iohw, strided, chosen.tile, strided_layout)
+        to_x = run_forward(y_bhwo, packed, [w_iohw], strided, chosen)
     else:
-        w_oihw = w_strided.permute(3, 2, 0, 1)
-        plain_x = plain.conv2d(y_bhwo.permute(0, 3, 1, 2), w_oihw, None, scale)
+        plain_x = plain.conv2d(y_bhwo.permute(0, 3, 1, 2), w_iohw, None, scale)
         to_x = plain_x.permute(0, 2, 3, 1)
-    to_strided = weight_gradient(y_bhwo, x_bhwi, strided)
-    to_w = to_strided.permute(3, 0, 1, 2).reshape(1, 1, conv.inputs, conv.outputs)
-    return to_x, to_w
+    return to_x, weight_gradient(y_bhwo, x_bhwi, w_iohw, strided_layout, strided)
 
 
 def _bias_gradient(y_bhwo: Tensor, conv: Convolution) -> Tensor:

@@ -25,14 +25,15 @@ from tinyseg.kernels.program import (
 )
 from tinyseg.kernels.shapes import Convolution, Tile
 
-OUTPUT, IMAGE, WEIGHT, BIAS = range(4)
+OUTPUT, IMAGE, WEIGHT, _, BIAS = range(5)
+"""Argument 3 holds the weights as given: the kernel does not read them, their gradient does."""
 
 
 @functools.cache
 def forward_kernel(
     conv: Convolution, tile: Tile, device: str, weights_first: bool = False
 ) -> Callable[..., UOp]:
-    """Return the function that `Tensor.custom_kernel` calls with (y, x, packed weights, bias?).
+    """Return the function that `Tensor.custom_kernel` calls with (y, x, packed, weights, bias?).
 
     `weights_first` gives every thread its own output tiles (deep layers: few pixels, many
     weights); without it every thread has its own rows.

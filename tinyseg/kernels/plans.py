@@ -98,8 +98,10 @@ def forward_plan(conv: Convolution) -> Plan:
     if lanes == 0:
         return Plan(None, f"{channels} output channels are not a multiple of 4")
     vectors = 2 if channels % (2 * lanes) == 0 else 1
-    budget = host.registers - 8 if conv.kernel == 1 else host.registers // 2 + 2 // vectors * 2
-    steps = _even_steps(conv.out_columns, budget // vectors)
+    # kernel columns share image values, which takes registers; 12x1 and 8x2 were best of 7 to 16
+    budget = host.registers * 3 // 4 if vectors == 1 or conv.kernel == 1 else host.registers // 2
+    wide = 12 if vectors == 1 else budget // vectors
+    steps = _even_steps(conv.out_columns, min(wide, budget))
     squares = conv.kernel**2 * lanes * vectors * 4
     block = _divisor(conv.inputs, FORWARD_SLAB_BYTES // squares)
     tiles = conv.outputs // (lanes * vectors)
@@ -123,7 +125,8 @@ def weight_plan(conv: Convolution) -> Plan:
     own_tiles = conv.inputs % steps == 0 and _large(conv) and conv.inputs // steps >= host.threads
     row = (conv.columns * conv.inputs + conv.out_columns * conv.outputs) * 4
     rows = conv.batch * conv.out_rows
-    block = max(GRADIENT_BLOCK_BYTES // row, -(-64 // conv.out_columns), 1)
+    fewest = 256 if own_tiles else 64  # large sums should not come by often
+    block = max(GRADIENT_BLOCK_BYTES // row, -(-fewest // conv.out_columns), 1)
     threads = _threads(conv, conv.inputs // steps if own_tiles else rows)
     tile = Tile(lanes, vectors, steps, min(block, rows), threads)
     return Plan(tile, "the sums are large" if own_tiles else "the sums are small", own_tiles)

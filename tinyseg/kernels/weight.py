@@ -60,6 +60,11 @@ class _Weight:
         """Whether one register tile holds all kernel columns."""
         return self.conv.stride == 1
 
+    @property
+    def once(self) -> bool:
+        """Whether one block holds all rows: the sums then start at zero in the registers."""
+        return self.conv.batch * self.conv.out_rows <= self.tile.block
+
     def emit(self, split_inputs: bool) -> None:
         """Share the work out and walk over the blocks of rows."""
         conv, tile, program = self.conv, self.tile, self.program
@@ -68,7 +73,8 @@ class _Weight:
         first = quotient(program.core * shared, tile.threads)
         count = quotient((program.core + 1) * shared, tile.threads) - first
         part = integer(0) if split_inputs else program.core
-        self._clear(part, first, count, split_inputs)
+        if not self.once:
+            self._clear(part, first, count, split_inputs)
         first_row, row_count = (integer(0), integer(rows)) if split_inputs else (first, count)
         with program.loop(quotient(row_count + (tile.block - 1), tile.block)) as block:
             begin = first_row + block * tile.block
@@ -117,7 +123,10 @@ class _Weight:
         groups = [list(range(kernel))] if self.together else [[kx] for kx in range(kernel)]
         for taps in groups:
             sums = _Sums(self.program, self.conv, self.tile, taps, steps, channel, out)
-            sums.move(part, ky, read=True)
+            if self.once:
+                sums.clear()
+            else:
+                sums.move(part, ky, read=True)
             with self._inside(ky, begin, length) as (in_row, out_row):
                 if self.together:
                     sums.walk_image(in_row, out_row)
@@ -157,6 +166,11 @@ class _Sums:
 
     def _register(self, tap: int, step: int, vector: int) -> UOp:
         return self.registers[(tap * self.steps + step) * self.tile.vectors + vector]
+
+    def clear(self) -> None:
+        """Start at zero."""
+        for register in self.registers:
+            self.program.store(register, constant(0.0, self.tile.lanes))
 
     def move(self, part: UOp, ky: UOp, read: bool) -> None:
         """Fetch the sums so far from memory, or put them back."""
