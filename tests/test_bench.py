@@ -1,0 +1,137 @@
+"""The benches' own arithmetic, and that their commands start, without PyTorch."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+BENCH = Path(__file__).parent.parent / "bench"
+
+
+@pytest.fixture
+def step(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH))
+    yield pytest.importorskip("step")
+    for name in ("step", "worker"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def worker(step):
+    return sys.modules["worker"]
+
+
+def _row(value):
+    facts = {"device_memory_mib": 0.0}
+    ms = [value, 3 * value, 2 * value]
+    return {"ms": ms, "start_s": value, "peak_mib": value, "growth_mib": value, "facts": facts}
+
+
+def _found(step, peers):
+    rows = {side: step.summary([_row(v)], [_row(v)]) for side, v in peers.items()}
+    cold = {
+        kind: {"facts": {"kernels": 7}, "checked": [0.5], "start_s": 9.0, "peak_mib": 1.0}
+        for kind in ("train", "predict")
+    }
+    return step.describe("A", cold, rows)
+
+
+def test_every_script_compiles():
+    for path in BENCH.glob("*.py"):
+        compile(path.read_text(encoding="utf-8"), str(path), "exec")
+
+
+def test_the_command_explains_itself():
+    command = [sys.executable, str(BENCH / "step.py"), "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "--cases" in done.stdout
+    assert "A,B,C" in done.stdout
+
+
+def test_an_unknown_case_is_refused(step, capsys):
+    with pytest.raises(SystemExit):
+        step.parse(["--cases", "A,D"])
+    assert "unknown case D; known: A, B, C" in capsys.readouterr().err
+    assert step.parse(["--cases", "a,c"]).cases == ["A", "C"]
+
+
+def test_the_parent_stays_small(step):
+    code = "import sys, step; print(sorted({'numpy', 'tinygrad', 'torch'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=BENCH, capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
+
+
+def test_the_best_of_all_variants_counts_for_each_measure_by_itself(step):
+    found = _found(step, {"tinyseg": 6.0, "torch nchw": 4.0, "torch channels_last": 3.0})
+    ratio = found["ratios"]["median"]["step_ms"]
+    assert ratio == {"ratio": 2.0, "best": "torch channels_last"}
+    assert found["rows"]["tinyseg"]["step_ms"] == {"median": 12, "min": 6, "max": 18, "n": 3}
+
+
+def test_a_table_lines_up_and_its_row_survives_json(step):
+    found = _found(step, {"tinyseg": 6.0, "torch nchw": 4.0})
+    lines = step.table("A", found).splitlines()
+    assert lines[0].startswith("A: U-Net base 16 depth 4, 4x1x128x128; kernels: 7 a step")
+    assert len({len(line) for line in lines[1:-2]} - {len(lines[4])}) == 1
+    assert lines[-2].split()[-6:] == ["1.50"] * 6
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_alone_there_are_no_ratios(step):
+    found = _found(step, {"tinyseg": 6.0})
+    assert found["ratios"]["median"] == {}
+    assert "torch" not in step.table("A", found)
+
+
+def test_differing_losses_stop_the_run(step):
+    ours = {"checked": [0.5, 0.4, 0.3], "facts": {"device": "CPU"}}
+    near, far = {"checked": [0.5, 0.4001, 0.3]}, {"checked": [0.5001, 0.4, 0.3]}
+    torch_, bf16 = step.Variant("nchw", False, False, False), step.Variant("nchw", False, True, 0)
+    errors = step.agree("train", torch_, ours, near)
+    assert errors == pytest.approx([0, 2.5e-4, 0], abs=1e-6)
+    with pytest.raises(SystemExit, match="tinyseg and torch nchw disagree on train"):
+        step.agree("train", torch_, ours, far)
+    step.agree("train", bf16, ours, far)
+    with pytest.raises(SystemExit, match="disagree"):
+        step.agree("train", torch_, ours, {"checked": [float("nan"), 0.4, 0.3]})
+
+
+def test_the_variants_of_a_device(step, monkeypatch):
+    monkeypatch.setattr(step.platform, "libc_ver", lambda: ("glibc", "2.36"))
+    names = [str(variant) for variant in step.variants("CPU", False, False)]
+    assert names == [
+        "torch nchw",
+        "torch nchw, tuned malloc",
+        "torch channels_last",
+        "torch channels_last, tuned malloc",
+    ]
+    on_gpu = step.variants("CUDA", True, True)
+    assert len(on_gpu) == 8
+    assert str(on_gpu[-1]) == "torch channels_last, bf16, compiled"
+
+
+def test_kernels_inside_of_graphs_are_counted(worker):
+    program = SimpleNamespace(arg=None)
+    call = SimpleNamespace(src=[program])
+    graph = SimpleNamespace(arg="graph", src=[SimpleNamespace(src=[call, call, call])])
+    linear = SimpleNamespace(src=[call, SimpleNamespace(src=[graph]), call])
+    assert worker.launches(linear) == 5
+
+
+def test_only_steps_after_the_warm_up_are_timed(worker):
+    calls = []
+    assert len(worker._time(calls.append, lambda: None, warmup=2, steps=3)) == 3
+    assert calls == [0] * 5
+
+
+def test_batches_are_the_same_in_every_process(worker):
+    case = worker.CASES["A"]
+    (image, label), (again, _) = worker._batch(case, 1), worker._batch(case, 1)
+    assert (image == again).all()
+    assert image.shape == (4, 1, 128, 128)
+    assert label.shape == (4, 128, 128)
+    assert 0.1 < label.mean() < 0.3
+    assert worker.peak_memory() > 1
