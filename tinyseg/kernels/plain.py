@@ -1,5 +1,7 @@
 """The same mathematics in plain Tensor operations: oracle of the tests and fallback path."""
 
+from collections.abc import Sequence
+
 from tinygrad import Tensor
 
 _SMALLEST = 2.0**-126
@@ -57,3 +59,28 @@ def max_pool(x_bchw: Tensor) -> Tensor:
 def join(left_bchw: Tensor, right_bchw: Tensor) -> Tensor:
     """Return the channels of both images."""
     return left_bchw.cat(right_bchw, dim=1)
+
+
+def adam(
+    parameters: Sequence[Tensor],
+    means: Sequence[Tensor],
+    squares: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    numbers: Tensor,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+    decay: float = 0.0,
+) -> None:
+    """Assign (unrealized) one step of Adam (Kingma & Ba 2015), or AdamW by `numbers[2]`."""
+    rate, rescale, shrink, accept = (numbers[index : index + 1] for index in range(4))
+    for parameter, mean, square, gradient in zip(
+        parameters, means, squares, gradients, strict=True
+    ):
+        pull = gradient + parameter * decay if decay else gradient
+        new_mean = mean * beta1 + pull * (1 - beta1)
+        new_square = square * beta2 + pull.square() * (1 - beta2)
+        change = rate * new_mean / (new_square.sqrt() * rescale + epsilon) + shrink * parameter
+        news = (parameter - change, new_mean, new_square)
+        for old, new in zip((parameter, mean, square), news, strict=True):
+            old.assign((accept > 0.5).where(new, old))

@@ -1,0 +1,43 @@
+"""Adam over many parameters at once."""
+
+from collections.abc import Sequence
+
+from tinygrad import Tensor
+
+from tinyseg.kernels import plain
+from tinyseg.kernels.plans import machine, refusal
+from tinyseg.kernels.updates import Adam, adam_kernel
+
+
+def adam(
+    parameters: Sequence[Tensor],
+    means: Sequence[Tensor],
+    squares: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    numbers: Tensor,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+    decay: float = 0.0,
+) -> None:
+    """Update parameters, means and squares in place (unrealized), in one kernel.
+
+    `numbers` holds what changes per step: lr / (1 - beta1^t), 1 / sqrt(1 - beta2^t), lr x
+    decoupled decay, and 1 to accept the step or 0 to leave everything as it is. All tensors but
+    the gradients must be whole realized buffers.
+    """
+    if numbers.shape != (4,):
+        raise ValueError(f"the numbers of a step have shape (4,), got {numbers.shape}")
+    olds = (parameters, means, squares)
+    if refusal(numbers, *gradients, *(tensor for old in olds for tensor in old)):
+        plain.adam(*olds, gradients, numbers, beta1, beta2, epsilon, decay)
+        return
+    host, device = machine(), str(numbers.device)
+    sizes = tuple(int(parameter.numel()) for parameter in parameters)
+    plan = Adam(sizes, beta1, beta2, epsilon, decay, host.lanes, host.threads)
+    groups = zip(*olds, gradients, strict=True)
+    given = [tensor for group in groups for tensor in group] + [numbers]
+    made = given[0].custom_kernel(*given[1:], fxn=adam_kernel(plan, device))
+    for index, (parameter, mean, square) in enumerate(zip(*olds, strict=True)):
+        for offset, tensor in enumerate((parameter, mean, square)):
+            tensor.replace(made[4 * index + offset])
