@@ -11,7 +11,7 @@ import numpy as np
 
 from tinyseg import checkpoint
 from tinyseg.backend import Array, upload
-from tinyseg.config import Config
+from tinyseg.config import Config, TrainConfig
 from tinyseg.data import (
     Dataset,
     epoch_order,
@@ -23,6 +23,7 @@ from tinyseg.data import (
 from tinyseg.errors import ConfigError, RunError
 from tinyseg.losses import Loss
 from tinyseg.metrics import Summary, evaluate_image, foreground_mean, summarise
+from tinyseg.models import head_channels
 from tinyseg.nn import parameters, state_dict
 from tinyseg.nonfinite import not_finite
 from tinyseg.optim import Optimizer, Schedule
@@ -61,13 +62,23 @@ def train(
         with Progress(f"reading {data}") as progress:
             dataset = open_dataset(data, config.data, progress=progress.update)
         split = make_split(dataset, config.data)
-        epoch_order(len(split.train), config.train.batch, config.train.seed, 0)  # enough images?
+        _check(config, len(split.train), dataset.classes)
         scale = InputScale.of([dataset.load(dataset.index(name)).image for name in split.train])
         run = Run.create(out, config, dataset, split, scale)
     for warning in dataset.warnings:
         say(f"warning: {warning}")
     Trainer(run, dataset, say).run_all()
     return run
+
+
+def _check(config: Config, images: int, classes: int) -> None:
+    """What cannot work is said before the run folder is made."""
+    epoch_order(images, config.train.batch, config.train.seed, 0)
+    channels = head_channels(config.model, classes)
+    for phase in phases_of(config.train):
+        Loss.parse(phase.loss, channels)
+    Optimizer(config.train.optimizer, {})
+    Schedule(config.train.schedule)
 
 
 def _open_again(run: Run, data: str | Path) -> Dataset:
@@ -114,6 +125,11 @@ def parse_phases(text: str) -> list[Phase]:
     return phases
 
 
+def phases_of(config: TrainConfig) -> list[Phase]:
+    """The phases of a run: those in the text, or one with the run's loss."""
+    return parse_phases(config.phases) if config.phases else [Phase(config.loss, config.epochs)]
+
+
 @dataclass
 class Position:
     """Where a run stands; with the tensors, all that a checkpoint holds."""
@@ -136,13 +152,9 @@ class Trainer:
     def __init__(self, run: Run, dataset: Dataset, say: Say = print):
         self.run, self.dataset, self.say = run, dataset, say
         self.config, self.log, self.at = run.config.train, Log(run.log), Position()
-        text = self.config.phases
-        plain = [Phase(self.config.loss, self.config.epochs)]
-        self.phases = parse_phases(text) if text else plain
+        self.phases = phases_of(self.config)
         self.epochs = sum(phase.epochs for phase in self.phases)
         self.model = run.build()
-        for phase in self.phases:  # a text that cannot be read is known now, not after hours
-            Loss.parse(phase.loss, self.model.out_channels)
         weights = state_dict(self.model)
         self.optimizer = Optimizer(self.config.optimizer, parameters(weights))
         self.schedule = Schedule(self.config.schedule)

@@ -1,5 +1,5 @@
 """Networks by name."""
 
-from tinyseg.models.unet import UNet, build
+from tinyseg.models.unet import UNet, build, head_channels
 
-__all__ = ["UNet", "build"]
+__all__ = ["UNet", "build", "head_channels"]

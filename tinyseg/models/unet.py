@@ -72,16 +72,21 @@ class UNet:
         return state_dict(self)
 
 
-def build(config: ModelConfig, in_channels: int, classes: int, seed: int = 0) -> UNet:
-    """The network that `config` describes for images of `in_channels` and `classes` labels."""
+def head_channels(config: ModelConfig, classes: int) -> int:
+    """Channels of the head: 1 is a sigmoid, else a softmax over the classes."""
     head = config.head if config.head != "auto" else "sigmoid" if classes == 2 else "softmax"
     if head == "sigmoid" and classes != 2:
         raise ConfigError(
             f"model.head='sigmoid' has one channel but the data has {classes} classes; use softmax"
         )
+    return 1 if head == "sigmoid" else classes
+
+
+def build(config: ModelConfig, in_channels: int, classes: int, seed: int = 0) -> UNet:
+    """The network that `config` describes for images of `in_channels` and `classes` labels."""
     return UNet(
         in_channels,
-        1 if head == "sigmoid" else classes,
+        head_channels(config, classes),
         base=config.base,
         depth=config.depth,
         up=config.up,

@@ -1,0 +1,42 @@
+# make demo   train on simulated images, score, predict (about a minute)
+# make test   the whole test suite, as CI runs it
+# make check  formatting, lint and types only
+
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := demo
+CELLS := sim:cells?n=64&size=96&seed=0
+
+.PHONY: demo test check clean
+
+demo: .venv/ready
+	rm -rf $(DEMO)
+	$(BIN)/tinyseg train "$(CELLS)" --out $(DEMO)/run --set data.size=96 model.base=8 \
+		model.depth=3 train.batch=8 train.epochs=15 train.optimizer="adam(lr=0.01)"
+	$(BIN)/tinyseg simulate $(DEMO)/new --kind cells --n 8 --size 96 --seed 1
+	$(BIN)/tinyseg predict $(DEMO)/run $(DEMO)/new/images --out $(DEMO)/predictions
+	$(BIN)/tinyseg evaluate $(DEMO)/run "$(CELLS)" --picture $(DEMO)/grid.png
+
+test: check
+	$(BIN)/python -m pytest
+
+check: .venv/ready-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv $(DEMO) build *.egg-info
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "tinyseg needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv || { rm -rf .venv; echo "no venv module: install python3-venv"; exit 1; }
+
+.venv/ready: pyproject.toml .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[cpu]"
+	@touch $@
+
+.venv/ready-dev: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	@touch $@

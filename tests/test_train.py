@@ -1,0 +1,271 @@
+"""The loop: a killed run goes on bit for bit, phases switch, validation is prediction."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tinyseg import checkpoint
+from tinyseg.config import Config
+from tinyseg.data import make_split, open_dataset, simulate, write_pairs
+from tinyseg.errors import ConfigError, DataError, NonFiniteError, RunError
+from tinyseg.evaluate import evaluate
+from tinyseg.masks import predict
+from tinyseg.metrics import evaluate_image, foreground_mean
+from tinyseg.overfit import overfit
+from tinyseg.run import Run, load_run
+from tinyseg.track import read_log
+from tinyseg.train import Phase, Trainer, parse_phases, train
+
+DATA = "sim:cells?n=10&size=32&seed=1"
+SMALL = ["data.size=32", "model.base=2", "model.depth=1", "train.batch=4"]
+
+
+def silent(text: str) -> None:
+    pass
+
+
+def small(*more: str) -> Config:
+    return Config().override([*SMALL, *more])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of three epochs that other tests read."""
+    out = tmp_path_factory.mktemp("train") / "run"
+    return train(DATA, out, small("train.epochs=3", "model.dropout=0.2"), say=silent)
+
+
+def test_a_run_folder_holds_what_repeats_it(run: Run) -> None:
+    again = load_run(run.folder)
+    assert (again.config, again.facts, again.split) == (run.config, run.facts, run.split)
+    assert run.split == make_split(open_dataset(DATA, run.config.data), run.config.data)
+    names = {path.name for path in run.folder.iterdir()}
+    assert names == {
+        *("config.toml", "split.json", "run.json", "metrics.jsonl", "checkpoints", "samples")
+    }
+    with Image.open(run.samples / "best.png") as picture:
+        assert picture.width > picture.height
+
+
+def test_every_step_and_epoch_is_logged(run: Run) -> None:
+    steps, epochs = read_log(run.log, "step"), read_log(run.log, "epoch")
+    assert [record["step"] for record in steps] == list(range(1, 7))
+    assert [record["epoch"] for record in epochs] == [1, 2, 3]
+    for epoch, record in enumerate(epochs):
+        losses = [step["loss"] for step in steps[2 * epoch : 2 * epoch + 2]]
+        assert record["train"]["loss"] == pytest.approx(np.mean(losses))
+        assert 0 <= record["val"]["pooled"]["dice"]["mean"] <= 1
+    rates = [step["learning_rate"] for step in steps]
+    assert len(set(rates)) == 6
+    assert rates == sorted(rates, reverse=True)
+    assert {record["what"] for record in read_log(run.log, "compile")} == {"training", "validation"}
+
+
+def test_the_same_seed_gives_the_same_run(run: Run, tmp_path: Path) -> None:
+    again = train(DATA, tmp_path / "run", run.config, say=silent)
+    assert_same_state(again.folder, run.folder)
+    other = train(DATA, tmp_path / "other", run.config.override(["train.seed=1"]), say=silent)
+    assert not same_state(other.folder, run.folder)
+
+
+def state_of(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    return checkpoint.load(folder / "checkpoints" / "last.safetensors")
+
+
+def same_state(one: Path, other: Path) -> bool:
+    (tensors, facts), (wanted, wanted_facts) = state_of(one), state_of(other)
+    equal = all(np.array_equal(tensors[name], wanted[name]) for name in wanted)
+    return facts == wanted_facts and tensors.keys() == wanted.keys() and equal
+
+
+def assert_same_state(one: Path, other: Path) -> None:
+    assert same_state(one, other)
+
+
+def numbers(folder: Path) -> list[dict[str, Any]]:
+    """The log without times and compilations, which a resumed run has of its own."""
+    records = [r for r in read_log(folder / "metrics.jsonl") if r["kind"] != "compile"]
+    for record in records:
+        record.get("train", {}).pop("seconds", None)
+    return records
+
+
+@pytest.mark.slow
+def test_a_run_killed_twice_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    """Ten epochs in one go, and ten with SIGKILL in the 4th and in the 7th: bit for bit."""
+    phases = "bce: 6 epochs; dice: 4 epochs from best"
+    settings = [*SMALL, f'train.phases="{phases}"', "model.dropout=0.2", "train.clip=1"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train(DATA, whole, Config().override(settings), say=silent)
+    run_until_epoch(killed, 4, ["--set", *settings])
+    run_until_epoch(killed, 7, ["--resume"])
+    train(DATA, killed, resume=True, say=silent)
+    assert_same_state(killed, whole)
+    assert numbers(killed) == numbers(whole)
+
+
+def run_until_epoch(out: Path, epoch: int, options: list[str]) -> None:
+    """Starts the command and kills it, without warning, once an epoch's checkpoint is there."""
+    command = [sys.executable, "-m", "tinyseg", "train", DATA, "--out", str(out), *options]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 300
+        while saved_epoch(out) < epoch:
+            assert process.poll() is None, process.stderr and process.stderr.read().decode()
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        os.kill(process.pid, signal.SIGKILL)
+    assert saved_epoch(out) < 10
+
+
+def saved_epoch(out: Path) -> int:
+    try:
+        return int(checkpoint.load_latest(out / "checkpoints")[1]["position"]["epoch"])
+    except RunError:
+        return 0
+
+
+def test_a_truncated_checkpoint_is_passed_over_for_the_one_before(run: Run, tmp_path: Path) -> None:
+    config = run.config
+    out = tmp_path / "run"
+    trainer = Trainer(train(DATA, out, config, say=silent), open_dataset(DATA, config.data), silent)
+    last = out / "checkpoints" / "last.safetensors"
+    last.write_bytes(last.read_bytes()[:-100])
+    heard: list[str] = []
+    trainer.say = heard.append
+    trainer._resume()
+    assert trainer.at.epoch == 2
+    assert "previous.safetensors" in heard[0]
+    train(DATA, out, resume=True, say=silent)
+    assert_same_state(out, run.folder)
+
+
+def test_resuming_on_other_data_or_over_another_run_is_refused(run: Run) -> None:
+    with pytest.raises(RunError, match="is not the data"):
+        train("sim:cells?n=10&size=32&seed=2", run.folder, resume=True, say=silent)
+    with pytest.raises(RunError, match="not empty"):
+        train(DATA, run.folder, run.config, say=silent)
+
+
+def test_a_finished_run_resumes_to_itself(run: Run) -> None:
+    before = state_of(run.folder)
+    train(DATA, run.folder, resume=True, say=silent)
+    assert state_of(run.folder)[1] == before[1]
+
+
+def test_phases_switch_the_loss_and_start_from_the_best(tmp_path: Path) -> None:
+    heard: list[str] = []
+    config = small('train.phases="bce: 2 epochs; dice: 1 epoch from best"')
+    run = train(DATA, tmp_path / "run", config, say=heard.append)
+    steps = read_log(run.log, "step")
+    assert ["bce" in step for step in steps] == [True] * 4 + [False] * 2
+    assert ["dice" in step for step in steps] == [False] * 4 + [True] * 2
+    (switch,) = read_log(run.log, "phase")
+    assert switch == {"kind": "phase", "step": 4, "loss": "dice", "from_best": True}
+    assert any("from the best" in line for line in heard)
+
+
+def test_phases_are_read_or_refused_in_one_line() -> None:
+    assert parse_phases("bce: 30 epochs; 0.5*dice+ce: 1 epoch from best") == [
+        Phase("bce", 30),
+        Phase("0.5*dice+ce", 1, from_best=True),
+    ]
+    for text in ("bce", "bce: 0 epochs", "bce: ten epochs", "bce: 3 epochs;", "a: 1 epoch from x"):
+        with pytest.raises(ConfigError, match=r"train\.phases"):
+            parse_phases(text)
+    with pytest.raises(ConfigError, match="first phase"):
+        parse_phases("bce: 3 epochs from best")
+
+
+def test_early_stopping_waits_for_its_patience(tmp_path: Path) -> None:
+    config = small("train.epochs=20", "train.patience=2", "train.optimizer=sgd(lr=0)")
+    run = train(DATA, tmp_path / "run", config, say=silent)
+    assert len(read_log(run.log, "epoch")) == 3
+
+
+def test_validation_is_prediction(run: Run, tmp_path: Path) -> None:
+    """The validation Dice of the best epoch is that of the files that `predict` writes."""
+    samples = {s.name: s for s in simulate("cells", n=10, size=32, seed=1)}
+    val = [samples[name] for name in run.split.val]
+    write_pairs(val, tmp_path / "val")
+    predict(run, [tmp_path / "val" / "images"], tmp_path / "masks", say=silent)
+    scores = []
+    for sample in val:
+        with Image.open(tmp_path / "masks" / f"{sample.name}.png") as picture:
+            mask = np.asarray(picture)
+        assert sample.label is not None
+        scores.append(
+            evaluate_image(np.asarray(mask > 127).astype(np.uint8), sample.label, 2).matrix
+        )
+    hits = sum(matrix[1, 1] for matrix in scores)
+    total = sum(matrix[1].sum() + matrix[:, 1].sum() for matrix in scores)
+    logged = max(r["val"]["pooled"]["dice"]["mean"] for r in read_log(run.log, "epoch"))
+    assert 2 * hits / total == pytest.approx(logged, abs=1e-12)
+    again = evaluate(run, DATA)
+    assert foreground_mean(again.summary.pooled["dice"]) == pytest.approx(logged, abs=1e-12)
+
+
+def test_images_of_several_sizes_are_scored_at_their_own(tmp_path: Path) -> None:
+    for size in (24, 40, 56):
+        samples = simulate("cells", n=4, size=size, seed=size)
+        write_pairs(samples, tmp_path / f"{size}")
+        for part in ("images", "masks"):
+            (tmp_path / "all" / part).mkdir(parents=True, exist_ok=True)
+            for path in (tmp_path / f"{size}" / part).iterdir():
+                path.rename(tmp_path / "all" / part / f"{size}_{path.name}")
+    run = train(tmp_path / "all", tmp_path / "run", small("train.epochs=1"), say=silent)
+    found = evaluate(run, tmp_path / "all", split="all")
+    pixels = sorted(int(scores.matrix.sum()) for scores in found.images)
+    assert pixels == sorted([24 * 24, 40 * 40, 56 * 56] * 4)
+
+
+def test_a_deep_image_with_nan_stops_with_the_files_name(tmp_path: Path) -> None:
+    dataset = open_dataset(DATA, small().data)
+    config = small("train.epochs=1")
+    run = train(DATA, tmp_path / "run", config, say=silent)
+    trainer = Trainer(run, dataset, silent)
+    trainer.at.epoch = 0
+    trainer.images = trainer.images.astype(np.float32) / 255
+    trainer.images[2, 5, 5, 0] = np.nan
+    with pytest.raises(NonFiniteError, match=f"first in the image {run.split.train[2]}"):
+        trainer._run_phase(trainer.phases[0], 0)
+    (saved,) = run.folder.glob("nonfinite-step-*.npz")
+    with np.load(saved) as batch:
+        assert np.isnan(batch["image"]).any()
+        assert run.split.train[2] in batch["names"]
+
+
+def test_too_few_images_are_said_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="fewer samples than a batch"):
+        train(DATA, tmp_path / "run", small("train.batch=9"), say=silent)
+    with pytest.raises(DataError, match="zero validation samples"):
+        train(DATA, tmp_path / "run", small("data.val=0"), say=silent)
+    for setting in ("loss=dise", "optimizer=adamant", "schedule=cosinus", 'phases="bce: 3"'):
+        with pytest.raises(ConfigError, match="unknown|cannot be read"):
+            train(DATA, tmp_path / "run", small(f"train.{setting}"), say=silent)
+    with pytest.raises(ConfigError, match="use softmax"):
+        train("sim:shapes?n=8&size=32", tmp_path / "run", small("head=sigmoid"), say=silent)
+    assert not (tmp_path / "run").exists()
+
+
+def test_overfit_gives_a_verdict_on_every_image() -> None:
+    config = Config().override(
+        ["data.size=32", "model.base=8", "model.depth=2", *["loss=bce+dice"]]
+    )
+    config = config.override(["train.optimizer=adam(lr=0.01)"])
+    data = "sim:cells?n=10&size=32&seed=1&empty=0.2"
+    passed = overfit(data, 3, config, steps=200, say=silent)
+    assert passed.passed
+    assert len(passed.dice) == 3
+    assert "PASS: 3 of 3" in passed.table()
+    frozen = overfit(data, 2, config.override(["train.optimizer=sgd(lr=0)"]), 25, say=silent)
+    assert not frozen.passed
+    assert frozen.steps == 25
+    assert "FAIL: 0 of 2" in frozen.table()
