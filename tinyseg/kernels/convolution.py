@@ -7,6 +7,7 @@ from tinygrad.uop.ops import UOp
 
 from tinyseg.kernels import plain
 from tinyseg.kernels.forward import forward_kernel
+from tinyseg.kernels.memory import nchw, nhwc, settled
 from tinyseg.kernels.packing import Layout, pack_kernel, unpack_kernel
 from tinyseg.kernels.plans import Plan, forward_plan, refusal, weight_plan
 from tinyseg.kernels.shapes import Convolution, Tile
@@ -33,8 +34,7 @@ def conv2d(
         return plain.conv2d(x_bchw, w_oihw, bias, stride, padding)
     _, inputs, kernel, _ = _sizes(w_oihw)
     layout = Layout(inputs * kernel**2, kernel**2, kernel, 1)
-    y_bhwc = _convolve(x_bchw.permute(0, 2, 3, 1), w_oihw, layout, bias, conv, chosen)
-    return y_bhwc.permute(0, 3, 1, 2)
+    return nchw(_convolve(nhwc(x_bchw), w_oihw, layout, bias, conv, chosen))
 
 
 def conv_transpose2d(
@@ -52,8 +52,7 @@ def conv_transpose2d(
         return plain.conv_transpose2d(x_bchw, w_iohw, bias, stride)
     layout = Layout(stride**2, outputs * stride**2, 0, 0, phases=stride**2)
     phases = None if bias is None else bias.repeat(stride**2)
-    y_bhwc = _convolve(x_bchw.permute(0, 2, 3, 1), w_iohw, layout, phases, conv, chosen)
-    return y_bhwc.permute(0, 3, 1, 2)
+    return nchw(_convolve(nhwc(x_bchw), w_iohw, layout, phases, conv, chosen))
 
 
 def plan(x_bchw: Tensor, w_oihw: Tensor, stride: int = 1, padding: int = 0) -> str:
@@ -157,13 +156,13 @@ def _convolve(
     assert chosen.tile is not None
 
     def gradient(upstream: UOp, call: UOp) -> Gradient:
-        y_bhwo, x, w = Tensor(upstream), Tensor(call.src[2]), Tensor(call.src[4])
+        y_bhwo, x, w = settled(upstream), Tensor(call.src[2]), Tensor(call.src[4])
         backward = _transposed_gradients if conv.scatter > 1 else _gradients
-        to_x, to_w = backward(x, y_bhwo.contiguous(), w, layout, conv)
+        to_x, to_w = backward(x, y_bhwo, w, layout, conv)
         grads = [None, to_x.uop, None, to_w.uop]
         return (*grads, _bias_gradient(y_bhwo, conv).uop) if bias is not None else tuple(grads)
 
-    packed = pack(weights.detach(), conv, chosen.tile, layout)
+    packed = pack(weights, conv, chosen.tile, layout)
     return run_forward(x_bhwc, packed, [weights, bias], conv, chosen, gradient)
 
 

@@ -11,6 +11,7 @@ from tinyseg.kernels.channels import (
     normalise_kernel,
     sums_kernel,
 )
+from tinyseg.kernels.memory import nchw, nhwc, settled
 from tinyseg.kernels.plans import channel_plan, refusal
 
 
@@ -32,9 +33,9 @@ def batch_norm(
     size = channel_plan(x_bchw.numel() // channels, channels)
     if refusal(x_bchw, weight, bias) or size is None:
         return plain.batch_norm(x_bchw, weight, bias, epsilon, relu)
-    x_bhwc = x_bchw.permute(0, 2, 3, 1)
+    x_bhwc = nhwc(x_bchw)
     y_bhwc, mean, variance = _normalise(x_bhwc, weight, bias, size, epsilon, relu)
-    return y_bhwc.permute(0, 3, 1, 2), mean.detach(), variance.detach()
+    return nchw(y_bhwc), mean.detach(), variance.detach()
 
 
 def _normalise(
@@ -48,7 +49,7 @@ def _normalise(
 
     def gradient(upstream: UOp, call: UOp) -> tuple[UOp | None, ...]:
         x, table = Tensor(call.src[5]), Tensor(call.src[2].after(call))
-        dy = Tensor(upstream).contiguous()
+        dy = settled(upstream)
         sums = empty(size.threads, 2, size.channels)
         sums_of = gradient_sums_kernel(size, device, relu)
         sums = sums.custom_kernel(dy, x, table, fxn=sums_of)[0]
@@ -59,9 +60,8 @@ def _normalise(
         dx, _, dw, db = empty(*x.shape).custom_kernel(*given, fxn=apply)[:4]
         return None, None, None, None, dx.uop, None, dw.uop, db.uop
 
-    x_bhwc = x_bhwc.contiguous()
     parts = empty(size.threads, 2, size.channels)
-    parts = parts.custom_kernel(x_bhwc.detach(), fxn=sums_kernel(size, device))[0]
+    parts = parts.custom_kernel(x_bhwc, fxn=sums_kernel(size, device))[0]
     table = empty(size.threads, 4, size.channels)
     statistics = empty(size.channels), empty(size.channels)
     given = (table, *statistics, x_bhwc, parts, weight, bias)

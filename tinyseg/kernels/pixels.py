@@ -4,6 +4,7 @@ from tinygrad import Tensor
 from tinygrad.uop.ops import UOp
 
 from tinyseg.kernels import plain
+from tinyseg.kernels.memory import nchw, nhwc, settled
 from tinyseg.kernels.plans import join_plan, refusal, square_plan
 from tinyseg.kernels.spatial import join_kernel, part_kernel, pool_gradient_kernel, pool_kernel
 
@@ -23,12 +24,11 @@ def max_pool(x_bchw: Tensor) -> Tensor:
     def gradient(upstream: UOp, call: UOp) -> tuple[UOp | None, ...]:
         x, out = Tensor(call.src[2]), Tensor.empty(*call.src[2].shape, device=device)
         kernel = pool_gradient_kernel(size, device)
-        return None, out.custom_kernel(Tensor(upstream), x, fxn=kernel)[0].uop
+        return None, out.custom_kernel(settled(upstream), x, fxn=kernel)[0].uop
 
     out = Tensor.empty(batch, rows // 2, columns // 2, channels, device=device)
-    given = x_bchw.permute(0, 2, 3, 1)
-    y_bhwc = out.custom_kernel(given, fxn=pool_kernel(size, device), grad_fxn=gradient)[0]
-    return y_bhwc.permute(0, 3, 1, 2)
+    y_bhwc = out.custom_kernel(nhwc(x_bchw), fxn=pool_kernel(size, device), grad_fxn=gradient)[0]
+    return nchw(y_bhwc)
 
 
 def join(left_bchw: Tensor, right_bchw: Tensor) -> Tensor:
@@ -43,10 +43,10 @@ def join(left_bchw: Tensor, right_bchw: Tensor) -> Tensor:
 
     def gradient(upstream: UOp, call: UOp) -> tuple[UOp | None, ...]:
         sides = [Tensor.empty(*call.src[slot].shape, device=device) for slot in (2, 3)]
-        made = sides[0].custom_kernel(sides[1], Tensor(upstream), fxn=part_kernel(size, device))
+        made = sides[0].custom_kernel(sides[1], settled(upstream), fxn=part_kernel(size, device))
         return None, made[0].uop, made[1].uop
 
     out = Tensor.empty(batch, rows, columns, left + right, device=device)
-    given = left_bchw.permute(0, 2, 3, 1), right_bchw.permute(0, 2, 3, 1)
+    given = nhwc(left_bchw), nhwc(right_bchw)
     y_bhwc = out.custom_kernel(*given, fxn=join_kernel(size, device), grad_fxn=gradient)[0]
-    return y_bhwc.permute(0, 3, 1, 2)
+    return nchw(y_bhwc)
