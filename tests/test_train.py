@@ -248,7 +248,7 @@ def test_too_few_images_are_said_before_anything_is_made(tmp_path: Path) -> None
     with pytest.raises(DataError, match="zero validation samples"):
         train(DATA, tmp_path / "run", small("data.val=0"), say=silent)
     for setting in ("loss=dise", "optimizer=adamant", "schedule=cosinus", 'phases="bce: 3"'):
-        with pytest.raises(ConfigError, match="unknown|cannot be read"):
+        with pytest.raises(ConfigError, match=r"unknown|cannot be read"):
             train(DATA, tmp_path / "run", small(f"train.{setting}"), say=silent)
     with pytest.raises(ConfigError, match="use softmax"):
         train("sim:shapes?n=8&size=32", tmp_path / "run", small("head=sigmoid"), say=silent)

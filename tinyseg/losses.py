@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tinygrad import Tensor
 
+from tinyseg.backend import backend, overwrite, upload
 from tinyseg.config import IGNORE
 from tinyseg.errors import ConfigError, StepError
 from tinyseg.text import Call, Value, check_name, fill, parse_sum, write_value
@@ -54,6 +55,7 @@ def prepare(logits: Tensor, label: Tensor) -> Targets:
     Label values are not looked at (that would cost a download): one that is no class counts as
     background (K = 1) or as no class (K >= 2). Label (B,1,H,W) is accepted for any K.
     """
+    backend()
     if logits.ndim != 4 or not 1 <= logits.shape[1] <= IGNORE:
         raise StepError(f"logits have shape {logits.shape}; a loss needs (batch, classes, H, W)")
     batch, classes, height, width = logits.shape
@@ -336,7 +338,7 @@ class Loss:
             self._terms[name] = term
             for number, value in numbers.items():
                 array = _array(f"{term.loss}.{number}", value)
-                self.state[f"loss.{name}.{number}"] = Tensor(array).clone().realize()
+                self.state[f"loss.{name}.{number}"] = upload(array)
         self.terms = tuple(self._terms)
 
     @staticmethod
@@ -381,7 +383,7 @@ class Loss:
         array = _array(f"{self._terms[term].loss}.{number}", value)
         if array.shape != tensor.shape:
             raise ConfigError(f"{name}={value!r} cannot be used: its shape is {tensor.shape}")
-        tensor.assign(Tensor(array).clone()).realize()
+        overwrite(tensor, array)
 
     @property
     def text(self) -> str:
