@@ -85,3 +85,25 @@ def test_the_jit_gives_the_same_bits() -> None:
 def test_wrong_shapes_are_named() -> None:
     with pytest.raises(ValueError, match="16 channels"):
         kernels.batch_norm(Tensor.empty(1, 16, 2, 2), Tensor.empty(8), Tensor.empty(8))
+
+
+@pytest.mark.parametrize("channels", [16, 5])
+def test_running_statistics_follow_the_batches_but_not_a_broken_one(channels: int) -> None:
+    rng = np.random.default_rng(8)
+    weight, bias = (Tensor(rng.random(channels).astype(np.float32)).realize() for _ in range(2))
+    running = Tensor.zeros(channels).clone().realize(), Tensor.ones(channels).clone().realize()
+    mean, variance = np.zeros(channels), np.ones(channels)
+    for number in range(3):
+        image = rng.standard_normal((2, channels, 5, 5)).astype(np.float32)
+        mean = 0.75 * mean + 0.25 * image.mean((0, 2, 3), dtype=np.float64)
+        unbiased = image.astype(np.float64).var((0, 2, 3), ddof=1)
+        variance = 0.75 * variance + 0.25 * unbiased
+        if number == 1:
+            broken = Tensor(np.full_like(image, np.nan))
+            y, *_ = kernels.batch_norm(broken, weight, bias, 1e-5, True, running, 0.25)
+            Tensor.realize(y, *running)
+            assert np.isnan(y.numpy()).all()
+        y, *_ = kernels.batch_norm(Tensor(image), weight, bias, 1e-5, True, running, 0.25)
+        Tensor.realize(y, *running)
+        for found, expected in zip(running, (mean, variance), strict=True):
+            assert np.allclose(found.numpy(), expected, rtol=1e-5, atol=1e-6)

@@ -1,5 +1,7 @@
 """Batch normalisation of a training batch, with ReLU when wanted, and its gradient."""
 
+from dataclasses import dataclass
+
 from tinygrad import Tensor
 from tinygrad.uop.ops import UOp
 
@@ -16,13 +18,21 @@ from tinyseg.kernels.plans import channel_plan, refusal
 
 
 def batch_norm(
-    x_bchw: Tensor, weight: Tensor, bias: Tensor, epsilon: float = 1e-5, relu: bool = False
+    x_bchw: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    epsilon: float = 1e-5,
+    relu: bool = False,
+    running: tuple[Tensor, Tensor] | None = None,
+    momentum: float = 0.1,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the normalised images, the batch's mean and its (biased) variance per channel.
 
-    With `relu` the images are rectified as well. Mean and variance carry no gradient: they are
-    for the running statistics. The variance is computed from sums of x - x[0] and its square, so
-    that a large common offset does not cost precision.
+    With `relu` the images are rectified as well. `running` (mean, variance; whole realized
+    buffers) moves towards the batch's in place, unrealized, by the weight `momentum`, the
+    variance unbiased as in PyTorch; a batch that is not finite is not remembered. Mean and
+    variance carry no gradient. The variance comes from sums of x - x[0] and its square, so that
+    a large common offset does not cost precision.
     """
     channels = int(x_bchw.shape[1])
     if weight.shape != (channels,) or bias.shape != (channels,):
@@ -31,39 +41,62 @@ def batch_norm(
             f"got {weight.shape} and {bias.shape}"
         )
     size = channel_plan(x_bchw.numel() // channels, channels)
-    if refusal(x_bchw, weight, bias) or size is None:
-        return plain.batch_norm(x_bchw, weight, bias, epsilon, relu)
-    x_bhwc = nhwc(x_bchw)
-    y_bhwc, mean, variance = _normalise(x_bhwc, weight, bias, size, epsilon, relu)
-    return nchw(y_bhwc), mean.detach(), variance.detach()
+    if refusal(x_bchw, weight, bias, *(running or ())) or size is None:
+        return plain.batch_norm(x_bchw, weight, bias, epsilon, relu, running, momentum)
+    device = str(x_bchw.device)
+    given = _Given(size, device, epsilon, relu, momentum if running else 0.0)
+    made = _normalise(nhwc(x_bchw), [weight, bias, *(running or ())], given)
+    for old, new in zip(running or (), made[8:], strict=True):
+        old.replace(new)
+    return nchw(made[0]), made[2].detach(), made[3].detach()
 
 
-def _normalise(
-    x_bhwc: Tensor, weight: Tensor, bias: Tensor, size: Channels, epsilon: float, relu: bool
-) -> tuple[Tensor, ...]:
-    device = str(x_bhwc.device)
-    kernel = normalise_kernel(size, device, epsilon, relu)
+@dataclass(frozen=True)
+class _Given:
+    """What is compiled into the kernels."""
 
-    def empty(*shape: int) -> Tensor:
-        return Tensor.empty(*shape, device=device)
+    size: Channels
+    device: str
+    epsilon: float
+    relu: bool
+    momentum: float
+
+    def empty(self, *shape: int) -> Tensor:
+        """Return memory for a kernel to write."""
+        return Tensor.empty(*shape, device=self.device)
+
+
+def _normalise(x_bhwc: Tensor, vectors: list[Tensor], given: _Given) -> list[Tensor]:
+    """Run both forward kernels, attach the gradient, return the arguments after the last."""
+    size, device = given.size, given.device
+    parts = given.empty(size.threads, 2, size.channels)
+    parts = parts.custom_kernel(x_bhwc, fxn=sums_kernel(size, device))[0]
+    table = given.empty(size.threads, 4, size.channels)
+    statistics = given.empty(size.channels), given.empty(size.channels)
+    kernel = normalise_kernel(size, device, given.epsilon, given.relu, given.momentum)
 
     def gradient(upstream: UOp, call: UOp) -> tuple[UOp | None, ...]:
         x, table = Tensor(call.src[5]), Tensor(call.src[2].after(call))
-        dy = settled(upstream)
-        sums = empty(size.threads, 2, size.channels)
-        sums_of = gradient_sums_kernel(size, device, relu)
-        sums = sums.custom_kernel(dy, x, table, fxn=sums_of)[0]
-        slopes = empty(size.threads, 2, size.channels)
-        vectors = empty(size.channels), empty(size.channels)
-        apply = gradient_kernel(size, device, relu)
-        given = (slopes, *vectors, dy, x, table, sums)
-        dx, _, dw, db = empty(*x.shape).custom_kernel(*given, fxn=apply)[:4]
-        return None, None, None, None, dx.uop, None, dw.uop, db.uop
+        dx, dw, db = _gradients(settled(upstream), x, table, given)
+        rest = (None,) * (len(call.src) - 9)
+        return None, None, None, None, dx.uop, None, dw.uop, db.uop, *rest
 
-    parts = empty(size.threads, 2, size.channels)
-    parts = parts.custom_kernel(x_bhwc, fxn=sums_kernel(size, device))[0]
-    table = empty(size.threads, 4, size.channels)
-    statistics = empty(size.channels), empty(size.channels)
-    given = (table, *statistics, x_bhwc, parts, weight, bias)
-    made = empty(*x_bhwc.shape).custom_kernel(*given, fxn=kernel, grad_fxn=gradient)
-    return made[0], made[2], made[3]
+    arguments = (table, *statistics, x_bhwc, parts, *vectors)
+    out = given.empty(*x_bhwc.shape)
+    return list(out.custom_kernel(*arguments, fxn=kernel, grad_fxn=gradient))
+
+
+def _gradients(
+    dy_bhwc: Tensor, x_bhwc: Tensor, table: Tensor, given: _Given
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of images, weight and bias."""
+    size, device = given.size, given.device
+    kernel = gradient_sums_kernel(size, device, given.relu)
+    sums = given.empty(size.threads, 2, size.channels)
+    sums = sums.custom_kernel(dy_bhwc, x_bhwc, table, fxn=kernel)[0]
+    slopes = given.empty(size.threads, 2, size.channels)
+    vectors = given.empty(size.channels), given.empty(size.channels)
+    arguments = (slopes, *vectors, dy_bhwc, x_bhwc, table, sums)
+    out, kernel = given.empty(*x_bhwc.shape), gradient_kernel(size, device, given.relu)
+    dx, _, dw, db, *_ = out.custom_kernel(*arguments, fxn=kernel)
+    return dx, dw, db
