@@ -61,6 +61,23 @@ def test_convolution_and_its_gradients_match_numpy(shape: tuple) -> None:
         assert oracle.difference(bias.grad.numpy(), to_bias) < oracle.tolerance(pixels)
 
 
+@pytest.mark.parametrize("shape", [(1, 16, 6, 5, 32), (1, 512, 4, 4, 16), (1, 4, 5, 5, 5)], ids=str)
+def test_a_rectified_convolution_and_its_gradients_match_numpy(shape: tuple) -> None:
+    batch, inputs, rows, columns, outputs = shape
+    x0, w0, b0 = draw(batch, inputs, rows, columns), draw(outputs, inputs, 3, 3), draw(outputs)
+    x, w = Tensor(x0), Tensor(w0)
+    y = kernels.conv2d(x, w, Tensor(b0), 1, 1, relu=True)
+    expected = oracle.conv2d(x0.astype(float), w0.astype(float), 1, 1) + b0.reshape(1, -1, 1, 1)
+    dy = draw(*expected.shape)
+    (y * Tensor(dy)).sum().backward()
+    assert oracle.difference(y.numpy(), np.maximum(expected, 0)) < oracle.tolerance(9 * inputs)
+    dz = np.where(expected > 0, dy.astype(float), 0)
+    to_x = oracle.input_gradient(dz, w0.astype(float), x0.shape, 1, 1)
+    to_w = oracle.weight_gradient(x0.astype(float), dz, 3, 1, 1)
+    assert oracle.difference(x.grad.numpy(), to_x) < oracle.tolerance(9 * outputs)
+    assert oracle.difference(w.grad.numpy(), to_w) < oracle.tolerance(rows * columns)
+
+
 TRANSPOSED = [(2, 4, 5, 32, 16, True), (1, 8, 8, 16, 8, False), (1, 3, 1, 5, 16, True)]
 
 

@@ -1,6 +1,7 @@
 """Convolution and transposed convolution with their gradients, logical NCHW over NHWC memory."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from tinygrad import Tensor
 from tinygrad.uop.ops import UOp
@@ -17,9 +18,17 @@ Gradient = tuple[UOp | None, ...]
 
 
 def conv2d(
-    x_bchw: Tensor, w_oihw: Tensor, bias: Tensor | None, stride: int = 1, padding: int = 0
+    x_bchw: Tensor,
+    w_oihw: Tensor,
+    bias: Tensor | None,
+    stride: int = 1,
+    padding: int = 0,
+    relu: bool = False,
 ) -> Tensor:
     """Return the convolution (cross-correlation) of NCHW images with square kernels.
+
+    With `relu` the result is rectified before it is written (for inference: fold the
+    normalisation into weights and bias, and a layer is one kernel).
 
     The result is a view of NHWC memory; a chain of convolutions with elementwise work between
     never leaves that layout. `plan` tells which path a shape takes; the plain path is
@@ -28,10 +37,10 @@ def conv2d(
     _check(x_bchw, w_oihw, bias, w_oihw.shape[0], w_oihw.shape[1])
     if w_oihw.shape[2] == 1 and padding == 0 and stride > 1:
         x_bchw, stride = x_bchw[:, :, ::stride, ::stride], 1
-    conv = _describe(x_bchw, w_oihw, bias, stride, padding)
+    conv = replace(_describe(x_bchw, w_oihw, bias, stride, padding), relu=relu)
     chosen = _plan(conv, x_bchw, w_oihw, bias)
     if chosen.tile is None:
-        return plain.conv2d(x_bchw, w_oihw, bias, stride, padding)
+        return plain.conv2d(x_bchw, w_oihw, bias, stride, padding, relu)
     _, inputs, kernel, _ = _sizes(w_oihw)
     layout = Layout(inputs * kernel**2, kernel**2, kernel, 1)
     return nchw(_convolve(nhwc(x_bchw), w_oihw, layout, bias, conv, chosen))
@@ -44,9 +53,8 @@ def conv_transpose2d(
     _check(x_bchw, w_iohw, bias, w_iohw.shape[1], w_iohw.shape[0])
     batch, inputs, rows, columns = _sizes(x_bchw)
     kernel, outputs = int(w_iohw.shape[2]), int(w_iohw.shape[1])
-    conv = Convolution(
-        batch, rows, columns, inputs, outputs * stride**2, 1, 1, 0, bias is not None, stride
-    )
+    size = (batch, rows, columns, inputs, outputs * stride**2, 1)
+    conv = Convolution(*size, bias=bias is not None, scatter=stride)
     chosen = _plan(conv, x_bchw, w_iohw, bias)
     if chosen.tile is None or kernel != stride:
         return plain.conv_transpose2d(x_bchw, w_iohw, bias, stride)
@@ -157,6 +165,8 @@ def _convolve(
 
     def gradient(upstream: UOp, call: UOp) -> Gradient:
         y_bhwo, x, w = settled(upstream), Tensor(call.src[2]), Tensor(call.src[4])
+        if conv.relu:
+            y_bhwo = (Tensor(call.src[1].after(call)) > 0).where(y_bhwo, 0).contiguous()
         backward = _transposed_gradients if conv.scatter > 1 else _gradients
         to_x, to_w = backward(x, y_bhwo, w, layout, conv)
         grads = [None, to_x.uop, None, to_w.uop]

@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tinygrad.uop.ops import UOp
+from tinygrad.uop.ops import Ops, UOp
 
 from tinyseg.kernels.program import (
     Index,
@@ -19,6 +19,7 @@ from tinyseg.kernels.program import (
     constant,
     integer,
     larger,
+    maximum,
     quotient,
     remainder,
     smaller,
@@ -121,7 +122,7 @@ class _Forward:
             for vector in range(tile.vectors):
                 held = registers[step * tile.vectors + vector]
                 address = self._output(row, number, start, step, vector)
-                program.store(address, program.load(held))
+                program.store(address, self._finished(program.load(held), block))
 
     def _initial(
         self, row: UOp, number: UOp, add: bool, start: Index, step: int, vector: int
@@ -133,6 +134,16 @@ class _Forward:
             return constant(0.0, tile.lanes)
         channel = number * tile.width + vector * tile.lanes
         return program.load(program.at(BIAS, channel, tile.lanes))
+
+    def _finished(self, value: UOp, block: UOp | None) -> UOp:
+        """Return a sum as it leaves: rectified when asked, and only after the last block."""
+        blocks = self.conv.inputs // self.tile.block
+        if not self.conv.relu or block is None:
+            return value
+        rectified = maximum(value, constant(0.0, self.tile.lanes))
+        if blocks == 1:
+            return rectified
+        return block.alu(Ops.CMPLT, integer(blocks - 1)).where(value, rectified)
 
     def _output(self, row: UOp, number: UOp, start: Index, step: int, vector: int) -> UOp:
         """Return the address of one output vector, scattered for a transposed convolution."""

@@ -9,10 +9,16 @@ _SMALLEST = 2.0**-126
 
 
 def conv2d(
-    x_bchw: Tensor, w_oihw: Tensor, bias: Tensor | None, stride: int = 1, padding: int = 0
+    x_bchw: Tensor,
+    w_oihw: Tensor,
+    bias: Tensor | None,
+    stride: int = 1,
+    padding: int = 0,
+    relu: bool = False,
 ) -> Tensor:
     """Return the convolution (cross-correlation) of NCHW images, as tinygrad lowers it itself."""
-    return x_bchw.conv2d(w_oihw, bias, stride=stride, padding=padding)
+    y_bchw = x_bchw.conv2d(w_oihw, bias, stride=stride, padding=padding)
+    return _relu(y_bchw) if relu else y_bchw
 
 
 def conv_transpose2d(

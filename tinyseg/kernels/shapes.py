@@ -16,6 +16,7 @@ class Convolution:
     stride: int = 1
     padding: int = 0
     bias: bool = False
+    relu: bool = False
     scatter: int = 1
     """Output pixels per input pixel and axis: 2 makes a transposed convolution of a 1x1 one."""
 
@@ -39,7 +40,8 @@ class Convolution:
     def label(self) -> str:
         """A name for programs and reports."""
         size = f"{self.batch}x{self.rows}x{self.columns}"
-        kind = f"{self.kernel}s{self.stride}p{self.padding}" + ("t" if self.scatter > 1 else "")
+        kind = f"{self.kernel}s{self.stride}p{self.padding}"
+        kind += "r" * self.relu + "t" * (self.scatter > 1)
         return f"{size}_{self.inputs}to{self.outputs}_k{kind}"
 
 
