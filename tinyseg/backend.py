@@ -111,16 +111,28 @@ def jitted(function: Callable[..., Any]) -> TinyJit:
 
 def cache_folder() -> Path:
     """tinyseg's folder for things that can be made again (made when missing)."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    home = Path("~/Library/Caches" if sys.platform == "darwin" else "~/.cache").expanduser()
-    for folder in (Path(base) if base else home, Path(tempfile.gettempdir()) / f"u{_user()}"):
+    wanted = [*_usual_cache(), Path(tempfile.gettempdir()) / f"tinyseg-{_user()}"]
+    for folder in wanted:
         try:
-            (folder / "tinyseg").mkdir(parents=True, exist_ok=True, mode=0o700)
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            mine = not hasattr(os, "getuid") or folder.stat().st_uid == os.getuid()
         except OSError:
             continue
-        if os.access(folder / "tinyseg", os.W_OK):
-            return folder / "tinyseg"
-    raise BackendError(f"no writable cache folder ({home} is not); set XDG_CACHE_HOME to one")
+        # code is kept there: what somebody else made in a shared folder is not to be trusted
+        if mine and os.access(folder, os.W_OK):
+            return folder
+    tried = ", ".join(map(str, wanted))
+    raise BackendError(f"no writable cache folder (tried {tried}); set XDG_CACHE_HOME to one")
+
+
+def _usual_cache() -> list[Path]:
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return [Path(base) / "tinyseg"]
+    home = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
+    try:
+        return [Path(home).expanduser() / "tinyseg"]
+    except RuntimeError:  # a user without a home, as in containers
+        return []
 
 
 def versions() -> dict[str, str]:
