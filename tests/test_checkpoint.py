@@ -137,6 +137,7 @@ HOSTILE = {
     "length of all": raw({}, length=2**64 - 1),
     "length beyond the file": raw({}, length=10**9),
     "length one too long": raw({"w": entry()}, b"", length=len(json.dumps({"w": entry()})) + 1),
+    "length one too long, no tensor": raw({}, length=3),
     "no JSON": raw(b"pickled!" * 4),
     "not UTF-8": raw(b"\xff\xfe\x80{}"),
     "list": raw([1, 2]),
