@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from tinygrad import Tensor
+from tinygrad import Tensor, dtypes
 
+from tinyseg import kernels
 from tinyseg.backend import upload
 from tinyseg.errors import ConfigError
 from tinyseg.text import Call, Value, check_name, fill, parse_call
@@ -45,9 +46,11 @@ class Optimizer:
 
     def update(self, gradients: Tensors, learning_rate: Tensor, accept: Tensor) -> None:
         """Assigns new parameters and state (unrealized); where `accept` is false, the old ones."""
-        new = self._sgd if self.name == "sgd" else self._adam
-        for old, value in new(gradients, learning_rate):
-            old.assign(accept.where(value, old))
+        if self.name == "sgd":
+            for old, new in self._sgd(gradients, learning_rate):
+                old.assign(accept.where(new, old))
+        else:
+            self._adam(gradients, learning_rate, accept)
 
     def _sgd(self, gradients: Tensors, learning_rate: Tensor) -> list[tuple[Tensor, Tensor]]:
         momentum, decay = self.settings["momentum"], self.settings["decay"]
@@ -62,25 +65,27 @@ class Optimizer:
             pairs.append((parameter, parameter - learning_rate * step))
         return pairs
 
-    def _adam(self, gradients: Tensors, learning_rate: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def _adam(self, gradients: Tensors, learning_rate: Tensor, accept: Tensor) -> None:
         """Kingma & Ba 2015; adamw decouples the decay (Loshchilov & Hutter 2019)."""
-        s = self.settings
-        power1 = self.state["beta1_power"] * s["beta1"]
-        power2 = self.state["beta2_power"] * s["beta2"]
-        pairs = [(self.state["beta1_power"], power1), (self.state["beta2_power"], power2)]
-        rate, bias2 = learning_rate / (1 - power1), (1 - power2).rsqrt()
-        for name, parameter in self.parameters.items():
-            gradient = gradients[name]
-            if s["decay"] and self.name == "adam":
-                gradient = gradient + parameter * s["decay"]
-            mean, square = self.state[f"mean.{name}"], self.state[f"square.{name}"]
-            new_mean = mean * s["beta1"] + gradient * (1 - s["beta1"])
-            new_square = square * s["beta2"] + gradient.square() * (1 - s["beta2"])
-            change = rate * new_mean / (new_square.sqrt() * bias2 + s["epsilon"])
-            if s["decay"] and self.name == "adamw":
-                change = change + learning_rate * s["decay"] * parameter
-            pairs += [(mean, new_mean), (square, new_square), (parameter, parameter - change)]
-        return pairs
+        s, names = self.settings, list(self.parameters)
+        powers = []
+        for beta in ("beta1", "beta2"):
+            old = self.state[f"{beta}_power"]
+            powers.append(old.assign(accept.where(old * s[beta], old)))
+        decoupled = s["decay"] if self.name == "adamw" else 0.0
+        rate, rescale = learning_rate / (1 - powers[0]), (1 - powers[1]).rsqrt()
+        shrink, taken = learning_rate * decoupled, accept.reshape(1).cast(dtypes.float32)
+        kernels.adam(
+            list(self.parameters.values()),
+            [self.state[f"mean.{name}"] for name in names],
+            [self.state[f"square.{name}"] for name in names],
+            [gradients[name] for name in names],
+            Tensor.cat(rate, rescale, shrink, taken),
+            s["beta1"],
+            s["beta2"],
+            s["epsilon"],
+            s["decay"] - decoupled,
+        )
 
 
 def _check_settings(call: Call, settings: dict[str, float], nesterov: bool) -> None:

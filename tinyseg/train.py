@@ -295,7 +295,7 @@ class Trainer:
         self.say(
             f"epoch {epoch:3}/{self.epochs}  loss {means['loss']:.4f}  "
             f"train Dice {means['hard_dice']:.3f}  val Dice {dice:.4f} IoU {iou:.4f}"
-            f"{'  best' if improved else ''}  {duration(seconds)}"
+            f"{'  best' if improved else ''}  {seconds:.1f} s"
         )
         self._save(improved, pictures)
 

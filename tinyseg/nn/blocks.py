@@ -40,8 +40,16 @@ class DoubleConv:
         self.norm2 = make_norm(norm, out_channels)
 
     def __call__(self, x_bchw: Tensor, training: bool) -> Tensor:
-        x_bchw = self.norm1(self.conv1(x_bchw), training)
-        return self.norm2(self.conv2(x_bchw), training)
+        x_bchw = _normed(self.conv1, self.norm1, x_bchw, training)
+        return _normed(self.conv2, self.norm2, x_bchw, training)
+
+
+def _normed(conv: Conv2d, norm: Norm, x_bchw: Tensor, training: bool) -> Tensor:
+    if training or not isinstance(norm, BatchNorm):
+        return norm(conv(x_bchw), training)
+    scale, shift = norm.affine()  # folded into the weights, a layer is one kernel
+    weight = conv.weight * scale.reshape(-1, 1, 1, 1)
+    return kernels.conv2d(x_bchw, weight, shift, conv.stride, conv.padding, relu=True)
 
 
 class AttentionGate:

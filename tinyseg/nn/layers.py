@@ -65,20 +65,24 @@ class BatchNorm:
         self.epsilon, self.momentum = epsilon, momentum
 
     def __call__(self, x_bchw: Tensor, training: bool) -> Tensor:
-        if training:
-            given = (x_bchw, self.weight, self.bias, self.epsilon)
-            y_bchw, mean, variance = kernels.batch_norm(*given, relu=True)
-            self._remember(mean, variance, x_bchw.numel() // x_bchw.shape[1])
-            return y_bchw
-        scale = self.weight * (self.running_var + self.epsilon).rsqrt()
-        shift = self.bias - self.running_mean * scale
-        return relu(x_bchw * scale.reshape(1, -1, 1, 1) + shift.reshape(1, -1, 1, 1))
+        if not training:
+            scale, shift = (v.reshape(1, -1, 1, 1) for v in self.affine())
+            return relu(x_bchw * scale + shift)
+        given = (x_bchw, self.weight, self.bias, self.epsilon)
+        y_bchw, mean, variance = kernels.batch_norm(*given, relu=True)
+        self._remember(mean, variance, x_bchw.numel() // x_bchw.shape[1])
+        return y_bchw
 
     def _remember(self, mean: Tensor, variance: Tensor, count: int) -> None:
         new, unbiased = self.momentum, count / max(count - 1, 1)
         for old, now in ((self.running_mean, mean), (self.running_var, variance * unbiased)):
             # one NaN batch would poison the statistics for good
             old.assign(now.isfinite().where(old * (1 - new) + now * new, old))
+
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """What it does in evaluation: scale and shift of each channel (C,)."""
+        scale = self.weight * (self.running_var + self.epsilon).rsqrt()
+        return scale, self.bias - self.running_mean * scale
 
 
 class GroupNorm:
