@@ -82,11 +82,18 @@ class _Forward:
         if blocks == 1:
             rows(lambda row: self._row(row, number, integer(0), False))
             return
-        rows(lambda row: self._row(row, number, None, False))
+        rows(lambda row: self._fill(row, number))
         with self.program.loop(blocks) as block:
             rows(lambda row: self._row(row, number, block, True))
 
-    def _row(self, row: UOp, number: UOp, block: UOp | None, add: bool) -> None:
+    def _fill(self, row: UOp, number: UOp) -> None:
+        """Set one output row to the bias or zero, before the blocks add to it."""
+        with self.program.loop(self.conv.out_columns) as column:
+            for vector in range(self.tile.vectors):
+                value = self._initial(row, number, False, column, 0, vector)
+                self.program.store(self._output(row, number, column, 0, vector), value)
+
+    def _row(self, row: UOp, number: UOp, block: UOp, add: bool) -> None:
         """Walk over the columns of one output row: edge tiles as they are, the rest in a loop."""
         columns, steps = self.conv.out_columns, self.tile.steps
         starts = list(range(0, columns, steps))
@@ -106,9 +113,7 @@ class _Forward:
             start * conv.stride >= conv.padding and reach < conv.columns and last < conv.out_columns
         )
 
-    def _tile(
-        self, row: UOp, number: UOp, block: UOp | None, add: bool, start: Index, steps: int
-    ) -> None:
+    def _tile(self, row: UOp, number: UOp, block: UOp, add: bool, start: Index, steps: int) -> None:
         """Compute `steps` pixels of one output tile."""
         program, tile = self.program, self.tile
         registers = program.registers(steps * tile.vectors, tile.lanes)
@@ -116,8 +121,7 @@ class _Forward:
             for vector in range(tile.vectors):
                 held = registers[step * tile.vectors + vector]
                 program.store(held, self._initial(row, number, add, start, step, vector))
-        if block is not None:
-            self._accumulate(registers, row, number, block, start, steps)
+        self._accumulate(registers, row, number, block, start, steps)
         for step in range(steps):
             for vector in range(tile.vectors):
                 held = registers[step * tile.vectors + vector]
@@ -135,10 +139,10 @@ class _Forward:
         channel = number * tile.width + vector * tile.lanes
         return program.load(program.at(BIAS, channel, tile.lanes))
 
-    def _finished(self, value: UOp, block: UOp | None) -> UOp:
+    def _finished(self, value: UOp, block: UOp) -> UOp:
         """Return a sum as it leaves: rectified when asked, and only after the last block."""
         blocks = self.conv.inputs // self.tile.block
-        if not self.conv.relu or block is None:
+        if not self.conv.relu:
             return value
         rectified = maximum(value, constant(0.0, self.tile.lanes))
         if blocks == 1:
