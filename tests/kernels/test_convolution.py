@@ -7,6 +7,7 @@ from tinygrad import Tensor, TinyJit
 
 from tinyseg import kernels
 from tinyseg.backend import backend
+from tinyseg.kernels import plans
 
 backend()
 
@@ -105,6 +106,25 @@ def test_transposed_convolution_and_its_gradients_match_numpy(shape: tuple) -> N
         assert oracle.difference(bias.grad.numpy(), to_bias) < oracle.tolerance(dy[:, 0].size)
 
 
+@pytest.mark.parametrize("host", [(8, 16, 3), (4, 32, 1)], ids=["AVX2", "NEON"])
+def test_other_processors_compute_the_same(
+    host: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Narrower vectors, fewer registers and an odd number of threads: all by plan, none by luck."""
+    monkeypatch.setattr(plans, "machine", lambda: plans.Machine(*host))
+    x0, w0, dy = draw(2, 24, 9, 50), draw(48, 24, 3, 3), draw(2, 48, 9, 50)
+    x, w = Tensor(x0), Tensor(w0)
+    y = kernels.conv2d(x, w, None, 1, 1)
+    (y * Tensor(dy)).sum().backward()
+    arrays = [array.astype(np.float64) for array in (x0, w0, dy)]
+    to_x = oracle.input_gradient(arrays[2], arrays[1], x0.shape, 1, 1)
+    to_w = oracle.weight_gradient(arrays[0], arrays[2], 3, 1, 1)
+    assert f"x{host[0]} block" in kernels.plan(x, w, 1, 1)
+    assert oracle.difference(y.numpy(), oracle.conv2d(*arrays[:2], 1, 1)) < oracle.tolerance(216)
+    assert oracle.difference(x.grad.numpy(), to_x) < oracle.tolerance(432)
+    assert oracle.difference(w.grad.numpy(), to_w) < oracle.tolerance(900)
+
+
 def two_convolutions(x: Tensor, v: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return output and weight gradients of a chain, as one step would."""
     y = kernels.conv2d(kernels.conv2d(x, v, None, 1, 1).relu(), w, None, 2, 1)
@@ -138,7 +158,7 @@ def test_the_plan_says_what_it_does_and_why(monkeypatch: pytest.MonkeyPatch) -> 
     assert kernels.plan(x, w, 1, 1).startswith("tile 8x1x")
     assert kernels.plan(x, Tensor.empty(5, 16, 3, 3), 1, 1).startswith("plain: 5 output channels")
     assert kernels.plan(x.half(), w.half(), 1, 1) == "plain: only float32 has kernels"
-    monkeypatch.setattr("tinyseg.kernels.plans.overridden", "plain")
+    monkeypatch.setattr(plans, "overridden", "plain")
     assert kernels.plan(x, w, 1, 1) == "plain: switched off"
 
 
