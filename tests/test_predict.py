@@ -5,6 +5,7 @@ import pytest
 from tinygrad import Tensor
 
 from tinyseg.backend import upload
+from tinyseg.errors import DataError
 from tinyseg.models import UNet
 from tinyseg.predict import InputScale, Predictor, to_classes, unit_range
 
@@ -64,6 +65,12 @@ def test_a_flat_image_is_not_divided_by_nothing(grey: int) -> None:
     assert scale.mean == pytest.approx((grey / 255,))
 
 
+def test_a_deviation_that_is_only_rounding_counts_as_none() -> None:
+    pixels = np.full((31, 33, 1), 0.1, np.float32)
+    pixels[::2] += 1e-5
+    assert InputScale.of([pixels, np.full((7, 3, 1), 0.1, np.float32)]).deviation == (1.0,)
+
+
 def test_apply_brings_pixels_to_the_networks_door() -> None:
     batch = RNG.integers(0, 256, (2, 4, 5, 3), dtype=np.uint8)
     scale = InputScale((0.1, 0.2, 0.3), (0.5, 1.0, 2.0))
@@ -86,6 +93,14 @@ def test_unit_range() -> None:
     assert unit_range(np.array([0, 255], np.uint8)).dtype == np.float32
     deep = np.array([0, 0.5], np.float32)
     assert unit_range(deep) is deep
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.bool_])
+def test_other_pixels_are_refused_not_taken_for_bright(predictor: Predictor, dtype: type) -> None:
+    with pytest.raises(DataError, match=f"uint8, or float in .0, 1., not {np.dtype(dtype)}"):
+        unit_range(np.ones((SIZE, SIZE, 1), dtype))
+    with pytest.raises(DataError, match="convert them"):
+        next(predictor([np.ones((SIZE, SIZE, 1), dtype)]))
 
 
 # The predictor

@@ -19,6 +19,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time that Progress sees; a test sets it."""
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setenv("COLUMNS", "200")
     return now
 
 
@@ -82,11 +83,15 @@ def test_a_total_that_becomes_known_later(clock: list[float]) -> None:
     assert "2/2" in terminal.lines()[-1]
 
 
-def test_long_notes_do_not_wrap(clock: list[float]) -> None:
+@pytest.mark.parametrize(("columns", "width"), [(200, 118), (80, 79), (40, 39)])
+def test_long_notes_do_not_wrap(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch, columns: int, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
     terminal = Terminal()
     progress = Progress("x", 2, terminal)
     progress.update(2, note="n" * 500)
-    assert max(map(len, terminal.lines())) <= 118
+    assert [len(line) for line in terminal.lines()] == [width]
 
 
 def test_more_done_than_announced_is_a_full_bar(clock: list[float]) -> None:

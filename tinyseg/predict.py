@@ -8,6 +8,7 @@ import numpy as np
 
 from tinyseg.backend import Array, upload
 from tinyseg.data import Box, fit_image, unfit
+from tinyseg.errors import DataError
 from tinyseg.step import PredictStep
 
 
@@ -42,7 +43,11 @@ class InputScale:
 
 def unit_range(image: Array) -> Array:
     """uint8 pixels to float32 in [0, 1]; float32 pixels are there already."""
-    return image.astype(np.float32) / 255 if image.dtype == np.uint8 else image
+    if image.dtype == np.uint8:
+        return image.astype(np.float32) / 255
+    if image.dtype.kind != "f":
+        raise DataError(f"pixels are uint8, or float in [0, 1], not {image.dtype}; convert them")
+    return image
 
 
 class Predictor:

@@ -1,5 +1,6 @@
 """A line that shows how far something is and how long it will take."""
 
+import shutil
 import sys
 import threading
 import time
@@ -64,7 +65,9 @@ class Progress:
             left = self.seconds * max(self.total - self.done, 0) / max(self.done, 1)
             bar = "█" * filled + "·" * (24 - filled)
             line = f"{self.title} {bar} {self.done}/{self.total} ETA {duration(left)} {self.note}"
-        self.stream.write(f"\r\x1b[K{line[:118]}")
+        # a line that wraps would be drawn again and again, one below the other
+        width = min(118, shutil.get_terminal_size().columns - 1)
+        self.stream.write(f"\r\x1b[K{line[:width]}")
         self.stream.flush()
 
     def _tick(self) -> None:
