@@ -5,11 +5,15 @@ float64. Prints a table for people and one JSON object as its last line.
 """
 
 import argparse
+import importlib.metadata
 import json
+import os
 import statistics
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -248,14 +252,25 @@ def main() -> None:
         for conv in shapes_of(case):
             for name, work in directions(conv, rng, peer).items():
                 row = measure(conv, work, chosen.repeats, peak)
-                rows.append({"case": case, "shape": conv.label, "direction": name, **row})
+                told_row = {"case": case, "shape": conv.label, "direction": name, "peak": peak}
+                rows.append({**told_row, **row})
                 ratio = f"{row['ratio_to_pytorch']:6.2f}x" if "ratio_to_pytorch" in row else ""
                 print(
                     f"{conv.label:40s} {name:9s} {row['tile']:27s} {row['gflops_best']:7.0f} "
                     f"{row['share_of_peak']:5.0%} {ratio}",
                     flush=True,
                 )
-    print(json.dumps({"bench": "conv", "cpu": cpu_model(), "rows": rows}))
+    versions = {name: importlib.metadata.version(name) for name in ("tinygrad", "numpy")}
+    versions |= {"compiler": str(told.compiler), "pytorch": peer.torch.__version__ if peer else ""}
+    about = {"cpu": cpu_model(), "threads": told.threads, "load": os.getloadavg()[0]}
+    print(json.dumps({"bench": "conv", "commit": commit(), **about, **versions, "rows": rows}))
+
+
+def commit() -> str:
+    """Return the commit that is checked out, or an empty text."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
 
 
 if __name__ == "__main__":
