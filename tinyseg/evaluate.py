@@ -182,5 +182,6 @@ def _save_picture(
         p_khw = run.probabilities(sample.image)
         prediction = to_classes(p_khw, run.config.train.threshold)
         rows.append(row(sample.image, sample.label, p_khw, prediction, run.facts.classes))
-        captions.append(f"{names[index]}: Dice {dice[index]:.3f}")
+        told = "nothing to find" if np.isnan(dice[index]) else f"Dice {dice[index]:.3f}"
+        captions.append(f"{names[index]}: {told}")
     save_grid(path, rows, captions)
