@@ -250,6 +250,7 @@ def main() -> None:
         peak = peak_gflops()
         print(f"case {case}: peak {peak:.0f} GFLOP/s on {told.threads} threads")
         for conv in shapes_of(case):
+            peak = max(peak, peak_gflops(repeats=3))  # a neighbour may have had the first one
             for name, work in directions(conv, rng, peer).items():
                 row = measure(conv, work, chosen.repeats, peak)
                 told_row = {"case": case, "shape": conv.label, "direction": name, "peak": peak}
@@ -260,6 +261,9 @@ def main() -> None:
                     f"{row['share_of_peak']:5.0%} {ratio}",
                     flush=True,
                 )
+    best = max(row["peak"] for row in rows)
+    for row in rows:
+        row.update(peak=best, share_of_peak=row["gflops_best"] / best)
     versions = {name: importlib.metadata.version(name) for name in ("tinygrad", "numpy")}
     versions |= {"compiler": str(told.compiler), "pytorch": peer.torch.__version__ if peer else ""}
     about = {"cpu": cpu_model(), "threads": told.threads, "load": os.getloadavg()[0]}
