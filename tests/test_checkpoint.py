@@ -268,6 +268,15 @@ def test_the_previous_checkpoint_stands_in_for_a_damaged_last_one(
     assert (facts, path.name) == ({"epoch": kept}, "previous.safetensors")
 
 
+def test_a_damaged_last_checkpoint_never_replaces_the_whole_one_before(tmp_path: Path) -> None:
+    for epoch in (1, 2):
+        put(tmp_path, epoch)
+    last = tmp_path / "last.safetensors"
+    last.write_bytes(last.read_bytes()[:-3])
+    rotate(tmp_path)  # killed now, before the new one is written
+    assert load_latest(tmp_path)[1] == {"epoch": 1}
+
+
 def test_without_a_whole_checkpoint_both_problems_are_told(tmp_path: Path) -> None:
     (tmp_path / "previous.safetensors").write_bytes(b"")
     with pytest.raises(RunError, match=r"no checkpoint to continue from \(.*last.*previous"):

@@ -79,10 +79,16 @@ def any_in(folder: Path) -> bool:
 
 
 def rotate(folder: Path) -> None:
-    """Makes the last checkpoint the previous one; killed here, the previous one is found."""
+    """Makes the last checkpoint the previous one; killed here, the previous one is found.
+
+    A damaged last one, as after a resume from the one before, does not replace a whole one.
+    """
     last = folder / "last.safetensors"
-    if last.exists():
-        last.replace(folder / "previous.safetensors")
+    try:
+        load(last)
+    except RunError:
+        return
+    last.replace(folder / "previous.safetensors")
 
 
 def _parse(content: bytes) -> tuple[dict[str, Array], dict[str, Any]]:
