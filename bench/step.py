@@ -35,6 +35,8 @@ whose gradient is rounding noise moves by the whole learning rate: later losses 
 PROBABILITY_TOLERANCE = 1e-4
 LOOSE_TOLERANCE = 0.05
 """Of bfloat16, and of GPUs, where PyTorch multiplies in TF32."""
+IDLE_LOAD = 0.5
+NOT_IDLE = "not idle (load average {:.2f}): these numbers are no record; PyTorch loses most by it"
 NO_TORCH = "PyTorch is not installed, so tinyseg is measured alone: pip install torch==2.13.0"
 
 
@@ -258,6 +260,8 @@ def main(arguments: list[str] | None = None) -> None:
     if not has_torch():
         print(NO_TORCH)
     report = surroundings(options)
+    if not report["idle"]:
+        print(NOT_IDLE.format(os.getloadavg()[0]))
     for name in options.cases:
         load = os.getloadavg()[0]
         with tempfile.TemporaryDirectory() as folder:
@@ -265,6 +269,8 @@ def main(arguments: list[str] | None = None) -> None:
         found["load"] = [load, os.getloadavg()[0]]
         report["cases"][name] = found
         print(table(name, found))
+        if found["difference"]:
+            print(f"losses differ by {found['difference']['train']}, relative to PyTorch's")
         print("load average before and after: {:.2f} {:.2f}\n".format(*found["load"]), flush=True)
     keep(report, options.json)
 
@@ -274,7 +280,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("--cases", type=_cases, default=["A"], help="A,B,C: " + "; ".join(map(str, CASES.values())))
-    add("--rounds", type=int, default=3, help="processes of each side (default 3)")
+    add("--rounds", type=int, default=3, help="processes of each side (default 3; 0 only verifies)")
     add("--steps", type=int, default=20, help="timed steps of a process (default 20)")
     add("--warmup", type=int, default=3, help="steps before them, after the verified ones")
     add("--threads", type=int, default=_processors(), help="CPU threads of both sides")
@@ -305,6 +311,7 @@ def surroundings(options: argparse.Namespace) -> Row:
         "commit": _git("rev-parse", "HEAD"),
         "changed_files": _git("status", "--porcelain", "--untracked-files=no", "tinyseg"),
         "torch": importlib.metadata.version("torch") if has_torch() else "",
+        "idle": os.getloadavg()[0] < IDLE_LOAD,
         "options": settings,
         "cases": {},
     }
