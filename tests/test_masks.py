@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinyseg.config import Config
+from tinyseg.config import IGNORE, Config, DataConfig
+from tinyseg.data import open_dataset
 from tinyseg.data.decode import COLOUR, decode_mask
+from tinyseg.data.labels import apply_label_map
 from tinyseg.errors import DataError
 from tinyseg.masks import file_values, mask_picture, predict
 
@@ -114,6 +116,23 @@ def test_masks_can_stand_in_for_the_masks_of_the_run(
         np.testing.assert_array_equal(read, file_values(label_map)[shown])
         meaning = np.vectorize(label_map.__getitem__)(read)
         np.testing.assert_array_equal(meaning, shown)
+
+
+@pytest.mark.parametrize(
+    ("folder", "labels"),
+    [("isbi2012", "0:1,255:0"), ("camvid", "auto,11:ignore"), ("pets", "1:1,2:0,3:ignore")],
+)
+def test_real_labels_written_as_masks_are_the_same_labels(
+    tmp_path: Path, shared_data: Path, folder: str, labels: str
+) -> None:
+    dataset = open_dataset(shared_data / folder, DataConfig(labels=labels))
+    for index in range(3):
+        label = dataset.load(index).label
+        label = np.where(label == IGNORE, 0, label)  # a prediction has a class everywhere
+        mask_picture(label, dataset.label_map).save(tmp_path / "mask.png")
+        values = decode_mask(tmp_path / "mask.png").pixels
+        again = apply_label_map(values, dataset.label_map, tmp_path / "mask.png")
+        np.testing.assert_array_equal(again, label)
 
 
 @pytest.mark.parametrize("name", [name for name in MAPS if name not in ("turned", "16 bits")])
