@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tinygrad.helpers
 from tinygrad import Device, Tensor, TinyJit
+from tinygrad.engine.realize import graph_cache
 from tinygrad.helpers import CPU_COUNT
 
 from tinyseg import backend as module
@@ -166,7 +167,7 @@ def zig() -> Compiler:
 @pytest.mark.slow
 @on_cpu
 def test_plain_tinygrad_is_locked_onto_the_view_of_the_captured_input(tmp_path: Path) -> None:
-    """When this fails, tinygrad has mended its graphs: `_keep_views_out_of_graphs` can go."""
+    """When this fails, tinygrad has mended its graphs: the first cure in `_mend_graphs` can go."""
     wrapper = tmp_path / "cc"
     wrapper.write_text(f'#!/bin/sh\nexec "{zig().command[0]}" clang "$@"\n')
     wrapper.chmod(0o700)
@@ -492,3 +493,24 @@ def test_the_processor_is_told_without_proc(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(Path, "read_text", missing)
     assert cpu_model() == (platform.processor() or platform.machine())
+
+
+def test_a_graph_collected_in_a_thread_of_the_device_does_not_wait_for_itself() -> None:
+    """Seen as a hang for good: the finalizer waits for the device, in the device's only thread."""
+    device = Device[backend().device]
+    jit = TinyJit(lambda x: ((x + 1).contiguous() * 2).realize())
+    x = upload(np.ones(4, np.float32))
+    for _ in range(3):
+        jit(x)
+    (graph,) = [
+        graph_cache.pop(call.src[0])
+        for call in jit.captured.linear.src
+        if call.src[0].op.name == "CUSTOM_FUNCTION"
+    ]
+    holder = [graph]
+    del graph
+    device.tasks.put([lambda thread: holder.clear(), 1, 0])
+    device.tasks.join()
+    assert len(module._unfinalized) == 1
+    module.jitted(lambda x: x)
+    assert module._unfinalized == []

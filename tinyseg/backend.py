@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from tinygrad import Device, Tensor, TinyJit
 from tinygrad.dtype import _from_np_dtype
 from tinygrad.helpers import CPU_COUNT, DEV, Context
 from tinygrad.renderer.cstyle import ClangJITRenderer
+from tinygrad.runtime.ops_cpu import CPUWorker
 from tinygrad.runtime.support.compiler_cpu import ClangJITCompiler
 
 from tinyseg.errors import BackendError
@@ -72,7 +74,7 @@ def backend() -> Backend:
     """Chooses device and compiler at the first call; raises BackendError when there is none."""
     _use_writable_cache()
     device, reason = _choose_device()
-    _keep_views_out_of_graphs(Device[device])
+    _mend_graphs(Device[device])
     if device != "CPU":
         return Backend(device, reason, None, CPU_COUNT.value)
     compiler, why = _choose_compiler()
@@ -104,6 +106,7 @@ def owns_buffer(tensor: Tensor) -> bool:
 
 def jitted(function: Callable[..., Any]) -> TinyJit:
     """A TinyJit that captures at its first call; all state must be realized before."""
+    _finalize_graphs()
     jit = TinyJit(function)
     jit.cnt = 1  # call 0 would run eagerly and compile everything twice
     return jit
@@ -182,11 +185,14 @@ def _choose_device() -> tuple[str, str]:
     return "CPU", "CPU because no GPU answers"
 
 
-def _keep_views_out_of_graphs(device: Any) -> None:
-    """Cures tinygrad 0.13's silent lock: its graphs replace no input that is read by a view.
+def _mend_graphs(device: Any) -> None:
+    """Cures two faults of tinygrad 0.13's graphs, which replay the kernels of a captured step.
 
-    GraphRunner exchanges arguments that are a PARAM itself and bakes in views of one
-    (`data[i].contiguous()`, a permuted one-channel image); such kernels run outside of graphs.
+    1. The silent lock: GraphRunner exchanges arguments that are a PARAM itself and bakes in views
+       of one (`data[i].contiguous()`, a permuted one-channel image). Here such kernels stay out of
+       graphs and get their inputs one by one.
+    2. A hang: a graph's finalizer waits for the device. When Python collects it in a thread of the
+       device, that thread waits for itself. Here it is put off until a step is made elsewhere.
     """
     partial = isinstance(device.graph, functools.partial)
     graph: Any = device.graph.func if partial else device.graph
@@ -198,11 +204,27 @@ def _keep_views_out_of_graphs(device: Any) -> None:
         of_input = any(view.src[0].op.name == "PARAM" for view in views)
         return not of_input and bool(graph.supports_uop(devices, call))
 
-    honest = type(f"Honest{graph.__name__}", (graph,), {"supports_uop": staticmethod(supports)})
+    def finalize(self: Any) -> None:
+        if isinstance(threading.current_thread(), CPUWorker):
+            _unfinalized.append((graph, self))
+        elif hasattr(graph, "__del__"):
+            graph.__del__(self)
+
+    members = {"supports_uop": staticmethod(supports), "__del__": finalize}
+    mended = type(f"Mended{graph.__name__}", (graph,), members)
     if partial:
-        device.graph = functools.partial(honest, *device.graph.args, **device.graph.keywords)
+        device.graph = functools.partial(mended, *device.graph.args, **device.graph.keywords)
     else:
-        device.graph = honest
+        device.graph = mended
+
+
+_unfinalized: list[tuple[Any, Any]] = []
+
+
+def _finalize_graphs() -> None:
+    while _unfinalized:
+        graph, instance = _unfinalized.pop()
+        graph.__del__(instance)
 
 
 def _opens(name: str) -> bool:
