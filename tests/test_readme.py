@@ -57,7 +57,8 @@ def test_the_make_targets_exist() -> None:
 
 
 def test_the_settings_in_the_table_have_these_defaults() -> None:
-    rows = re.findall(r"^\| (`(?:data|model|train)\.(?!py)\w+`[^|]*?) \| *([^|]*?) *\|", README, re.M)
+    cells = r"^\| (`(?:data|model|train)\.(?!py)\w+`[^|]*?) \| *([^|]*?) *\|"
+    rows = re.findall(cells, README, re.M)
     assert len(rows) >= 8
     for names, defaults in rows:
         keys = re.findall(r"`(\w+)\.(\w+)`", names)
