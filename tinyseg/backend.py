@@ -189,7 +189,7 @@ def _mend_graphs(device: Any) -> None:
     """Cures two faults of tinygrad 0.13's graphs, which replay the kernels of a captured step.
 
     1. The silent lock: GraphRunner exchanges arguments that are a PARAM itself and bakes in views
-       of one (`data[i].contiguous()`, a permuted one-channel image). Here such kernels stay out of
+       of one (an image of one channel permuted to channels-last). Here such kernels stay out of
        graphs and get their inputs one by one.
     2. A hang: a graph's finalizer waits for the device. When Python collects it in a thread of the
        device, that thread waits for itself. Here it is put off until a step is made elsewhere.
