@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ from tinyseg.data.dataset import Dataset
 from tinyseg.data.layout import natural
 from tinyseg.data.sample import name_some
 from tinyseg.errors import DataError
+from tinyseg.files import write_json
 
 PARTS = ("train", "val", "test")
 
@@ -26,20 +26,8 @@ class Split:
     test: tuple[str, ...] = ()
 
     def save(self, path: str | Path) -> None:
-        """Writes JSON to a temporary file, then renames it: it is whole or not there."""
-        path = Path(path)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        text = json.dumps(asdict(self), indent=1)
-        try:
-            with partial.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except OSError as error:
-            raise DataError(f"{path}: cannot be written ({error.strerror})") from None
-        finally:
-            partial.unlink(missing_ok=True)
+        """Writes JSON atomically: it is whole or not there."""
+        write_json(path, asdict(self))
 
     @staticmethod
     def load(path: str | Path) -> "Split":
