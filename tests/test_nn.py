@@ -18,6 +18,7 @@ from tinyseg.nn import (
     Identity,
     Up,
     parameters,
+    remember,
     resize,
     state_dict,
 )
@@ -60,6 +61,7 @@ def test_batch_norm_in_training(channels: int, shape: tuple[int, int, int]) -> N
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
     # the running statistics as in PyTorch: momentum 0.1, variance unbiased
     count = batch * rows * columns
+    remember(layer)
     Tensor.realize(layer.running_mean, layer.running_var)
     np.testing.assert_allclose(layer.running_mean.numpy(), 0.1 * mean, rtol=1e-4, atol=1e-6)
     unbiased = variance * count / (count - 1)
@@ -70,7 +72,9 @@ def test_batch_norm_statistics_run_on() -> None:
     layer, mean, variance = BatchNorm(4), np.zeros(4), np.ones(4)
     for seed in range(3):
         x = draw(2, 4, 3, 3, seed=seed) * (seed + 1) + seed
-        layer(upload(x), training=True).realize(layer.running_mean, layer.running_var)
+        y = layer(upload(x), training=True)
+        remember(layer)
+        y.realize(layer.running_mean, layer.running_var)
         mean = 0.9 * mean + 0.1 * x.mean((0, 2, 3), dtype=np.float64)
         variance = 0.9 * variance + 0.1 * x.var((0, 2, 3), dtype=np.float64, ddof=1)
     np.testing.assert_allclose(layer.running_mean.numpy(), mean, rtol=1e-4, atol=1e-6)
@@ -119,7 +123,9 @@ def test_batch_norm_gradients_by_the_formulas(channels: int) -> None:
 def test_a_batch_with_nan_does_not_poison_the_running_statistics() -> None:
     layer, x = BatchNorm(4), draw(1, 4, 2, 2)
     x[0, 1, 0, 0] = np.nan
-    layer(upload(x), training=True).realize(layer.running_mean, layer.running_var)
+    y = layer(upload(x), training=True)
+    remember(layer)
+    y.realize(layer.running_mean, layer.running_var)
     assert np.isfinite(layer.running_mean.numpy()).all()
     assert np.isfinite(layer.running_var.numpy()).all()
     assert layer.running_mean.numpy()[1] == 0

@@ -10,6 +10,7 @@ from tinygrad import Tensor
 
 from tinyseg.backend import Array
 from tinyseg.errors import NonFiniteError
+from tinyseg.nn import layers
 from tinyseg.step import TrainStep
 
 LAYERS = ("Conv2d", "ConvTranspose2d", "BatchNorm", "GroupNorm", "AttentionGate")
@@ -58,8 +59,8 @@ def first_not_finite(step: TrainStep, image: Tensor, label: Tensor, names: Seque
 @contextmanager
 def _recorded(model: Any) -> Iterator[list[tuple[str, Tensor]]]:
     """While it lasts, the outputs of the model's layers are kept, with the layers' names."""
-    names = {id(layer): name for name, layer in _layers(model, "")}
-    kinds = {type(layer) for _, layer in _layers(model, "")}
+    watched = [(n, layer) for n, layer in layers(model) if type(layer).__name__ in LAYERS]
+    names, kinds = {id(layer): n for n, layer in watched}, {type(layer) for _, layer in watched}
     outputs: list[tuple[str, Tensor]] = []
     originals = {kind: kind.__call__ for kind in kinds}
 
@@ -78,17 +79,6 @@ def _recorded(model: Any) -> Iterator[list[tuple[str, Tensor]]]:
     finally:
         for kind, original in originals.items():
             kind.__call__ = original
-
-
-def _layers(module: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    if type(module).__name__ in LAYERS:
-        yield prefix[:-1], module
-    items = (
-        enumerate(module) if isinstance(module, list) else getattr(module, "__dict__", {}).items()
-    )
-    for name, child in items:
-        if not isinstance(child, Tensor):
-            yield from _layers(child, f"{prefix}{name}.")
 
 
 def _finite(array: Array) -> bool:

@@ -16,7 +16,7 @@ from tinyseg.backend import Array, backend, jitted, overwrite, owns_buffer, uplo
 from tinyseg.config import IGNORE
 from tinyseg.errors import StepError
 from tinyseg.losses import Loss
-from tinyseg.nn.module import parameters, state_dict
+from tinyseg.nn import parameters, remember, state_dict
 from tinyseg.optim import Optimizer, Tensors, clip
 
 Alter = Callable[[Array], Array]
@@ -192,6 +192,7 @@ class TrainStep:
             gradients, measured["gradient_norm"] = clip(gradients, self.clip)
         finite = measured["loss"].detach().isfinite()
         self.optimizer.update(gradients, rate, finite)
+        remember(self.model)
         measured["hard_dice"] = hard_dice(logits.detach(), label)
         self.names = list(measured)
         return Tensor.stack(*(value.detach().reshape(()) for value in measured.values()))

@@ -87,23 +87,19 @@ def test_wrong_shapes_are_named() -> None:
         kernels.batch_norm(Tensor.empty(1, 16, 2, 2), Tensor.empty(8), Tensor.empty(8))
 
 
-@pytest.mark.parametrize("channels", [16, 5])
-def test_running_statistics_follow_the_batches_but_not_a_broken_one(channels: int) -> None:
+@pytest.mark.parametrize("sizes", [(16, 32, 16), (16, 5, 24)])
+def test_moving_averages_follow_what_is_finite_in_one_kernel(sizes: tuple[int, ...]) -> None:
     rng = np.random.default_rng(8)
-    weight, bias = (Tensor(rng.random(channels).astype(np.float32)).realize() for _ in range(2))
-    running = Tensor.zeros(channels).clone().realize(), Tensor.ones(channels).clone().realize()
-    mean, variance = np.zeros(channels), np.ones(channels)
-    for number in range(3):
-        image = rng.standard_normal((2, channels, 5, 5)).astype(np.float32)
-        mean = 0.75 * mean + 0.25 * image.mean((0, 2, 3), dtype=np.float64)
-        unbiased = image.astype(np.float64).var((0, 2, 3), ddof=1)
-        variance = 0.75 * variance + 0.25 * unbiased
-        if number == 1:
-            broken = Tensor(np.full_like(image, np.nan))
-            y, *_ = kernels.batch_norm(broken, weight, bias, 1e-5, True, running, 0.25)
-            Tensor.realize(y, *running)
-            assert np.isnan(y.numpy()).all()
-        y, *_ = kernels.batch_norm(Tensor(image), weight, bias, 1e-5, True, running, 0.25)
-        Tensor.realize(y, *running)
-        for found, expected in zip(running, (mean, variance), strict=True):
-            assert np.allclose(found.numpy(), expected, rtol=1e-5, atol=1e-6)
+    momenta, factors = (0.25, 0.1, 0.5), (1.0, 1.5, 1.0)
+    wanted = [rng.standard_normal(size) for size in sizes]
+    running = [Tensor(vector.astype(np.float32)).clone().realize() for vector in wanted]
+    for _ in range(3):
+        news = [rng.standard_normal(size).astype(np.float32) for size in sizes]
+        news[0][3], news[1][1] = np.nan, np.inf
+        kernels.moving_averages(running, [Tensor(new) for new in news], momenta, factors)
+        Tensor.realize(*running)
+        for old, new, momentum, factor in zip(wanted, news, momenta, factors, strict=True):
+            moved = (1 - momentum) * old + momentum * factor * new.astype(np.float64)
+            old[:] = np.where(np.isfinite(new), moved, old)
+        for found, expected in zip(running, wanted, strict=True):
+            np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6, atol=1e-6)

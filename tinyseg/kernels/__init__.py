@@ -3,7 +3,17 @@
 from tinyseg.kernels import plain
 from tinyseg.kernels.convolution import conv2d, conv_transpose2d, plan
 from tinyseg.kernels.normalisation import batch_norm
-from tinyseg.kernels.optimiser import adam
+from tinyseg.kernels.optimiser import adam, moving_averages
 from tinyseg.kernels.pixels import join, max_pool
 
-__all__ = ["adam", "batch_norm", "conv2d", "conv_transpose2d", "join", "max_pool", "plain", "plan"]
+__all__ = [
+    "adam",
+    "batch_norm",
+    "conv2d",
+    "conv_transpose2d",
+    "join",
+    "max_pool",
+    "moving_averages",
+    "plain",
+    "plan",
+]

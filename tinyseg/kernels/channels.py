@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from tinygrad.dtype import dtypes
 from tinygrad.uop.ops import Ops, UOp
 
-from tinyseg.kernels.program import Program, constant, integer, maximum, quotient, smaller
+from tinyseg.kernels.program import Program, constant, maximum, quotient, smaller
 
 MEAN, INVERSE, SCALE, SHIFT = range(4)
 """The rows of the table that `normalise_kernel` makes for each thread."""
@@ -70,12 +70,11 @@ def sums_kernel(size: Channels, device: str) -> Callable[..., UOp]:
 
 @functools.cache
 def normalise_kernel(
-    size: Channels, device: str, epsilon: float, rectify: bool, momentum: float = 0.0
+    size: Channels, device: str, epsilon: float, rectify: bool
 ) -> Callable[..., UOp]:
-    """Return the kernel (y, table, mean, variance, x, parts, weight, bias, running mean and var).
+    """Return the kernel (y, table, mean, variance, x, parts, weight, bias).
 
-    Every thread writes the mean and the variance, all the same numbers: that is harmless. The
-    last two are there with a momentum only, and are updated in place by the first thread.
+    Every thread writes the mean and the variance, all the same numbers: that is harmless.
     """
 
     @functools.cache
@@ -84,8 +83,6 @@ def normalise_kernel(
         table = _Table(program, size, 1, 4)
         with program.loop(size.channels) as channel:
             _statistics(program, size, table, channel, epsilon)
-        if momentum:
-            _remember(program, size, momentum)
         with program.share(size.pixels) as pixel, program.loop(size.vectors) as vector:
             place = pixel * size.channels + vector * size.lanes
             x = program.load(program.at(4, place, size.lanes))
@@ -231,21 +228,6 @@ def _statistics(
     table.write(INVERSE, channel, inverse)
     table.write(SCALE, channel, scale)
     table.write(SHIFT, channel, program.load(program.at(7, channel)) - mean * scale)
-
-
-def _remember(program: Program, size: Channels, momentum: float) -> None:
-    """Move the running mean and the running, unbiased variance towards the batch's."""
-    first = program.core.alu(Ops.CMPLT, integer(1))
-    unbiased = size.pixels / max(size.pixels - 1, 1)
-    one = UOp.const(dtypes.float, 1.0)
-    with program.loop(first.where(integer(size.channels), integer(0))) as channel:
-        for now_slot, old_slot, factor in ((2, 8, 1.0), (3, 9, unbiased)):
-            now = program.load(program.at(now_slot, channel)) * factor
-            old = program.load(program.at(old_slot, channel))
-            new = old * (1 - momentum) + now * momentum
-            # x - x is below 1 unless x is NaN or infinite: such a batch must not be remembered
-            kept = (now - now).alu(Ops.CMPLT, one).where(new, old)
-            program.store(program.at(old_slot, channel), kept)
 
 
 def _slopes(program: Program, size: Channels, table: _Table, made: _Table, channel: UOp) -> None:

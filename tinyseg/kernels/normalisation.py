@@ -18,21 +18,13 @@ from tinyseg.kernels.plans import channel_plan, refusal
 
 
 def batch_norm(
-    x_bchw: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    epsilon: float = 1e-5,
-    relu: bool = False,
-    running: tuple[Tensor, Tensor] | None = None,
-    momentum: float = 0.1,
+    x_bchw: Tensor, weight: Tensor, bias: Tensor, epsilon: float = 1e-5, relu: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the normalised images, the batch's mean and its (biased) variance per channel.
 
-    With `relu` the images are rectified as well. `running` (mean, variance; whole realized
-    buffers) moves towards the batch's in place, unrealized, by the weight `momentum`, the
-    variance unbiased as in PyTorch; a batch that is not finite is not remembered. Mean and
-    variance carry no gradient. The variance comes from sums of x - x[0] and its square, so that
-    a large common offset does not cost precision.
+    With `relu` the images are rectified as well. Mean and variance carry no gradient: they are
+    for the running statistics. The variance comes from sums of x - x[0] and its square, so that a
+    large common offset does not cost precision.
     """
     channels = int(x_bchw.shape[1])
     if weight.shape != (channels,) or bias.shape != (channels,):
@@ -41,13 +33,11 @@ def batch_norm(
             f"got {weight.shape} and {bias.shape}"
         )
     size = channel_plan(x_bchw.numel() // channels, channels)
-    if refusal(x_bchw, weight, bias, *(running or ())) or size is None:
-        return plain.batch_norm(x_bchw, weight, bias, epsilon, relu, running, momentum)
+    if refusal(x_bchw, weight, bias) or size is None:
+        return plain.batch_norm(x_bchw, weight, bias, epsilon, relu)
     device = str(x_bchw.device)
-    given = _Given(size, device, epsilon, relu, momentum if running else 0.0)
-    made = _normalise(nhwc(x_bchw), [weight, bias, *(running or ())], given)
-    for old, new in zip(running or (), made[8:], strict=True):
-        old.replace(new)
+    given = _Given(size, device, epsilon, relu)
+    made = _normalise(nhwc(x_bchw), [weight, bias], given)
     return nchw(made[0]), made[2].detach(), made[3].detach()
 
 
@@ -59,7 +49,6 @@ class _Given:
     device: str
     epsilon: float
     relu: bool
-    momentum: float
 
     def empty(self, *shape: int) -> Tensor:
         """Return memory for a kernel to write."""
@@ -73,13 +62,12 @@ def _normalise(x_bhwc: Tensor, vectors: list[Tensor], given: _Given) -> list[Ten
     parts = parts.custom_kernel(x_bhwc, fxn=sums_kernel(size, device))[0]
     table = given.empty(size.threads, 4, size.channels)
     statistics = given.empty(size.channels), given.empty(size.channels)
-    kernel = normalise_kernel(size, device, given.epsilon, given.relu, given.momentum)
+    kernel = normalise_kernel(size, device, given.epsilon, given.relu)
 
     def gradient(upstream: UOp, call: UOp) -> tuple[UOp | None, ...]:
         x, table = Tensor(call.src[5]), Tensor(call.src[2].after(call))
         dx, dw, db = _gradients(settled(upstream), x, table, given)
-        rest = (None,) * (len(call.src) - 9)
-        return None, None, None, None, dx.uop, None, dw.uop, db.uop, *rest
+        return None, None, None, None, dx.uop, None, dw.uop, db.uop
 
     arguments = (table, *statistics, x_bhwc, parts, *vectors)
     out = given.empty(*x_bhwc.shape)

@@ -1,4 +1,4 @@
-"""Adam over many parameters at once."""
+"""What moves after the gradients are known: Adam and running statistics, each in one kernel."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from tinygrad import Tensor
 
 from tinyseg.kernels import plain
 from tinyseg.kernels.plans import machine, refusal
-from tinyseg.kernels.updates import Adam, adam_kernel
+from tinyseg.kernels.updates import Adam, Average, adam_kernel, averages_kernel
 
 
 def adam(
@@ -41,3 +41,26 @@ def adam(
     for index, (parameter, mean, square) in enumerate(zip(*olds, strict=True)):
         for offset, tensor in enumerate((parameter, mean, square)):
             tensor.replace(made[4 * index + offset])
+
+
+def moving_averages(
+    running: Sequence[Tensor],
+    news: Sequence[Tensor],
+    momenta: Sequence[float],
+    factors: Sequence[float],
+) -> None:
+    """Move each running vector in place (unrealized) by its momentum towards new x factor.
+
+    A value that is not finite is not remembered. The running vectors must be whole realized
+    buffers.
+    """
+    if refusal(*running, *news):
+        plain.moving_averages(running, news, momenta, factors)
+        return
+    sizes = (int(vector.numel()) for vector in running)
+    averages = tuple(Average(*each) for each in zip(sizes, momenta, factors, strict=True))
+    given = [tensor for pair in zip(running, news, strict=True) for tensor in pair]
+    kernel = averages_kernel(averages, machine().lanes, str(running[0].device))
+    made = given[0].custom_kernel(*given[1:], fxn=kernel)
+    for index, vector in enumerate(running):
+        vector.replace(made[2 * index])

@@ -38,13 +38,7 @@ def weight_gradient(
 
 
 def batch_norm(
-    x_bchw: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    epsilon: float = 1e-5,
-    relu: bool = False,
-    running: tuple[Tensor, Tensor] | None = None,
-    momentum: float = 0.1,
+    x_bchw: Tensor, weight: Tensor, bias: Tensor, epsilon: float = 1e-5, relu: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the normalised images, the batch's mean and its biased variance, per channel."""
     mean = x_bchw.mean(axis=(0, 2, 3))
@@ -52,12 +46,19 @@ def batch_norm(
     scale = weight * (variance + epsilon).rsqrt()
     shift = bias - mean * scale
     y_bchw = x_bchw * scale.reshape(1, -1, 1, 1) + shift.reshape(1, -1, 1, 1)
-    count = x_bchw.numel() / x_bchw.shape[1]
-    news = mean.detach(), variance.detach() * (count / max(count - 1, 1))
-    for old, now in zip(running or (), news, strict=False):
-        kept = now.isfinite().where(old * (1 - momentum) + now * momentum, old)
-        old.assign(kept)
     return (_relu(y_bchw) if relu else y_bchw), mean.detach(), variance.detach()
+
+
+def moving_averages(
+    running: Sequence[Tensor],
+    news: Sequence[Tensor],
+    momenta: Sequence[float],
+    factors: Sequence[float],
+) -> None:
+    """Assign (unrealized) running vectors moved by their momentum towards new x factor."""
+    for old, new, momentum, factor in zip(running, news, momenta, factors, strict=True):
+        moved = old * (1 - momentum) + new * (momentum * factor)
+        old.assign(new.isfinite().where(moved, old))
 
 
 def relu(x: Tensor) -> Tensor:

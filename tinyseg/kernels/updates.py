@@ -77,6 +77,41 @@ def _update(
         program.store(place, _choose(refused, old, new))
 
 
+@dataclass(frozen=True)
+class Average:
+    """One running vector, as it is compiled into the kernel of all."""
+
+    size: int
+    momentum: float
+    """Weight of the new values."""
+    factor: float
+    """What the new values are multiplied by first."""
+
+
+@functools.cache
+def averages_kernel(averages: tuple[Average, ...], lanes: int, device: str) -> Callable[..., UOp]:
+    """Return the kernel (running, new, running, new, ...), every running vector in place."""
+
+    @functools.cache
+    def build(*buffers: UOp) -> UOp:
+        program = Program(f"averages_{len(averages)}", buffers)
+        for index, average in enumerate(averages):
+            width = lanes if average.size % lanes == 0 else 1
+            with program.loop(average.size // width) as place:
+                old_place, new_place = (
+                    program.at(2 * index + slot, place * width, width) for slot in (0, 1)
+                )
+                old, new = program.load(old_place), program.load(new_place)
+                part = constant(average.momentum * average.factor, width)
+                moved = old * constant(1 - average.momentum, width) + new * part
+                # x - x is below 1 unless x is NaN or infinite: that must not be remembered
+                finite = (new - new).alu(Ops.CMPLT, constant(1.0, width))
+                program.store(old_place, finite.where(moved, old))
+        return program.finish(device, 3 * sum(average.size for average in averages))
+
+    return build
+
+
 def _choose(refused: UOp, old: UOp, new: UOp) -> UOp:
     """Return the old numbers where the step is refused: not a product, as new may be NaN."""
     return refused.where(old, new)

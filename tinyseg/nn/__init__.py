@@ -8,9 +8,10 @@ from tinyseg.nn.layers import (
     Dropout,
     GroupNorm,
     Identity,
+    remember,
     resize,
 )
-from tinyseg.nn.module import parameters, state_dict
+from tinyseg.nn.module import layers, parameters, state_dict
 
 __all__ = [
     "AttentionGate",
@@ -22,7 +23,9 @@ __all__ = [
     "GroupNorm",
     "Identity",
     "Up",
+    "layers",
     "parameters",
+    "remember",
     "resize",
     "state_dict",
 ]

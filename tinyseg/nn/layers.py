@@ -9,6 +9,7 @@ from tinygrad import Tensor, dtypes
 from tinyseg import kernels
 from tinyseg.backend import upload
 from tinyseg.kernels.plain import relu
+from tinyseg.nn.module import layers
 
 Generator = np.random.Generator
 
@@ -55,6 +56,7 @@ class BatchNorm:
     """Ioffe & Szegedy 2015, then ReLU: each channel by the batch, or by running statistics.
 
     As in PyTorch, `momentum` is the weight of the new batch and the running variance is unbiased.
+    A call changes nothing: `remember` moves the running statistics of a whole network at once.
     """
 
     def __init__(self, channels: int, epsilon: float = 1e-5, momentum: float = 0.1):
@@ -63,6 +65,8 @@ class BatchNorm:
         self.running_mean = upload(np.zeros(channels, np.float32))
         self.running_var = upload(np.ones(channels, np.float32))
         self.epsilon, self.momentum = epsilon, momentum
+        self.batch: tuple[Tensor, Tensor, float] | None = None
+        """Mean, variance and the factor that makes it unbiased, of the last training batch."""
 
     def __call__(self, x_bchw: Tensor, training: bool) -> Tensor:
         if not training:
@@ -70,19 +74,31 @@ class BatchNorm:
             return relu(x_bchw * scale + shift)
         given = (x_bchw, self.weight, self.bias, self.epsilon)
         y_bchw, mean, variance = kernels.batch_norm(*given, relu=True)
-        self._remember(mean, variance, x_bchw.numel() // x_bchw.shape[1])
+        count = x_bchw.numel() // x_bchw.shape[1]
+        self.batch = (mean, variance, count / max(count - 1, 1))
         return y_bchw
-
-    def _remember(self, mean: Tensor, variance: Tensor, count: int) -> None:
-        new, unbiased = self.momentum, count / max(count - 1, 1)
-        for old, now in ((self.running_mean, mean), (self.running_var, variance * unbiased)):
-            # one NaN batch would poison the statistics for good
-            old.assign(now.isfinite().where(old * (1 - new) + now * new, old))
 
     def affine(self) -> tuple[Tensor, Tensor]:
         """What it does in evaluation: scale and shift of each channel (C,)."""
         scale = self.weight * (self.running_var + self.epsilon).rsqrt()
         return scale, self.bias - self.running_mean * scale
+
+
+def remember(module: Any) -> None:
+    """Moves all running statistics below `module` towards the last batch's (unrealized).
+
+    One kernel for all of them; values that are not finite would poison them and are left out.
+    """
+    norms = [layer for _, layer in layers(module) if isinstance(layer, BatchNorm) and layer.batch]
+    running = [old for norm in norms for old in (norm.running_mean, norm.running_var)]
+    batches = [norm.batch for norm in norms if norm.batch]
+    news = [new for mean, variance, _ in batches for new in (mean, variance)]
+    factors = [factor for _, _, unbiased in batches for factor in (1.0, unbiased)]
+    if norms:
+        momenta = [norm.momentum for norm in norms for _ in range(2)]
+        kernels.moving_averages(running, news, momenta, factors)
+    for norm in norms:
+        norm.batch = None
 
 
 class GroupNorm:
