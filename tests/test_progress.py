@@ -43,7 +43,7 @@ def test_durations_in_words(seconds: float, text: str) -> None:
 
 def test_a_terminal_sees_a_bar_and_the_time_that_is_left(clock: list[float]) -> None:
     terminal = Terminal()
-    with Progress("epoch 1", 8, terminal) as progress:
+    with Progress("epoch 1", 8, stream=terminal) as progress:
         clock[0] += 10
         progress.update(2, note="loss 0.5")
     first = terminal.lines()[0]
@@ -53,7 +53,7 @@ def test_a_terminal_sees_a_bar_and_the_time_that_is_left(clock: list[float]) -> 
 
 def test_it_draws_at_most_ten_times_a_second_but_always_the_end(clock: list[float]) -> None:
     terminal = Terminal()
-    with Progress("work", 1000, terminal) as progress:
+    with Progress("work", 1000, stream=terminal) as progress:
         for done in range(1, 1001):
             clock[0] += 0.001
             progress.update(done)
@@ -64,7 +64,7 @@ def test_it_draws_at_most_ten_times_a_second_but_always_the_end(clock: list[floa
 
 def test_restart_leaves_the_compiling_out_of_the_estimate(clock: list[float]) -> None:
     terminal = Terminal()
-    progress = Progress("train", 4, terminal)
+    progress = Progress("train", 4, stream=terminal)
     clock[0] += 100
     progress.restart()
     clock[0] += 2
@@ -74,7 +74,7 @@ def test_restart_leaves_the_compiling_out_of_the_estimate(clock: list[float]) ->
 
 def test_a_total_that_becomes_known_later(clock: list[float]) -> None:
     terminal = Terminal()
-    progress = Progress("read", 0, terminal)
+    progress = Progress("read", 0, stream=terminal)
     clock[0] += 1
     progress.update(1, 2)
     assert "1/2 ETA 1 s" in terminal.lines()[-1]
@@ -89,14 +89,14 @@ def test_long_notes_do_not_wrap(
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     terminal = Terminal()
-    progress = Progress("x", 2, terminal)
+    progress = Progress("x", 2, stream=terminal)
     progress.update(2, note="n" * 500)
     assert [len(line) for line in terminal.lines()] == [width]
 
 
 def test_more_done_than_announced_is_a_full_bar(clock: list[float]) -> None:
     terminal = Terminal()
-    progress = Progress("x", 4, terminal)
+    progress = Progress("x", 4, stream=terminal)
     clock[0] += 8
     progress.update(6)
     assert terminal.lines()[-1].startswith("x " + "█" * 24 + " 6/4 ETA 0 s")
@@ -117,7 +117,7 @@ def test_without_a_total_the_time_ticks_by_itself_and_the_thread_ends() -> None:
 def test_nothing_is_written_where_there_is_no_terminal(clock: list[float]) -> None:
     stream = io.StringIO()
     for total in (0, 3):
-        with Progress("work", total, stream) as progress:
+        with Progress("work", total, stream=stream) as progress:
             for done in (1, 2, 3):
                 clock[0] += 10
                 progress.update(done, 3)
@@ -127,6 +127,19 @@ def test_nothing_is_written_where_there_is_no_terminal(clock: list[float]) -> No
 
 def test_an_error_inside_passes_through_and_the_line_is_wiped() -> None:
     terminal = Terminal()
-    with pytest.raises(ZeroDivisionError), Progress("x", 2, terminal) as progress:
+    with pytest.raises(ZeroDivisionError), Progress("x", 2, stream=terminal) as progress:
         progress.update(1 // 0)
     assert terminal.getvalue().endswith("\r\x1b[K")
+
+
+def test_the_eta_goes_by_what_was_done_here(clock: list[float]) -> None:
+    """The second of two epochs of ten: eleven of twenty after one second is nine seconds left."""
+    terminal = Terminal()
+    progress = Progress("epoch 2/2", 20, 10, stream=terminal)
+    clock[0] += 1.0
+    progress.update(11)
+    assert "11/20 ETA 9 s" in terminal.getvalue()
+    progress.restart()
+    clock[0] += 2.0
+    progress.update(12)
+    assert "12/20 ETA 16 s" in terminal.getvalue()

@@ -14,8 +14,10 @@ class Progress:
     `total=0` shows the time only (for work whose length is not known), ticking by itself.
     """
 
-    def __init__(self, title: str, total: int = 0, stream: TextIO | None = None):
-        self.title, self.total, self.done, self.note = title, total, 0, ""
+    def __init__(self, title: str, total: int = 0, first: int = 0, stream: TextIO | None = None):
+        """`first` of `total` are done already: the ETA goes by what comes after them."""
+        self.title, self.total, self.note = title, total, ""
+        self.first = self.done = first
         self.stream = stream or sys.stderr
         self.live = self.stream.isatty()
         self.start = self._drawn = time.monotonic()
@@ -48,7 +50,7 @@ class Progress:
 
     def restart(self) -> None:
         """Counts the time from now on, so that an ETA leaves out what went before."""
-        self.start = time.monotonic()
+        self.start, self.first = time.monotonic(), self.done
 
     def update(self, done: int, total: int | None = None, note: str = "") -> None:
         """Shows `done` of `total`; redraws at most ten times a second."""
@@ -62,7 +64,8 @@ class Progress:
         line = f"{self.title} {duration(self.seconds)}"
         if self.total:
             filled = min(24, 24 * self.done // self.total)
-            left = self.seconds * max(self.total - self.done, 0) / max(self.done, 1)
+            done = max(self.done - self.first, 1)
+            left = self.seconds * max(self.total - self.done, 0) / done
             bar = "█" * filled + "·" * (24 - filled)
             line = f"{self.title} {bar} {self.done}/{self.total} ETA {duration(left)} {self.note}"
         # a line that wraps would be drawn again and again, one below the other

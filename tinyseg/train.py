@@ -215,14 +215,15 @@ class Trainer:
         """One pass over the images; the mean of every measurement."""
         order = epoch_order(len(self.images), self.config.batch, self.config.seed, epoch)
         sums: dict[str, float] = {}
-        with Progress(f"epoch {epoch + 1}/{self.epochs}", self.epochs * self.steps) as progress:
+        title, before = f"epoch {epoch + 1}/{self.epochs}", epoch * self.steps
+        with Progress(title, self.epochs * self.steps, before) as progress:
             for count, indices in enumerate(order):
                 factor = self.schedule.factor(done + count, phase.epochs * self.steps)
                 step.learning_rate = self.optimizer.learning_rate * factor
                 values = self._train_batch(step, indices, progress)
                 sums = {name: sums.get(name, 0.0) + value for name, value in values.items()}
                 note = f"loss {values['loss']:.4f} dice {self.at.dice:.3f}"
-                progress.update(epoch * self.steps + count + 1, note=note)
+                progress.update(before + count + 1, note=note)
         return {name: value / len(order) for name, value in sums.items()}
 
     def _train_batch(self, step: TrainStep, indices: Array, outer: Progress) -> dict[str, float]:
