@@ -98,7 +98,7 @@ def evaluate(
     """Scores a run on `split` (train, val, test, or all for data it was not made from).
 
     Images go through the same path as `predict`, at their original size. `picture` writes a grid
-    of the worst, median and best images. `predict` may replace the run's image -> (K, H, W).
+    of the worst, middle and best images. `predict` may replace the run's image -> (K, H, W).
     """
     dataset = data if isinstance(data, Dataset) else open_for(run, data)
     names = _names(run, dataset, split)
@@ -173,9 +173,11 @@ def _save_picture(
     path: Path, run: Run, dataset: Dataset, names: Sequence[str], scores: Sequence[ImageScores]
 ) -> None:
     dice = np.array([foreground_mean(score.values["dice"]) for score in scores])
-    order = np.argsort(np.nan_to_num(dice, nan=1.0), kind="stable")
-    chosen = sorted({*order[:2], *order[len(order) // 2 : len(order) // 2 + 2], *order[-2:]})
-    chosen.sort(key=lambda index: list(order).index(index))
+    # an image without foreground, rightly left empty, shows nothing
+    order = [i for i in np.argsort(dice, kind="stable") if dice[i] >= 0] or [*range(len(dice))]
+    middle = len(order) // 2
+    chosen = list(dict.fromkeys([*order[:2], *order[middle : middle + 2], *order[-2:]]))
+    chosen.sort(key=order.index)
     rows, captions = [], []
     for index in chosen:
         sample = dataset.load(dataset.index(names[index]))
