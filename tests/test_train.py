@@ -20,6 +20,7 @@ from tinyseg.evaluate import evaluate
 from tinyseg.masks import predict
 from tinyseg.metrics import evaluate_image, foreground_mean
 from tinyseg.overfit import overfit
+from tinyseg.predict import InputScale
 from tinyseg.run import Run, load_run
 from tinyseg.track import read_log
 from tinyseg.train import Phase, Trainer, parse_phases, train
@@ -152,6 +153,20 @@ def test_resuming_on_other_data_or_over_another_run_is_refused(run: Run) -> None
         train("sim:cells?n=10&size=32&seed=2", run.folder, resume=True, say=silent)
     with pytest.raises(RunError, match="not empty"):
         train(DATA, run.folder, run.config, say=silent)
+
+
+def test_what_a_kill_left_before_the_run_began_is_no_obstacle(tmp_path: Path) -> None:
+    dataset = open_dataset(DATA, small().data)
+    split = make_split(dataset, small().data)
+    given = (small(), dataset, split, InputScale((0.5,) * 3, (1.0,) * 3))
+    Run.create(tmp_path / "run", *given)
+    (tmp_path / "run" / "run.json").unlink()
+    assert load_run(Run.create(tmp_path / "run", *given).folder).split == split
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("")
+    for out in (tmp_path / "full", tmp_path / "full" / "thesis.tex"):
+        with pytest.raises(RunError, match="holds no run"):
+            Run.create(out, *given)
 
 
 def test_a_finished_run_resumes_to_itself(run: Run) -> None:

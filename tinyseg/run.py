@@ -64,8 +64,7 @@ class Run:
         folder: Path, config: Config, dataset: Dataset, split: Split, s: InputScale
     ) -> "Run":
         """Makes the folder; RunError when there is something in it already."""
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise RunError(f"{folder} is not empty: give --resume to continue it, or another --out")
+        _refuse_used(folder)
         shape = (dataset.channels, dataset.classes, dataset.label_map)
         facts = Facts(dataset.source, dataset.fingerprint(), *shape, s)
         write_atomic(folder / "config.toml", config.to_toml())
@@ -120,6 +119,16 @@ def load_run(folder: str | Path) -> Run:
         raise RunError(f"{folder / 'run.json'}: damaged ({error!r}); train anew") from None
     config = Config.load(folder / "config.toml")
     return Run(folder, config, facts, Split.load(folder / "split.json"))
+
+
+def _refuse_used(folder: Path) -> None:
+    if (folder / "run.json").exists():
+        raise RunError(f"{folder} is not empty: give --resume to continue it, or another --out")
+    # run.json is written last: what a killed process left before it may be written again
+    begun = {"config.toml", "split.json"}
+    is_file = folder.exists() and not folder.is_dir()
+    if is_file or (folder.exists() and {path.name for path in folder.iterdir()} - begun):
+        raise RunError(f"{folder} is not empty and holds no run: give another --out")
 
 
 def assign(state: dict[str, Any], arrays: dict[str, Array], prefix: str, where: str) -> None:
