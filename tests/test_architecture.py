@@ -22,8 +22,11 @@ LAYERS = {
     "pictures": 1,
     "track": 1,
     "checkpoint": 1,
-    # layers
+    "captured": 1,
+    "stepcache": 1,
+    # layers, and the name of a compiled step
     "nn": 2,
+    "stepkey": 2,
     # networks, functions on Tensors or arrays, and the host's side of the data
     "models": 3,
     "losses": 3,
@@ -31,6 +34,7 @@ LAYERS = {
     "data": 3,
     # the step
     "optim": 4,
+    "guard": 4,
     "step": 5,
     # image to probabilities, and the run folder around it
     "predict": 6,
@@ -169,6 +173,7 @@ def test_only_kernels_know_the_programs_of_tinygrad() -> None:
         for line, imported in imports(path, tree)
         if imported.startswith(("tinygrad.uop", "tinygrad.codegen", "tinygrad.engine"))
         and module_of(path) != "kernels"
+        and (module_of(path), imported) != ("backend", "tinygrad.codegen")  # calls the compiler
     ]
     assert not wrong, "\n".join(wrong)
 
@@ -208,9 +213,14 @@ def test_nothing_is_imported_that_is_not_a_dependency() -> None:
 
 
 def test_no_module_is_loaded_from_code_that_is_data() -> None:
-    """Nothing that a file could bring is run: no pickle, no eval, no exec."""
+    """Nothing that a file could bring is run: no pickle, no eval, no exec.
+
+    `captured` alone may load what `stepcache` has proven to be this user's own, by a keyed digest.
+    """
     wrong = []
     for path, tree in trees():
+        if module_of(path) == "captured":
+            continue
         names = {imported.partition(".")[0] for _, imported in imports(path, tree)}
         calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
         called = {node.func.id for node in calls if isinstance(node.func, ast.Name)}

@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,13 @@ from typing import Any
 import numpy as np
 import tinygrad.helpers
 from tinygrad import Device, Tensor, TinyJit
+from tinygrad.codegen import to_program, to_program_cache
 from tinygrad.dtype import _from_np_dtype
-from tinygrad.helpers import CPU_COUNT, DEV, Context
+from tinygrad.helpers import BEAM, CPU_COUNT, DEV, Context, diskcache_get
 from tinygrad.renderer.cstyle import ClangJITRenderer
 from tinygrad.runtime.ops_cpu import CPUWorker
 from tinygrad.runtime.support.compiler_cpu import ClangJITCompiler
+from tinygrad.runtime.support.elf import jit_loader
 
 from tinyseg.errors import BackendError
 
@@ -107,9 +110,44 @@ def owns_buffer(tensor: Tensor) -> bool:
 def jitted(function: Callable[..., Any]) -> TinyJit:
     """A TinyJit that captures at its first call; all state must be realized before."""
     _finalize_graphs()
-    jit = TinyJit(function)
+    jit = _Jit(function)
     jit.cnt = 1  # call 0 would run eagerly and compile everything twice
     return jit
+
+
+class _Jit(TinyJit):  # type: ignore[misc]
+    """Lowers all kernels of a capture before it waits for the first compiler to end."""
+
+    def add_linear(self, linear: Any, var_vals: dict[str, int]) -> None:
+        super().add_linear(linear, var_vals)
+        sinks = dict.fromkeys(c.src[0] for c in linear.src if c.src[0].op.name == "SINK")
+        compiler = Device[backend().device].renderer.compiler
+        if isinstance(compiler, _Clang) and not BEAM.value:
+            _lower(list(sinks), compiler)
+
+
+def _lower(sinks: list[Any], compiler: "_Clang") -> None:
+    """Fills tinygrad's table of programs, whose machine code is made by several processes."""
+    renderer = Device["CPU"].renderer
+    compiler.deferred = True
+    try:
+        for sink in sinks:
+            to_program(sink, renderer)
+    finally:
+        compiler.deferred = False
+        for key, program in list(to_program_cache.items()):
+            *rest, source, binary = program.src
+            if binary.arg == b"":
+                code = binary.replace(arg=compiler.compile_cached(source.arg))
+                to_program_cache[key] = program.replace(src=(*rest, source, code))
+
+
+def copied(tensor: Tensor) -> Tensor:
+    """A copy in a buffer of its own, by one memory copy: a kernel for it costs milliseconds."""
+    source = tensor.uop.buffer.ensure_allocated()
+    made = Tensor.empty(*tensor.shape, dtype=tensor.dtype, device=tensor.device)
+    made.uop.buffer.ensure_allocated().copyin(source.as_memoryview(allow_zero_copy=True))
+    return made
 
 
 def cache_folder() -> Path:
@@ -143,6 +181,22 @@ def versions() -> dict[str, str]:
     names = ("tinyseg", "tinygrad", "numpy", "pillow", "scipy")
     found = {name: _version(name) for name in names}
     return {**found, "python": platform.python_version(), "platform": platform.platform()}
+
+
+def settings() -> dict[str, str]:
+    """tinygrad's switches as they are now: nearly all change what is compiled."""
+    known = tinygrad.helpers.ContextVar._cache.items()
+    switches = {name: repr(value.value) for name, value in known if name not in _TALK}
+    return switches | {name: os.environ[name] for name in sorted(os.environ) if _shapes(name)}
+
+
+_TALK = ("DEBUG", "NO_COLOR", "CACHELEVEL", "CCACHE", "CAPTURING", "ALLOW_DEVICE_USAGE")
+"""Switches of tinygrad that change no program."""
+
+
+def _shapes(name: str) -> bool:
+    starts = ("BEAM_", "MV", "REDUCEOP_", "HCQ", "UNSAFE_", "GRAPH_", "LLVM")
+    return name.startswith(starts) or name in ("CC", "JITBEAM", "EXPAND_SSA", "ALLOW_HALF8")
 
 
 def cpu_model() -> str:
@@ -325,7 +379,21 @@ class _Clang(ClangJITCompiler):  # type: ignore[misc]
 
     def __init__(self, arch: list[str], compiler: Compiler):
         super().__init__(arch, cachekey=f"tinyseg_{_identity(compiler)}")
-        self.command = compiler.command
+        self.command, self.deferred = compiler.command, False
+        self.pool = ThreadPoolExecutor(CPU_COUNT.value, "tinyseg-compiler")
+        self.begun: dict[str, Future[bytes]] = {}
+
+    def begin(self, src: str) -> None:
+        """Starts compiling in the background what `compile` will be asked for."""
+        if src not in self.begun and diskcache_get(self.cachekey, src) is None:
+            self.begun[src] = self.pool.submit(self.compile_to_obj, src)
+
+    def compile_cached(self, src: str) -> bytes:
+        return b"" if self.deferred else bytes(super().compile_cached(src))
+
+    def compile(self, src: str) -> bytes:
+        begun = self.begun.pop(src, None)
+        return bytes(jit_loader(begun.result() if begun else self.compile_to_obj(src)))
 
     def compile_to_obj(self, src: str) -> bytes:
         target = f"--target={self.arch}-none-unknown-elf"
@@ -342,7 +410,13 @@ def _renderer_class(compiler: Compiler) -> type[ClangJITRenderer]:
         arch = [part for part in self.target.arch.split(",") if part != "AMX"]
         self.compiler = _Clang(arch, compiler)
 
-    return type(f"Tinyseg{compiler.name.title()}Renderer", (ClangJITRenderer,), {"__init__": init})
+    def render(self: ClangJITRenderer, uops: list[Any]) -> str:
+        source = str(ClangJITRenderer.render(self, uops))
+        self.compiler.begin(source)
+        return source
+
+    members = {"__init__": init, "render": render}
+    return type(f"Tinyseg{compiler.name.title()}Renderer", (ClangJITRenderer,), members)
 
 
 def _install(compiler: Compiler) -> None:

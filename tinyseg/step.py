@@ -1,120 +1,24 @@
-"""The jitted step: a pure function of explicit state, image and label, with guards.
+"""The steps: pure functions of explicit state, image and label; `guard` compiles and checks them.
 
-TinyJit replaces only whole own buffers among its arguments; all else (Python numbers, slices) is
-baked in at the first call, silently. So: state, images, labels and the learning rate enter as
-Tensors, each is checked on every call, and a canary proves after the capture that they count.
+What changes from call to call enters as a Tensor. What is baked into the graph is in `_recipe`,
+by which a compiled step is found on disk again.
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from tinygrad import Tensor, dtypes
 
-from tinyseg.backend import Array, backend, jitted, overwrite, owns_buffer, upload
+from tinyseg.backend import Array, backend, upload
 from tinyseg.config import IGNORE
 from tinyseg.errors import StepError
+from tinyseg.guard import GuardedJit
 from tinyseg.losses import Loss
 from tinyseg.nn import parameters, remember, state_dict
 from tinyseg.optim import Optimizer, Tensors, clip
-
-Alter = Callable[[Array], Array]
-
-
-class GuardedJit:
-    """Runs `function(*inputs) -> Tensor`, which may assign `state` in place, jitted or plain.
-
-    `alter` has an entry per input: how the canary changes it, or None to leave it.
-    """
-
-    def __init__(
-        self,
-        function: Callable[..., Tensor],
-        state: Tensors,
-        alter: Sequence[Alter | None],
-        jit: bool = True,
-        canary: bool = True,
-    ):
-        self.function, self.state, self.alter, self.canary = function, state, alter, canary
-        self.signature: list[tuple[Any, ...]] = []
-        self.jit = jitted(lambda state, *inputs: self._realize(*inputs)) if jit else None
-
-    @property
-    def compiled(self) -> bool:
-        """Whether the first call has been made."""
-        return bool(self.signature)
-
-    def __call__(self, *inputs: Tensor) -> Tensor:
-        """The function's output in a buffer of its own, which no later call overwrites."""
-        inputs = tuple(_own(tensor) for tensor in inputs)
-        signature = [(tuple(t.shape), t.dtype, t.device) for t in inputs]
-        if not self.signature:
-            self.signature = signature
-            return self._first(inputs)
-        if signature != self.signature:
-            raise StepError(
-                f"the step was compiled for {_describe(self.signature)} but got "
-                f"{_describe(signature)}; keep the shapes or make a new step"
-            )
-        return self._run(inputs)
-
-    def _realize(self, *inputs: Tensor) -> Tensor:
-        output = self.function(*inputs)
-        return output.realize(*self.state.values())
-
-    def _run(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        if self.jit is None:
-            return self._realize(*inputs)
-        # all replays write to one buffer: without the clone a list of losses is n times the last
-        return self.jit(list(self.state.values()), *inputs).clone().realize()
-
-    def _first(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        if self.jit is None or not self.canary:
-            return self._run(inputs)
-        before = self._snapshot()
-        first = self._run(inputs).numpy()
-        for index, alter in enumerate(self.alter):
-            if alter is not None:
-                self._check_counts(inputs, index, alter, before, first)
-        self._restore(before)
-        again = self._run(inputs)
-        if not np.array_equal(again.numpy(), first, equal_nan=True):
-            raise StepError(
-                "the same step gave another result when replayed: "
-                f"{first.ravel()[:4]} and then {again.numpy().ravel()[:4]}; run with jit=False"
-            )
-        return again
-
-    def _check_counts(
-        self,
-        inputs: tuple[Tensor, ...],
-        index: int,
-        alter: Alter,
-        before: dict[str, Array],
-        first: Array,
-    ) -> None:
-        """The canary: an input that is changed must change the result, from the same state."""
-        changed = list(inputs)
-        changed[index] = upload(alter(inputs[index].numpy()))
-        self._restore(before)
-        if not np.array_equal(self._run(tuple(changed)).numpy(), first):
-            return
-        # nothing changed: is the step locked, or does the network really not look at it?
-        self._restore(before)
-        plain = self._realize(*changed).numpy()
-        if not np.array_equal(plain, first):
-            raise StepError(
-                f"the jitted step ignores input {index}: it is locked onto the first batch; "
-                "pass image and label as whole Tensors, or run with jit=False"
-            )
-
-    def _snapshot(self) -> dict[str, Array]:
-        return {name: tensor.numpy().copy() for name, tensor in self.state.items()}
-
-    def _restore(self, arrays: dict[str, Array]) -> None:
-        for name, array in arrays.items():
-            overwrite(self.state[name], array)
+from tinyseg.stepkey import NotDescribed, describe
 
 
 class Measurements(dict[str, Tensor]):
@@ -160,10 +64,8 @@ class TrainStep:
             **{f"optimizer.{name}": tensor for name, tensor in self.optimizer.state.items()},
             **self.loss.state,
         }
-        self.names: list[str] = []
-        self._guarded = GuardedJit(
-            self._step, self.state, (_alter_image, self._alter_label, None), jit, canary
-        )
+        alter = (_alter_image, self._alter_label, None)
+        self._guarded = GuardedJit(self._step, self.state, alter, jit, canary, self._recipe)
 
     def __call__(self, image: Tensor, label: Tensor) -> Measurements:
         """Measurements before the change: "loss", each term of it, "hard_dice", "gradient_norm".
@@ -171,16 +73,21 @@ class TrainStep:
         "hard_dice" is that of the hard prediction, all pixels and foreground classes of the batch
         together. When the loss is not finite, nothing is changed.
         """
-        if not self.compiled:
+        if not self.compiled and isinstance(label, Tensor):
             _check_label(label, max(2, self.model.out_channels))
         rate = upload(np.array([self.learning_rate], np.float32))
         vector = self._guarded(image, label, rate)
-        return Measurements(self.names, vector)
+        return Measurements(self._guarded.names, vector)
 
     @property
     def compiled(self) -> bool:
         """Whether the first call, which compiles, has been made."""
         return self._guarded.compiled
+
+    @property
+    def origin(self) -> str:
+        """Where the compiled step came from: compiled (and why not kept), or from the cache."""
+        return self._guarded.origin
 
     def _step(self, image: Tensor, label: Tensor, rate: Tensor) -> Tensor:
         logits = self.model(image, training=True)
@@ -194,8 +101,21 @@ class TrainStep:
         self.optimizer.update(gradients, rate, finite)
         remember(self.model)
         measured["hard_dice"] = hard_dice(logits.detach(), label)
-        self.names = list(measured)
+        self._guarded.names[:] = measured
         return Tensor.stack(*(value.detach().reshape(()) for value in measured.values()))
+
+    def _recipe(self) -> dict[str, str]:
+        if not self.loss.graph:
+            raise NotDescribed(f"the loss {self.loss.terms[0]} is a function that may change")
+        # the learning rate is an input: all else of the optimizer is baked in
+        without = ("learning_rate", "lr")
+        return {
+            "step": describe(type(self), {}),
+            "model": describe(self.model, self.state),
+            "loss": self.loss.graph + describe(self.loss, self.state),
+            "optimizer": describe(self.optimizer, self.state, without),
+            "clip": repr(float(self.clip)),
+        }
 
     def _alter_label(self, label: Array) -> Array:
         classes = max(2, self.model.out_channels)
@@ -209,7 +129,9 @@ class PredictStep:
         backend()
         self.model = model
         self.state: Tensors = state_dict(model)
-        self._guarded = GuardedJit(self._step, self.state, (_alter_image,), jit, canary)
+        self._guarded = GuardedJit(
+            self._step, self.state, (_alter_image,), jit, canary, self._recipe
+        )
 
     def __call__(self, image: Tensor) -> Tensor:
         """Foreground probability (K = 1) or the probability of each class, summing to 1."""
@@ -220,9 +142,17 @@ class PredictStep:
         """Whether the first call, which compiles, has been made."""
         return self._guarded.compiled
 
+    @property
+    def origin(self) -> str:
+        """Where the compiled step came from: compiled (and why not kept), or from the cache."""
+        return self._guarded.origin
+
     def _step(self, image: Tensor) -> Tensor:
         logits = self.model(image, training=False)
         return (logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(axis=1)).contiguous()
+
+    def _recipe(self) -> dict[str, str]:
+        return {"step": describe(type(self), {}), "model": describe(self.model, self.state)}
 
 
 def hard_dice(logits: Tensor, label: Tensor) -> Tensor:
@@ -237,9 +167,9 @@ def hard_dice(logits: Tensor, label: Tensor) -> Tensor:
     return (2 * hits).cast(dtypes.float32) / total.cast(dtypes.float32).maximum(1)
 
 
-def _check_label(label: Any, classes: int) -> None:
+def _check_label(label: Tensor, classes: int) -> None:
     """The first batch shows most mistakes; looking at every one would cost a download a step."""
-    values = np.unique(_own(label).numpy())
+    values = np.unique(label.numpy())
     wrong = [value.item() for value in values if value not in (*range(classes), IGNORE)]
     if wrong:
         raise StepError(
@@ -254,22 +184,9 @@ def _check_label(label: Any, classes: int) -> None:
         )
 
 
-def _own(tensor: Any) -> Tensor:
-    if not isinstance(tensor, Tensor):
-        raise StepError(
-            f"a step takes Tensors, not {type(tensor).__name__}: a number or an index would be "
-            "baked in at the first call; pass Tensor(array)"
-        )
-    return tensor if owns_buffer(tensor) else tensor.clone().realize()
-
-
 def _alter_image(image: Array) -> Array:
     ramp = np.linspace(-1, 1, image.size, dtype=np.float32).reshape(image.shape)
     return (image[::-1] * 0.5 + ramp).astype(image.dtype)
-
-
-def _describe(signature: list[tuple[Any, ...]]) -> str:
-    return " and ".join(f"{shape} {np.dtype(dtype.fmt)}" for shape, dtype, _ in signature)
 
 
 __all__ = ["GuardedJit", "Measurements", "PredictStep", "TrainStep", "hard_dice"]

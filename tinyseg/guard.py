@@ -1,0 +1,258 @@
+"""A jitted function of explicit state: guarded on every call, proven once, kept on disk.
+
+TinyJit replaces only whole own buffers among its arguments; all else (Python numbers, slices) is
+baked in at the first call, silently. So: state and inputs enter as Tensors, each is checked on
+every call, and a canary proves after the capture that they count. A step that comes from the disk
+has to repeat, bit for bit, what it computed from made-up numbers when it was stored.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from tinygrad import Tensor
+
+from tinyseg.backend import Array, copied, jitted, overwrite, owns_buffer, upload
+from tinyseg.captured import NotPacked, pack, unpack
+from tinyseg.errors import StepError
+from tinyseg.stepcache import CacheOff, StepCache
+from tinyseg.stepkey import NotDescribed, signature, step_key
+
+Alter = Callable[[Array], Array]
+Inputs = tuple[Tensor, ...]
+Recipe = Callable[[], dict[str, str]]
+
+
+class GuardedJit:
+    """Runs `function(*inputs) -> Tensor`, which may assign `state` in place, jitted or plain.
+
+    `alter` has an entry per input: how the canary changes it, or None to leave it. `recipe` says
+    all that shapes the graph beside state and inputs (or raises NotDescribed): the key on disk.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Tensor],
+        state: dict[str, Tensor],
+        alter: Sequence[Alter | None],
+        jit: bool = True,
+        canary: bool = True,
+        recipe: Recipe | None = None,
+    ):
+        self.function, self.state, self.alter = function, state, alter
+        self.canary, self.recipe = canary, recipe
+        self.names: list[str] = []
+        """What the function calls its outputs, set while it is traced; kept with the step."""
+        self.origin = ""
+        """Where the compiled step came from and whether it was kept, in words."""
+        self.signature: list[tuple[Any, ...]] = []
+        self.jit = jitted(lambda state, *inputs: self._realize(*inputs)) if jit else None
+        self._settled: list[int] = []
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the first call has been made."""
+        return bool(self.signature)
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """The function's output in a buffer of its own, which no later call overwrites."""
+        inputs = tuple(_own(tensor) for tensor in inputs)
+        given = [_kind(tensor) for tensor in inputs]
+        if not self.signature:
+            output = self._first(inputs)
+            self.signature = given
+            return output
+        if given != self.signature:
+            raise StepError(
+                f"the step was compiled for {_describe(self.signature)} but got "
+                f"{_describe(given)}; keep the shapes or make a new step"
+            )
+        return self._run(inputs)
+
+    # 1. A call
+
+    def _realize(self, *inputs: Tensor) -> Tensor:
+        output = self.function(*inputs)
+        return output.realize(*self.state.values())
+
+    def _run(self, inputs: Inputs) -> Tensor:
+        if self.jit is None:
+            return self._realize(*inputs)
+        captured = getattr(self.jit, "captured", None)
+        if captured is None:
+            output = self.jit(list(self.state.values()), *inputs)
+        else:
+            # what TinyJit would check again, 240 substitutions a call, is checked already
+            output = captured(self._buffers(inputs), {})
+        # all replays write to one buffer: without a copy a list of losses is n times the last
+        return copied(output)
+
+    def _buffers(self, inputs: Inputs) -> list[Any]:
+        """The buffers of all arguments in TinyJit's order: first the Tensors, then the list."""
+        state = [tensor.uop.base for tensor in self.state.values()]
+        if [id(buffer) for buffer in state] != self._settled:
+            self._settle()
+            state = [tensor.uop.base for tensor in self.state.values()]
+            self._settled = [id(buffer) for buffer in state]
+        buffers = [*(tensor.uop.base for tensor in inputs), *state]
+        if len({id(buffer) for buffer in buffers}) < len(buffers):
+            raise StepError("a step got the same Tensor twice; pass copies: tensor.clone()")
+        return buffers
+
+    def _settle(self) -> None:
+        """State that somebody assigned since the last call becomes whole buffers again."""
+        for name, tensor in self.state.items():
+            if not owns_buffer(tensor):
+                tensor.realize()
+            if not owns_buffer(tensor):
+                raise StepError(f"{name} is no longer a whole Tensor; assign to it, do not replace")
+
+    # 2. The first call
+
+    def _first(self, inputs: Inputs) -> Tensor:
+        if self.jit is None:
+            return self._run(inputs)
+        found = self._open(inputs)
+        if found is None:
+            return self._capture(inputs)
+        cache, key = found
+        if self._load(cache, key, inputs):
+            return self._run(inputs)
+        output = self._capture(inputs)
+        self._store(cache, key, inputs)
+        return output
+
+    def _open(self, inputs: Inputs) -> tuple[StepCache, str] | None:
+        """The cache and the key of this step; None, with the reason in `origin`, without one."""
+        if self.recipe is None or not self.canary:
+            self.origin = "compiled; not cached: nothing describes it or proves it"
+            return None
+        try:
+            named = {f"input {index}": tensor for index, tensor in enumerate(inputs)}
+            tensors = {"state": signature(self.state), "inputs": signature(named)}
+            return StepCache(), step_key({**self.recipe(), **tensors})
+        except (CacheOff, NotDescribed) as reason:
+            self.origin = f"compiled; not cached: {reason}"
+            return None
+
+    def _load(self, cache: StepCache, key: str, inputs: Inputs) -> bool:
+        content = cache.load(key)
+        if content is None:
+            return False
+        assert self.jit is not None
+        try:
+            header, _, program = content.partition(b"\n")
+            facts = json.loads(header)
+            self.jit.captured = unpack(program)
+            proven = bool(self._proof(inputs) == facts["proof"])
+        except Exception:  # noqa: BLE001  what does not load or run, in any way, is compiled anew
+            proven = False
+        if proven:
+            self.names[:], self.origin = facts["names"], "taken from the cache"
+        else:
+            self.jit.captured = None
+        return proven
+
+    def _store(self, cache: StepCache, key: str, inputs: Inputs) -> None:
+        captured = getattr(self.jit, "captured", None)
+        if captured is None:  # JIT=0
+            return
+        try:
+            program = pack(captured, self._buffers(inputs))
+            facts = {"names": self.names, "proof": self._proof(inputs)}
+            cache.store(key, json.dumps(facts).encode() + b"\n" + program)
+            self.origin = "compiled and kept in the cache"
+        except (NotPacked, OSError) as reason:
+            self.origin = f"compiled; not cached: {reason}"
+
+    # 3. Proofs
+
+    def _capture(self, inputs: Inputs) -> Tensor:
+        if not self.canary:
+            return self._run(inputs)
+        before = self._snapshot()
+        first = self._run(inputs).numpy()
+        for index, alter in enumerate(self.alter):
+            if alter is not None:
+                self._check_counts(inputs, index, alter, before, first)
+        self._restore(before)
+        again = self._run(inputs)
+        if not np.array_equal(again.numpy(), first, equal_nan=True):
+            raise StepError(
+                "the same step gave another result when replayed: "
+                f"{first.ravel()[:4]} and then {again.numpy().ravel()[:4]}; run with jit=False"
+            )
+        return again
+
+    def _check_counts(
+        self,
+        inputs: Inputs,
+        index: int,
+        alter: Alter,
+        before: dict[str, Array],
+        first: Array,
+    ) -> None:
+        """The canary: an input that is changed must change the result, from the same state."""
+        changed = list(inputs)
+        changed[index] = upload(alter(inputs[index].numpy()))
+        self._restore(before)
+        if not np.array_equal(self._run(tuple(changed)).numpy(), first):
+            return
+        # nothing changed: is the step locked, or does the network really not look at it?
+        self._restore(before)
+        plain = self._realize(*changed).numpy()
+        if not np.array_equal(plain, first):
+            raise StepError(
+                f"the jitted step ignores input {index}: it is locked onto the first batch; "
+                "pass image and label as whole Tensors, or run with jit=False"
+            )
+
+    def _proof(self, inputs: Inputs) -> str:
+        """A digest of what a call makes of made-up numbers: of its output and of the new state."""
+        before, rng = self._snapshot(), np.random.default_rng(0)
+        try:
+            self._restore({name: _made_up(rng, array) for name, array in before.items()})
+            output = self._run(tuple(upload(_made_up(rng, t.numpy())) for t in inputs))
+            digest = hashlib.sha256(output.numpy().tobytes())
+            for array in self._snapshot().values():
+                digest.update(array.tobytes())
+            return digest.hexdigest()
+        finally:
+            self._restore(before)
+
+    def _snapshot(self) -> dict[str, Array]:
+        return {name: tensor.numpy().copy() for name, tensor in self.state.items()}
+
+    def _restore(self, arrays: dict[str, Array]) -> None:
+        for name, array in arrays.items():
+            overwrite(self.state[name], array)
+
+
+def _made_up(rng: np.random.Generator, array: Array) -> Array:
+    """Numbers of the same shape that are valid anywhere: weights average, integers are 0 or 1."""
+    if array.dtype.kind != "f":
+        return np.asarray(rng.integers(0, 2, array.shape), array.dtype)
+    fan_in = array[0].size if array.ndim > 1 else 1
+    return np.asarray((rng.random(array.shape, np.float32) / 2 + 0.25) / fan_in, array.dtype)
+
+
+def _own(tensor: Any) -> Tensor:
+    if not isinstance(tensor, Tensor):
+        raise StepError(
+            f"a step takes Tensors, not {type(tensor).__name__}: a number or an index would be "
+            "baked in at the first call; pass Tensor(array)"
+        )
+    return tensor if owns_buffer(tensor) else tensor.clone().realize()
+
+
+def _kind(tensor: Tensor) -> tuple[Any, ...]:
+    return tuple(tensor.shape), tensor.dtype, tensor.device
+
+
+def _describe(signature: list[tuple[Any, ...]]) -> str:
+    return " and ".join(f"{shape} {np.dtype(dtype.fmt)}" for shape, dtype, _ in signature)
+
+
+__all__ = ["GuardedJit"]
