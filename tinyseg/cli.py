@@ -40,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     _add_overfit(commands)
     info = commands.add_parser("info", help="device, compiler, threads, versions, cache folder")
     info.set_defaults(run=_info)
+    _add_cache(commands)
     return top
 
 
@@ -96,6 +97,13 @@ def _add_overfit(commands: Commands) -> None:
     command.add_argument("--steps", type=int, default=400, help="the budget")
     _add_settings(command)
     command.set_defaults(run=_overfit)
+
+
+def _add_cache(commands: Commands) -> None:
+    command = commands.add_parser("cache", help="the compiled steps kept on disk")
+    actions = command.add_subparsers(required=True, metavar="ACTION")
+    actions.add_parser("info", help="folder, number, size").set_defaults(run=_cache_info)
+    actions.add_parser("clear", help="remove all of them").set_defaults(run=_cache_clear)
 
 
 def _add_settings(command: argparse.ArgumentParser) -> None:
@@ -179,6 +187,25 @@ def _info(options: argparse.Namespace) -> int:
     print(f"because   {chosen.reason}")
     print(f"versions  {', '.join(f'{name} {version}' for name, version in versions().items())}")
     print(f"cache     {cache_folder()}")
+    return 0
+
+
+def _cache_info(options: argparse.Namespace) -> int:
+    from tinyseg.stepcache import StepCache
+
+    found = StepCache().info()
+    size, limit = found.bytes / 2**20, found.limit / 2**20
+    print(f"{found.steps} compiled steps, {size:.1f} MiB of {limit:.0f}, in {found.folder}")
+    return 0
+
+
+def _cache_clear(options: argparse.Namespace) -> int:
+    from tinyseg.stepcache import StepCache
+
+    cache = StepCache()
+    count = cache.info().steps
+    cache.clear()
+    print(f"{count} compiled steps removed from {cache.folder}")
     return 0
 
 
