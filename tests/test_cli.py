@@ -18,6 +18,14 @@ from tinyseg.data import simulate, write_pairs
 SMALL = ["data.size=32", "model.base=2", "model.depth=1", "train.epochs=1"]
 
 
+# a test that runs in the background inherits that Ctrl-C is ignored
+LISTENING = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("tinyseg", run_name="__main__")
+"""
+
+
 @pytest.fixture(scope="module")
 def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cli") / "cells"
@@ -167,7 +175,7 @@ def test_a_damaged_run_is_one_line(
 def test_control_c_leaves_a_run_to_resume(cells: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     settings = ["--set", *SMALL[:3], "train.epochs=500"]
-    command = [sys.executable, "-m", "tinyseg", "train", str(cells), "--out", str(out), *settings]
+    command = [sys.executable, "-c", LISTENING, "train", str(cells), "--out", str(out), *settings]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         deadline = time.monotonic() + 300
         while not (out / "checkpoints" / "last.safetensors").exists():

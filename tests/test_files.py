@@ -78,3 +78,11 @@ def test_missing_json_and_folders_are_run_errors(tmp_path: Path) -> None:
         read_json(tmp_path / "run.json")
     with pytest.raises(RunError, match="damaged"):
         read_json(tmp_path)
+
+
+def test_json_holds_names_that_are_no_text(tmp_path: Path) -> None:
+    names = {"name": "sch\u00f6n", "bytes": "a\udcff"}
+    write_json(tmp_path / "x.json", names)
+    assert read_json(tmp_path / "x.json") == names
+    write_json(tmp_path / "y.json", {"name": "sch\u00f6n"})
+    assert "sch\u00f6n" in (tmp_path / "y.json").read_text(encoding="utf-8")

@@ -25,7 +25,12 @@ def write_atomic(path: str | Path, content: bytes | str) -> None:
 
 def write_json(path: str | Path, content: Any) -> None:
     """Writes JSON atomically, readable by people."""
-    write_atomic(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a file name of any bytes
+        text = json.dumps(content, indent=1)
+    write_atomic(path, text + "\n")
 
 
 def read_json(path: str | Path) -> Any:
