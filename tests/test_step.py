@@ -1,14 +1,18 @@
 """The step: jitted equals plain bit for bit, no batch is locked in, every image is learned."""
 
+import threading
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tinygrad import Tensor, TinyJit
+from tinygrad import Device, Tensor, TinyJit
+from tinygrad.codegen import to_program_cache
 
-from tinyseg.backend import backend, upload
+from tinyseg.backend import _Clang, backend, upload
 from tinyseg.data import fit_label, simulate
-from tinyseg.errors import StepError
+from tinyseg.errors import BackendError, StepError
 from tinyseg.losses import LOSSES
 from tinyseg.metrics import evaluate_image
 from tinyseg.models import UNet
@@ -212,6 +216,51 @@ def test_prediction_is_the_same_jitted_and_plain_and_keeps_its_outputs() -> None
     for image, p_bkhw in zip(images, kept, strict=True):
         np.testing.assert_array_equal(p_bkhw.numpy(), plain(image).numpy())
         np.testing.assert_allclose(p_bkhw.numpy().sum(axis=1), 1, atol=1e-6)
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The CPU's compiler with nothing kept anywhere; skips where another one is in use."""
+    compiler = Device[backend().device].renderer.compiler
+    if not isinstance(compiler, _Clang):
+        pytest.skip("kernels compile in parallel with a compiler that is a command only")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(compiler, "cachekey", None)
+    known = dict(to_program_cache)
+    to_program_cache.clear()
+    yield compiler
+    to_program_cache.update(known)
+
+
+def test_every_kernel_is_compiled_once_and_in_the_background(
+    fresh: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[tuple[str, str]] = []
+    original = fresh.compile_to_obj
+
+    def compile_to_obj(source: str) -> Any:
+        compiled.append((source, threading.current_thread().name))
+        return original(source)
+
+    monkeypatch.setattr(fresh, "compile_to_obj", compile_to_obj)
+    PredictStep(UNet(1, 1, base=4, depth=1), canary=False)(batches(1)[0][0])
+    assert len(compiled) == len({source for source, _ in compiled}) > 5
+    assert all(name.startswith("tinyseg-compiler") for _, name in compiled)
+    assert not fresh.begun
+
+
+def test_a_compiler_that_fails_is_an_error_in_words_and_leaves_nothing_behind(
+    fresh: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = PredictStep(UNet(1, 1, base=4, depth=1))
+    (image, _), *_ = batches(1)
+    with monkeypatch.context() as broken:
+        broken.setattr(fresh, "command", ("/bin/false",))
+        with pytest.raises(BackendError, match="/bin/false failed"):
+            step(image)
+    assert all(program.src[-1].arg for program in to_program_cache.values())
+    plain = PredictStep(step.model, jit=False)
+    np.testing.assert_array_equal(step(image).numpy(), plain(image).numpy())
 
 
 def test_hard_dice_counts_foreground_pixels_of_the_whole_batch() -> None:

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,30 +116,36 @@ def jitted(function: Callable[..., Any]) -> TinyJit:
 
 
 class _Jit(TinyJit):  # type: ignore[misc]
-    """Lowers all kernels of a capture before it waits for the first compiler to end."""
+    """Compiles the kernels of a capture in several processes at once."""
 
     def add_linear(self, linear: Any, var_vals: dict[str, int]) -> None:
         super().add_linear(linear, var_vals)
-        sinks = dict.fromkeys(c.src[0] for c in linear.src if c.src[0].op.name == "SINK")
-        compiler = Device[backend().device].renderer.compiler
-        if isinstance(compiler, _Clang) and not BEAM.value:
-            _lower(list(sinks), compiler)
+        renderer = Device[backend().device].renderer
+        if isinstance(renderer.compiler, _Clang) and not BEAM.value:
+            _compile_together(dict.fromkeys(call.src[0] for call in linear.src), renderer)
 
 
-def _lower(sinks: list[Any], compiler: "_Clang") -> None:
-    """Fills tinygrad's table of programs, whose machine code is made by several processes."""
-    renderer = Device["CPU"].renderer
+def _compile_together(kernels: Iterable[Any], renderer: Any) -> None:
+    """Fills tinygrad's table of programs: lowers one kernel while others are compiled."""
+    compiler: _Clang = renderer.compiler
     compiler.deferred = True
     try:
-        for sink in sinks:
-            to_program(sink, renderer)
+        # our own kernels are rendered already: the compilers begin with them
+        for kernel in sorted(kernels, key=lambda kernel: kernel.op.name != "PROGRAM"):
+            if kernel.op.name in ("PROGRAM", "SINK"):
+                to_program(kernel, renderer)
     finally:
         compiler.deferred = False
-        for key, program in list(to_program_cache.items()):
+        begun = [(key, p) for key, p in to_program_cache.items() if p.src[-1].arg == b""]
+        for key, _ in begun:
+            del to_program_cache[key]  # should a compiler fail, none stays without its code
+    try:
+        for key, program in begun:
             *rest, source, binary = program.src
-            if binary.arg == b"":
-                code = binary.replace(arg=compiler.compile_cached(source.arg))
-                to_program_cache[key] = program.replace(src=(*rest, source, code))
+            code = binary.replace(arg=compiler.compile_cached(source.arg))
+            to_program_cache[key] = program.replace(src=(*rest, source, code))
+    finally:
+        compiler.begun.clear()  # nor does a failure wait for the next attempt
 
 
 def copied(tensor: Tensor) -> Tensor:
@@ -389,7 +395,10 @@ class _Clang(ClangJITCompiler):  # type: ignore[misc]
             self.begun[src] = self.pool.submit(self.compile_to_obj, src)
 
     def compile_cached(self, src: str) -> bytes:
-        return b"" if self.deferred else bytes(super().compile_cached(src))
+        if self.deferred:
+            self.begin(src)
+            return b""
+        return bytes(super().compile_cached(src))
 
     def compile(self, src: str) -> bytes:
         begun = self.begun.pop(src, None)
@@ -410,13 +419,7 @@ def _renderer_class(compiler: Compiler) -> type[ClangJITRenderer]:
         arch = [part for part in self.target.arch.split(",") if part != "AMX"]
         self.compiler = _Clang(arch, compiler)
 
-    def render(self: ClangJITRenderer, uops: list[Any]) -> str:
-        source = str(ClangJITRenderer.render(self, uops))
-        self.compiler.begin(source)
-        return source
-
-    members = {"__init__": init, "render": render}
-    return type(f"Tinyseg{compiler.name.title()}Renderer", (ClangJITRenderer,), members)
+    return type(f"Tinyseg{compiler.name.title()}Renderer", (ClangJITRenderer,), {"__init__": init})
 
 
 def _install(compiler: Compiler) -> None:
