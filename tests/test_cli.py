@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinyseg.cli import main
+from tinyseg.cli import main, parser
 from tinyseg.data import simulate, write_pairs
 
 SMALL = ["data.size=32", "model.base=2", "model.depth=1", "train.epochs=1"]
@@ -116,6 +117,40 @@ def test_a_config_file_and_settings_are_joined(cells: Path, tmp_path: Path) -> N
     assert "depth = 1" in written
 
 
+def test_settings_given_twice_are_both_taken() -> None:
+    command = ["train", "x", "--out", "y", "--set", "base=2", "--set", "depth=1", "epochs=3"]
+    assert parser().parse_args(command).set == ["base=2", "depth=1", "epochs=3"]
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    command = f"{sys.executable} -m tinyseg info | true"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, check=True)
+    assert done.stderr == b""
+
+
+@pytest.mark.parametrize("device", ["FOO", "CUDA"])
+def test_a_device_that_does_not_answer_is_one_line(device: str) -> None:
+    command = [sys.executable, "-m", "tinyseg", "info"]
+    where = {**os.environ, "DEV": device}
+    done = subprocess.run(command, env=where, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: DEV={device}")
+    assert done.stderr.count("\n") == 1
+
+
+def test_changed_data_is_told(
+    cells: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(cells, tmp_path / "cells")
+    assert main(["evaluate", str(run), str(tmp_path / "cells")]) == 0
+    assert "is not as it was" not in capsys.readouterr().out
+    first = min((tmp_path / "cells" / "images").iterdir())
+    with Image.open(first) as image:
+        image.rotate(180).save(first)
+    assert main(["evaluate", str(run), str(tmp_path / "cells")]) == 0
+    assert "is not as it was" in capsys.readouterr().out
+
+
 def test_info_names_device_compiler_and_versions(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info"]) == 0
     text = capsys.readouterr().out
@@ -146,6 +181,8 @@ def test_bad_input_is_one_line_with_the_file_and_the_remedy(
         "nothing.png": ("predict", run, tmp_path / "nothing.png", "--out", new),
         "kind": ("simulate", new, "--kind", "stars"),
         "--images": ("overfit", cells, "--images", "0"),
+        "--steps": ("overfit", cells, "--steps", "0"),
+        "is a folder": ("evaluate", run, cells, "--json", tmp_path / "empty"),
     }
     for wanted, command in cases.items():
         assert wanted in refused(capsys, *command), command

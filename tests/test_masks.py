@@ -207,7 +207,7 @@ def test_images_of_one_name_all_get_a_mask(tmp_path: Path) -> None:
     for width, name in enumerate(names, start=5):
         image(tmp_path / "in" / name, width=width)
     written = predict(stub(), [tmp_path / "in"], tmp_path / "out")
-    assert files(tmp_path / "out")[:2] == ["a.png", "a.png.jpg.png"]
+    assert files(tmp_path / "out")[:2] == ["a.jpg.png", "a.png"]
     assert len(files(tmp_path / "out")) == len({*written.masks}) == len(names)
     single = [tmp_path / "in" / folder / "x.png" for folder in "bcd"]
     written = predict(stub(), single, tmp_path / "flat")
@@ -238,8 +238,8 @@ def test_an_image_that_the_run_cannot_fit_is_left_out(tmp_path: Path) -> None:
 def test_probabilities_have_16_bits(tmp_path: Path) -> None:
     seen = image(tmp_path / "a.png")
     predict(stub(), [tmp_path / "a.png"], tmp_path / "out", probability=True)
-    assert files(tmp_path / "out") == ["a.png", "a_probability.png"]
-    deep = opened(tmp_path / "out" / "a_probability.png")
+    assert files(tmp_path / "out") == ["a.png", "probability/a.png"]
+    deep = opened(tmp_path / "out" / "probability" / "a.png")
     assert deep.dtype == np.uint16
     np.testing.assert_array_equal(deep, np.round(seen / np.float32(255) * 65535))
 
@@ -248,7 +248,7 @@ def test_each_foreground_class_has_a_probability_of_its_own(tmp_path: Path) -> N
     seen = image(tmp_path / "a.png") / np.float32(255)
     run = stub(MAPS["three"], Bright(classes=3))
     predict(run, [tmp_path / "a.png"], tmp_path / "out", probability=True)
-    names = ["a.png", "a_probability_1.png", "a_probability_2.png"]
+    names = ["a.png", "probability/1/a.png", "probability/2/a.png"]
     assert files(tmp_path / "out") == names
     for name, expected in zip(names[1:], ((1 - seen) / 2, seen), strict=True):
         deep = opened(tmp_path / "out" / name)
@@ -268,3 +268,31 @@ def test_no_usable_image_at_all_is_an_error_that_tells_why(tmp_path: Path) -> No
     (tmp_path / "a.png").write_bytes(b"broken")
     with pytest.raises(DataError, match=r"none of 1 images can be used; the first: .*a\.png"):
         predict(stub(), [tmp_path], tmp_path / "out", say=lambda text: None)
+
+
+def test_the_masks_of_a_folder_are_not_predicted(tmp_path: Path) -> None:
+    for name in ("c (1).png", "c (1)_mask.png", "c (1)_mask_1.png", "d.png"):
+        image(tmp_path / "beside" / name)
+    for name in ("images/a.png", "masks/a.png"):
+        image(tmp_path / "apart" / name)
+    predict(stub(), [tmp_path / "beside"], tmp_path / "one")
+    assert files(tmp_path / "one") == ["c (1).png", "d.png"]
+    predict(stub(), [tmp_path / "apart"], tmp_path / "two")
+    assert files(tmp_path / "two") == ["images/a.png"]
+
+
+def test_masks_and_probabilities_do_not_meet(tmp_path: Path) -> None:
+    for width, name in enumerate(("a.bmp", "a.png", "a_probability.png"), start=5):
+        image(tmp_path / "in" / name, width=width)
+    predict(stub(), [tmp_path / "in"], tmp_path / "out", probability=True)
+    names = ["a.bmp.png", "a.png", "a_probability.png"]
+    assert files(tmp_path / "out") == [*names, *(f"probability/{name}" for name in names)]
+    assert [opened(tmp_path / "out" / name).shape[1] for name in names] == [5, 6, 7]
+
+
+def test_a_name_of_the_longest_kind_is_no_obstacle(tmp_path: Path) -> None:
+    image(tmp_path / ("x" * 248 + ".bmp"))
+    image(tmp_path / "y.png")
+    written = predict(stub(), [tmp_path], tmp_path.parent / "long")
+    assert files(tmp_path.parent / "long")[-1] == "y.png"
+    assert len(written.masks) == 2

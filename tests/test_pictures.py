@@ -57,11 +57,11 @@ def test_images_of_both_kinds_to_colours() -> None:
     assert color_image(deep)[..., 0].tolist() == [[128, 255], [0, 255]]
 
 
-def test_probability_is_grey_of_the_foreground_or_of_the_largest() -> None:
+def test_probability_is_grey_of_the_foreground_of_any_class() -> None:
     one = np.array([[[0.0, 0.5, 1.0]]], np.float32)
     assert color_probability(one).tolist() == [[[0] * 3, [128] * 3, [255] * 3]]
     three = np.array([[[0.2]], [[0.5]], [[0.3]]], np.float32)
-    assert color_probability(three).tolist() == [[[128] * 3]]
+    assert color_probability(three).tolist() == [[[204] * 3]]
 
 
 @pytest.mark.parametrize("labelled", [True, False])

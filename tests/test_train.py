@@ -14,7 +14,7 @@ from PIL import Image
 
 from tinyseg import checkpoint
 from tinyseg.config import Config
-from tinyseg.data import make_split, open_dataset, simulate, write_pairs
+from tinyseg.data import Split, make_split, open_dataset, simulate, write_pairs
 from tinyseg.errors import ConfigError, DataError, NonFiniteError, RunError
 from tinyseg.evaluate import evaluate
 from tinyseg.masks import predict
@@ -113,6 +113,42 @@ def test_a_run_killed_twice_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     assert numbers(killed) == numbers(whole)
 
 
+class Killed(BaseException):
+    """Stands for a kill: nothing of the product catches it."""
+
+
+@pytest.mark.slow
+def test_a_run_killed_before_and_after_every_file_ends_as_if_it_had_not_been(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small('train.phases="bce: 2 epochs; dice: 2 epochs from best"')
+    whole, save = tmp_path / "whole", checkpoint.save
+    written: list[Path] = []
+
+    def counted(path: Path, *rest: Any) -> None:
+        if len(written) == stop:
+            raise Killed
+        save(path, *rest)
+        written.append(path)
+
+    monkeypatch.setattr(checkpoint, "save", counted)
+    stop = -1
+    train(DATA, whole, config, say=silent)
+    for count in range(len(written)):
+        written, stop = [], count
+        with pytest.raises(Killed):
+            train(DATA, tmp_path / f"{count}", config, say=silent)
+        stop = -1
+        train(DATA, tmp_path / f"{count}", resume=True, say=silent)
+        assert_same_state(tmp_path / f"{count}", whole)
+        best = [
+            checkpoint.load(out / "checkpoints" / "best.safetensors")
+            for out in (tmp_path / f"{count}", whole)
+        ]
+        assert best[0][1] == best[1][1]
+        assert numbers(tmp_path / f"{count}") == numbers(whole)
+
+
 def run_until_epoch(out: Path, epoch: int, options: list[str]) -> None:
     """Starts the command and kills it, without warning, once an epoch's checkpoint is there."""
     command = [sys.executable, "-m", "tinyseg", "train", DATA, "--out", str(out), *options]
@@ -183,7 +219,10 @@ def test_phases_switch_the_loss_and_start_from_the_best(tmp_path: Path) -> None:
     assert ["bce" in step for step in steps] == [True] * 4 + [False] * 2
     assert ["dice" in step for step in steps] == [False] * 4 + [True] * 2
     (switch,) = read_log(run.log, "phase")
-    assert switch == {"kind": "phase", "step": 4, "loss": "dice", "from_best": True}
+    assert switch == {
+        **{"kind": "phase", "step": 5, "loss": "dice"},
+        **{"from_best": True, "optimizer_state": "from the best"},
+    }
     assert any("from the best" in line for line in heard)
 
 
@@ -255,6 +294,34 @@ def test_a_deep_image_with_nan_stops_with_the_files_name(tmp_path: Path) -> None
     with np.load(saved) as batch:
         assert np.isnan(batch["image"]).any()
         assert run.split.train[2] in batch["names"]
+
+
+def test_weights_that_overflow_are_never_saved(tmp_path: Path) -> None:
+    """One step an epoch: the loss that would show it is never computed."""
+    config = small("train.epochs=2", "train.batch=8", "train.optimizer=sgd(lr=3e38)")
+    config = config.override(["train.schedule=constant"])
+    with pytest.raises(NonFiniteError, match=r"epoch 1: model\..* is not finite after an update"):
+        train(DATA, tmp_path / "run", config, say=silent)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_validation_without_foreground_is_refused(tmp_path: Path) -> None:
+    samples = simulate("cells", n=10, size=32, seed=1)
+    empty = next(s.name for s in samples if s.label is not None and not s.label.any())
+    names = tuple(s.name for s in samples if s.name != empty)
+    Split(names, (empty,)).save(tmp_path / "split.json")
+    config = small(f"data.split_file={tmp_path / 'split.json'}")
+    with pytest.raises(DataError, match="none of the 1 validation images has foreground"):
+        train(DATA, tmp_path / "run", config, say=silent)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_image_too_large_to_pad_is_named_before_anything_is_made(tmp_path: Path) -> None:
+    write_pairs(simulate("cells", n=5, size=40, seed=1, empty=0), tmp_path / "cells")
+    config = small("data.fit=pad", "train.batch=2")
+    with pytest.raises(DataError, match=r"cells_000\d\.png: image of 40 x 40 pixels"):
+        train(tmp_path / "cells", tmp_path / "run", config, say=silent)
+    assert not (tmp_path / "run").exists()
 
 
 def test_too_few_images_are_said_before_anything_is_made(tmp_path: Path) -> None:

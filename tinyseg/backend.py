@@ -236,6 +236,10 @@ def _use_writable_cache() -> None:
 
 def _choose_device() -> tuple[str, str]:
     if asked := DEV.device:
+        if not _opens(asked, asked_for=True):
+            raise BackendError(
+                f"DEV={asked}: this device does not answer; unset DEV or name another"
+            )
         return asked, f"{asked} because DEV={os.environ.get('DEV', asked)} asks for it"
     for name in ("METAL", "AMD", "NV", "CUDA", "QCOM", "CL"):
         if _opens(name):
@@ -287,9 +291,9 @@ def _finalize_graphs() -> None:
         graph.__del__(instance)
 
 
-def _opens(name: str) -> bool:
+def _opens(name: str, asked_for: bool = False) -> bool:
     # tinygrad would take an OpenCL device that is only the CPU once more (PoCL)
-    if name == "CL" and not _has_opencl_gpu():
+    if name == "CL" and not asked_for and not _has_opencl_gpu():
         return False
     try:
         return bool(Device[name])

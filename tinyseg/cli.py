@@ -1,6 +1,7 @@
 """The command line. Exit codes: 0 success, 1 a check said no, 2 bad input, 130 interrupted."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,8 +22,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TinysegError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # `tinyseg info | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"error: {error.filename or 'system'}: {error.strerror}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -108,7 +112,9 @@ def _add_cache(commands: Commands) -> None:
 
 def _add_settings(command: argparse.ArgumentParser) -> None:
     command.add_argument("--config", type=Path, metavar="FILE.toml", help="settings as TOML")
-    command.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help=SET)
+    command.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=SET
+    )
 
 
 def _config(options: argparse.Namespace) -> Config:

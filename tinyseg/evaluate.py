@@ -25,6 +25,7 @@ from tinyseg.progress import Progress
 from tinyseg.run import Run
 
 SPLITS = ("train", "val", "test", "all")
+NOTHING = np.full(2, np.nan)
 MOST_FOR_THRESHOLD = 200
 """Training images from which the grey-threshold baseline is found."""
 
@@ -63,10 +64,15 @@ class Evaluation:
     def _remarks(self) -> list[str]:
         remarks = []
         per = self.summary.per_image
-        if "hd95" in per:
-            hd95, assd = (foreground_mean(per[name]) for name in ("hd95", "assd"))
+        hd95, assd = (foreground_mean(per.get(name, NOTHING)) for name in ("hd95", "assd"))
+        if hd95 >= 0:
             remarks.append(f"Hausdorff 95: {hd95:.2f} px, average surface distance {assd:.2f} px")
-        empty = int(self.summary.empty[1:].sum())
+        missed = int(self.summary.missed[1:].sum())
+        if missed:
+            several = len(self.summary.missed) > 2
+            what = "classes in images" if several else "images"
+            remarks.append(f"{missed} {what} with foreground have none predicted")
+        empty = sum(not scores.present[1:].any() for scores in self.images)
         if empty:
             area = foreground_mean(self.summary.false_area)
             remarks.append(
@@ -94,14 +100,19 @@ def evaluate(
     surface: bool = True,
     picture: Path | None = None,
     predict: Callable[[Array], Array] | None = None,
+    say: Callable[[str], None] = print,
 ) -> Evaluation:
     """Scores a run on `split` (train, val, test, or all for data it was not made from).
 
     Images go through the same path as `predict`, at their original size. `picture` writes a grid
-    of the worst, middle and best images. `predict` may replace the run's image -> (K, H, W).
+    of the worst, middle and best images. `predict` may replace the run's image -> (K, H, W). The
+    grey threshold is found on the run's training images, or where there are none of them, on the
+    images that are scored, which flatters it.
     """
     dataset = data if isinstance(data, Dataset) else open_for(run, data)
     names = _names(run, dataset, split)
+    if split != "all" and dataset.fingerprint() != run.facts.fingerprint:
+        say(f"warning: {dataset.source} is not as it was when {run.folder} was trained on it")
     classes, threshold = run.facts.classes, run.config.train.threshold
     indices = [dataset.index(name) for name in names]
     images = (dataset.load(index).image for index in indices)

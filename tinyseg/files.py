@@ -7,12 +7,17 @@ from typing import Any
 
 from tinyseg.errors import RunError
 
+PARTIAL = ".partial"
+
 
 def write_atomic(path: str | Path, content: bytes | str) -> None:
     """Writes to a temporary name beside `path`, syncs, renames; parents are made."""
     path = Path(path)
+    if not path.name or path.is_dir():
+        raise RunError(f"{path} is a folder; give the name of a file to write")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # short, whatever the length of the file's name
+    partial = path.with_name(f".{os.getpid()}-{abs(hash(path.name)) % 10**8}{PARTIAL}")
     try:
         with partial.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)

@@ -12,13 +12,15 @@ from tinyseg.config import IGNORE
 from tinyseg.data import load_image
 from tinyseg.data.decode import COLOUR
 from tinyseg.data.fit import box_of
-from tinyseg.data.layout import SUFFIXES
+from tinyseg.data.layout import find_images
 from tinyseg.errors import DataError, TinysegError
 from tinyseg.pictures import palette, write_png
 from tinyseg.predict import to_classes
 from tinyseg.progress import Progress
 from tinyseg.run import Run
 
+PROBABILITY = "probability"
+"""The folder of the probabilities, inside that of the masks."""
 DARK = 64
 """Greys below this are taken for black by the eye."""
 
@@ -43,9 +45,9 @@ def predict(
 
     Masks have the image's size and the values of the masks the run was trained on, so that they
     can stand in for them; small values get a palette, so that no prediction looks black. With
-    `probability`, NAME_probability.png (16 bits, one for each foreground class) is added. An image
-    that cannot be used is reported and left out; DataError when there is no other, and when a mask
-    would overwrite an image.
+    `probability`, 16-bit pictures of it are added in the folder probability/ (one folder more for
+    each of several foreground classes). An image that cannot be used is reported and left out;
+    DataError when there is no other, and when a mask would overwrite an image.
     """
     jobs = list(_jobs([Path(path) for path in paths]))
     if not jobs:
@@ -55,9 +57,12 @@ def predict(
     problems: list[str] = []
     images = _readable(jobs, run, problems)
     with Progress("predicting", len(jobs)) as progress:
-        for target, size in _predicted(run, images, Path(out), probability):
-            written.append(target)
-            progress.update(len(written) + len(problems), note=size)
+        for name, p_khw in _predicted(run, images):
+            try:
+                written.append(_write(run, Path(out), name, p_khw, probability))
+            except OSError as error:
+                problems.append(f"{Path(out) / name}: cannot be written ({error.strerror})")
+            progress.update(len(written) + len(problems))
     for problem in problems:
         say(f"left out: {problem}")
     if not written:
@@ -121,10 +126,10 @@ def _keep_images(jobs: Sequence[tuple[Path, Path]], out: Path) -> None:
 
 
 def _files(path: Path) -> list[Path]:
+    """The file, or a folder's images; those that are PNG keep their names first."""
     if path.is_file():
         return [path]
-    found = (file for file in path.rglob("*") if file.suffix.casefold() in SUFFIXES)
-    return sorted(file for file in found if file.is_file() and not file.name.startswith("."))
+    return sorted(find_images(path), key=lambda file: (file.suffix.casefold() != ".png", file))
 
 
 Image3 = tuple[Path, Array]
@@ -146,30 +151,30 @@ def _readable(jobs: Sequence[tuple[Path, Path]], run: Run, problems: list[str]) 
         yield target, image
 
 
-def _predicted(
-    run: Run, images: Iterator[Image3], out: Path, probability: bool
-) -> Iterator[tuple[Path, str]]:
+def _predicted(run: Run, images: Iterator[Image3]) -> Iterator[tuple[Path, Array]]:
     waiting: list[Path] = []
 
     def pixels() -> Iterator[Array]:
-        for target, image in images:
-            waiting.append(target)
+        for name, image in images:
+            waiting.append(name)
             yield image
 
     for p_khw in run.predictor(pixels()):
-        target = out / waiting.pop(0)
-        classes_hw = to_classes(p_khw, run.config.train.threshold)
-        write_png(target, mask_picture(classes_hw, run.facts.label_map))
-        if probability:
-            _write_probability(target, p_khw)
-        yield target, f"{classes_hw.shape[1]} x {classes_hw.shape[0]}"
+        yield waiting.pop(0), p_khw
 
 
-def _write_probability(target: Path, p_khw: Array) -> None:
-    planes = (
-        [("", p_khw[0])] if len(p_khw) == 1 else [(f"_{k}", p_khw[k]) for k in range(1, len(p_khw))]
+def _write(run: Run, out: Path, name: Path, p_khw: Array, probability: bool) -> Path:
+    classes_hw = to_classes(p_khw, run.config.train.threshold)
+    write_png(out / name, mask_picture(classes_hw, run.facts.label_map))
+    if probability:
+        _write_probability(out, name, p_khw)
+    return out / name
+
+
+def _write_probability(out: Path, name: Path, p_khw: Array) -> None:
+    classes = (
+        {"": p_khw[0]} if len(p_khw) == 1 else {str(k): p_khw[k] for k in range(1, len(p_khw))}
     )
-    for suffix, p_hw in planes:
+    for folder, p_hw in classes.items():
         deep = (np.clip(p_hw, 0, 1) * 65535).round().astype(np.uint16)
-        path = target.with_name(f"{target.stem}_probability{suffix}.png")
-        write_png(path, Image.fromarray(deep))
+        write_png(out / PROBABILITY / folder / name, Image.fromarray(deep))

@@ -26,7 +26,7 @@ def not_finite(
 ) -> NonFiniteError:
     """Saves the batch and returns the error that says where the first NaN or infinity is.
 
-    The step left its state as it was before, so the batch can be replayed from it.
+    The step left parameters and optimizer as they were, so the batch can be tried again from there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     saved = folder / f"nonfinite-step-{number}.npz"
@@ -34,8 +34,8 @@ def not_finite(
     where = first_not_finite(step, image, label, names)
     return NonFiniteError(
         f"step {number}: the loss is not finite; first in {where}; batch: {', '.join(names)} "
-        f"(saved as {saved}); learning rate {step.learning_rate:.3g}: lower it, set train.clip=1, "
-        "or mend the image"
+        f"(saved as {saved}); learning rate {step.learning_rate:.3g}: mend the image, or start "
+        "a new run with a lower rate or train.clip=1"
     )
 
 

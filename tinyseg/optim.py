@@ -126,7 +126,7 @@ class Schedule:
     settings: dict[str, float] = field(default_factory=dict)
     scale: float = 1.0
     """plateau: the product of all reductions so far."""
-    best: float = -math.inf
+    best: float = -1.0
     """plateau: the best validation Dice so far."""
     waited: int = 0
     """plateau: epochs since the best."""

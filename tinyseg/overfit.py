@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from tinyseg.backend import upload
-from tinyseg.config import Config
+from tinyseg.config import IGNORE, Config
 from tinyseg.data import Dataset, fit_image, fit_label, open_dataset
-from tinyseg.errors import DataError
+from tinyseg.errors import DataError, NonFiniteError
 from tinyseg.metrics import evaluate_image, foreground_mean
 from tinyseg.models import build
+from tinyseg.nonfinite import first_not_finite
 from tinyseg.predict import InputScale, Predictor, to_classes
 from tinyseg.progress import Progress, duration
 from tinyseg.step import TrainStep
@@ -64,12 +65,14 @@ def overfit(
     No augmentation, no dropout, a constant learning rate; at most `steps` steps. Dice is that of
     the foreground at the training size.
     """
+    if steps < 1:
+        raise DataError(f"--steps {steps}: give at least 1")
     config = config or Config()
     config = replace(config, model=replace(config.model, dropout=0.0))
     with Progress(f"reading {data}") as progress:
         dataset = open_dataset(data, config.data, progress=progress.update)
-    indices = _with_foreground(dataset, images)
     size, fit = config.data.size, config.data.fit
+    indices = _with_foreground(dataset, images, size, fit)
     samples = [dataset.load(index) for index in indices]
     pixels = [fit_image(sample.image, size, fit)[0] for sample in samples]
     labels = [fit_label(sample.label, size, fit) for sample in samples if sample.label is not None]
@@ -84,35 +87,40 @@ def overfit(
         pairs = zip(maps, labels, strict=True)
         return tuple(_dice(p, y, dataset.classes) for p, y in pairs)
 
-    dice, loss, done = tuple(0.0 for _ in samples), float("nan"), 0
+    names = tuple(sample.name for sample in samples)
     with Progress("compiling the training step") as compiling:
-        step(image, label)
+        loss, dice = step(image, label).numbers()["loss"], (0.0,) * len(samples)
         say(f"compiled the training step in {duration(compiling.seconds)}")
-    with Progress(f"learning {len(samples)} images", steps) as progress:
-        while done < steps and min(dice) < PASS_DICE:
-            for _ in range(min(CHECK_EVERY, steps - done)):
-                measured = step(image, label)
-                done += 1
-                progress.update(done, note=f"worst Dice {min(dice):.3f}")
-            loss, dice = measured.numbers()["loss"], score()
-    return Overfit(tuple(sample.name for sample in samples), dice, done, loss)
+    with Progress(f"learning {len(samples)} images", steps, first=1) as progress:
+        for done in range(2, steps + 2):
+            if done % CHECK_EVERY == 1 or done > steps:
+                dice = score()
+                if min(dice) >= PASS_DICE or done > steps:
+                    break
+            loss = step(image, label).numbers()["loss"]
+            if not np.isfinite(loss):
+                where = first_not_finite(step, image, label, names)
+                raise NonFiniteError(f"step {done}: the loss is not finite; first in {where}")
+            progress.update(done, note=f"worst Dice {min(dice):.3f}")
+    return Overfit(names, dice, done - 1, loss)
 
 
-def _with_foreground(dataset: Dataset, count: int) -> list[int]:
-    """The first images whose label has foreground, spread over the dataset."""
+def _with_foreground(dataset: Dataset, count: int, size: int, fit: str) -> list[int]:
+    """The first images with foreground at the training size, spread over the dataset."""
     if count < 1:
         raise DataError(f"--images {count}: give at least 1")
     order = [i for start in range(8) for i in range(start, len(dataset), 8)]
     found: list[int] = []
     for index in order:
         label = dataset.load(index).label
-        if label is not None and ((label > 0) & (label < 255)).any():
+        seen = None if label is None else fit_label(label, size, fit)
+        if seen is not None and ((seen > 0) & (seen != IGNORE)).any():
             found.append(index)
         if len(found) == count:
             return sorted(found)
     raise DataError(
-        f"{dataset.source}: only {len(found)} of {len(dataset)} images have foreground; "
-        f"give --images {max(len(found), 1)} or add images"
+        f"{dataset.source}: only {len(found)} of {len(dataset)} images have foreground "
+        f"at data.size={size}; give --images {max(len(found), 1)} or add images"
     )
 
 

@@ -42,8 +42,8 @@ def color_image(image_hwc: Array) -> Array:
 
 
 def color_probability(p_khw: Array) -> Array:
-    """Foreground probability (the largest one for K >= 2) as grey (H, W, 3) uint8."""
-    p_hw = p_khw[0] if p_khw.shape[0] == 1 else p_khw.max(axis=0)
+    """Foreground probability (of any class but 0 for K >= 2) as grey (H, W, 3) uint8."""
+    p_hw = p_khw[0] if p_khw.shape[0] == 1 else 1 - p_khw[0]
     return np.repeat((np.clip(p_hw, 0, 1) * 255).round().astype(np.uint8)[..., None], 3, axis=2)
 
 

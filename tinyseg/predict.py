@@ -1,6 +1,6 @@
 """Images of any size to probabilities: the one path of validation, evaluation and prediction."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ class InputScale:
     deviation: tuple[float, ...]
 
     @staticmethod
-    def of(images: Sequence[Array]) -> "InputScale":
+    def of(images: Iterable[Array]) -> "InputScale":
         """Mean and standard deviation of each channel over (H, W, C) images."""
         sums, squares, count = 0.0, 0.0, 0
         for image in images:

@@ -15,7 +15,7 @@ from tinyseg.backend import Array, backend, overwrite, versions
 from tinyseg.config import Config
 from tinyseg.data import Dataset, Split
 from tinyseg.errors import RunError
-from tinyseg.files import read_json, write_atomic, write_json
+from tinyseg.files import PARTIAL, read_json, write_atomic, write_json
 from tinyseg.models import UNet, build
 from tinyseg.predict import InputScale, Predictor, to_classes
 
@@ -127,7 +127,8 @@ def _refuse_used(folder: Path) -> None:
     # run.json is written last: what a killed process left before it may be written again
     begun = {"config.toml", "split.json"}
     is_file = folder.exists() and not folder.is_dir()
-    if is_file or (folder.exists() and {path.name for path in folder.iterdir()} - begun):
+    there = list(folder.iterdir()) if folder.is_dir() else []
+    if is_file or any(p.name not in begun and p.suffix != PARTIAL for p in there):
         raise RunError(f"{folder} is not empty and holds no run: give another --out")
 
 

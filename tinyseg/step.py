@@ -68,10 +68,11 @@ class TrainStep:
         self._guarded = GuardedJit(self._step, self.state, alter, jit, canary, self._recipe)
 
     def __call__(self, image: Tensor, label: Tensor) -> Measurements:
-        """Measurements before the change: "loss", each term of it, "hard_dice", "gradient_norm".
+        """What was measured: "loss", each term of it, "hard_dice"; with clip also "gradient_norm".
 
         "hard_dice" is that of the hard prediction, all pixels and foreground classes of the batch
-        together. When the loss is not finite, nothing is changed.
+        together. When the loss is not finite, parameters and optimizer state stay as they were, and
+        running statistics take up no NaN; dropout draws on.
         """
         if not self.compiled and isinstance(label, Tensor):
             _check_label(label, max(2, self.model.out_channels))

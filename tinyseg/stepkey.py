@@ -21,7 +21,7 @@ from tinyseg.kernels import plans
 
 PACKAGE = Path(__file__).parent
 CODE = (
-    *("backend", "captured", "guard", "kernels", "losses", "models", "nn", "optim"),
+    *("backend", "captured", "config", "guard", "kernels", "losses", "models", "nn", "optim"),
     *("step", "stepcache", "stepkey"),
 )
 """Modules of tinyseg whose code shapes a step: their text is in the key, so their objects may be
@@ -120,7 +120,7 @@ def environment() -> dict[str, str]:
     compiler = renderer.compiler
     return {
         "device": f"{chosen.device} {renderer.target!r} {type(renderer).__name__}",
-        "compiler": f"{chosen.compiler} {type(compiler).__name__} {compiler.cachekey}",
+        "compiler": f"{chosen.compiler} {type(compiler).__name__} {getattr(compiler, 'cachekey', None)}",
         "processor": f"{cpu_model()} {_processor_flags()}",
         "threads": str(chosen.threads),
         "versions": json.dumps(versions()),

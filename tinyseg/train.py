@@ -11,16 +11,19 @@ import numpy as np
 
 from tinyseg import checkpoint
 from tinyseg.backend import Array, upload
-from tinyseg.config import Config, TrainConfig
+from tinyseg.config import IGNORE, Config, DataConfig, TrainConfig
 from tinyseg.data import (
     Dataset,
+    Split,
+    box_of,
     epoch_order,
     fit_image,
     fit_label,
     make_split,
     open_dataset,
 )
-from tinyseg.errors import ConfigError, RunError
+from tinyseg.errors import ConfigError, DataError, NonFiniteError, RunError
+from tinyseg.files import PARTIAL
 from tinyseg.losses import Loss
 from tinyseg.metrics import Summary, evaluate_image, foreground_mean, summarise
 from tinyseg.models import head_channels
@@ -58,12 +61,15 @@ def train(
         run = load_run(out)
         dataset = _open_again(run, data)
     else:
+        if resume:
+            say(f"{out} holds no run yet: starting one")
         config = config or Config()
         with Progress(f"reading {data}") as progress:
             dataset = open_dataset(data, config.data, progress=progress.update)
         split = make_split(dataset, config.data)
         _check(config, len(split.train), dataset.classes)
-        scale = InputScale.of([dataset.load(dataset.index(name)).image for name in split.train])
+        _check_images(config.data, dataset, split)
+        scale = InputScale.of(dataset.load(dataset.index(name)).image for name in split.train)
         run = Run.create(out, config, dataset, split, scale)
     for warning in dataset.warnings:
         say(f"warning: {warning}")
@@ -79,6 +85,25 @@ def _check(config: Config, images: int, classes: int) -> None:
         Loss.parse(phase.loss, channels)
     Optimizer(config.train.optimizer, {})
     Schedule(config.train.schedule)
+
+
+def _check_images(config: DataConfig, dataset: Dataset, split: Split) -> None:
+    """Every image must fit, and the validation must have something to find."""
+    found = False
+    for name in (*split.train, *split.val):
+        sample = dataset.load(dataset.index(name))
+        rows, columns = sample.image.shape[:2]
+        try:
+            box_of(rows, columns, config.size, config.fit)
+        except DataError as error:
+            raise DataError(f"{sample.files[0] if sample.files else name}: {error}") from None
+        if name in split.val and sample.label is not None:
+            found = found or bool(((sample.label > 0) & (sample.label != IGNORE)).any())
+    if not found:
+        raise DataError(
+            f"{dataset.source}: none of the {len(split.val)} validation images has foreground, so "
+            "no epoch could be called the best; set another data.split_seed or raise data.val"
+        )
 
 
 def _open_again(run: Run, data: str | Path) -> Dataset:
@@ -192,6 +217,7 @@ class Trainer:
             start = time.perf_counter()
             means = self._train_epoch(step, epoch, (epoch - first) * self.steps, phase)
             seconds = time.perf_counter() - start
+            self._check_finite(epoch + 1)
             summary, pictures = self._validate()
             self._finish_epoch(epoch + 1, means, summary, pictures, seconds)
         self.at.epoch = first + phase.epochs
@@ -205,7 +231,10 @@ class Trainer:
             self.schedule, self.at.waited = Schedule(self.config.schedule), 0
             origin = f" from the best (epoch {self.at.best_epoch})" if phase.from_best else ""
             self.say(f"epoch {first}: the loss is now {phase.loss}{origin}")
-            self.log.write("phase", self.at.step, loss=phase.loss, from_best=phase.from_best)
+            # counted with the first step of the phase, which a resumed run may write again
+            told = {"loss": phase.loss, "from_best": phase.from_best}
+            state = "from the best" if phase.from_best else "kept"
+            self.log.write("phase", self.at.step + 1, **told, optimizer_state=state)
         loss = Loss.parse(phase.loss, self.model.out_channels)
         return TrainStep(self.model, loss, self.optimizer, clip=self.config.clip)
 
@@ -240,6 +269,17 @@ class Trainer:
         self.at.step += 1
         self.log.write("step", self.at.step, learning_rate=step.learning_rate, **values)
         return values
+
+    def _check_finite(self, epoch: int) -> None:
+        """An update may overflow although the loss was finite: such weights are never saved."""
+        for name, tensor in self.state.items():
+            array = tensor.numpy()
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise NonFiniteError(
+                    f"epoch {epoch}: {name} is not finite after an update; the checkpoint of the "
+                    "epoch before is whole; start a new run with a lower learning rate, or "
+                    "train.clip=1"
+                )
 
     # 2. Validation: whole images, by the same path as `predict`
 
@@ -304,15 +344,18 @@ class Trainer:
         folder = self.run.checkpoints
         arrays = {name: tensor.numpy() for name, tensor in self.state.items()}
         facts = {"position": asdict(self.at), "schedule": asdict(self.schedule)}
+        checkpoint.rotate(folder)
+        checkpoint.save(folder / "last.safetensors", arrays, facts)
+        # after the last one: killed here, a resumed run makes the best again from it
         if improved:
             checkpoint.save(folder / "best.safetensors", arrays, facts)
             names = [self.dataset.names[index] for index in self.shown]
             save_grid(self.run.samples / "best.png", pictures, names)
-        checkpoint.rotate(folder)
-        checkpoint.save(folder / "last.safetensors", arrays, facts)
 
     def _resume(self) -> None:
-        """Goes to the last whole checkpoint, if there is one."""
+        """Goes to the last whole checkpoint, if there is one; clears what a kill left half."""
+        for partial in self.run.folder.rglob(f"*{PARTIAL}"):
+            partial.unlink(missing_ok=True)
         if not checkpoint.any_in(self.run.checkpoints):
             self.log.cut_after(0)
             return
@@ -322,6 +365,8 @@ class Trainer:
         except (KeyError, TypeError) as error:
             raise RunError(f"{path}: not a checkpoint of a training run ({error!r})") from None
         assign(self.state, arrays, "", str(path))
+        if self.at.best_epoch == self.at.epoch:
+            checkpoint.save(self.run.checkpoints / "best.safetensors", arrays, facts)
         self.log.cut_after(self.at.step)
         self.say(f"resumed after epoch {self.at.epoch} from {path}")
 

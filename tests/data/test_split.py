@@ -190,3 +190,15 @@ def test_equal_images_in_a_folder_are_found(folder):
     folder.pairs(5)
     (folder.path / "images/a4.png").write_bytes((folder.path / "images/a0.png").read_bytes())
     assert open_dataset(folder.path, DataConfig()).twins == (("a0", "a4"),)
+
+
+def test_a_group_torn_apart_by_folders_or_a_file_is_refused(tmp_path):
+    names = ["p1_a", "p1_b", "p2_a", "p3_a"]
+    folders = {"train": ("p1_a", "p2_a"), "val": ("p1_b", "p3_a")}
+    with pytest.raises(DataError, match="more than one part of the split: p1;"):
+        make_split(dataset(names, folders), DataConfig(groups=r"(p\d+)"))
+    assert make_split(dataset(names, folders), DataConfig()).val == folders["val"]
+    Split(*folders.values()).save(tmp_path / "split.json")
+    given = DataConfig(groups=r"(p\d+)", split_file=str(tmp_path / "split.json"))
+    with pytest.raises(DataError, match="more than one part"):
+        make_split(dataset(names), given)

@@ -3,7 +3,7 @@
 from tinyseg.data.batches import epoch_order
 from tinyseg.data.dataset import Dataset, open_dataset
 from tinyseg.data.decode import load_image
-from tinyseg.data.fit import Box, fit_image, fit_label, unfit
+from tinyseg.data.fit import Box, box_of, fit_image, fit_label, unfit
 from tinyseg.data.pairs import write_pairs
 from tinyseg.data.sample import Sample
 from tinyseg.data.simulate import KINDS, simulate
@@ -15,6 +15,7 @@ __all__ = [
     "Dataset",
     "Sample",
     "Split",
+    "box_of",
     "epoch_order",
     "fit_image",
     "fit_label",

@@ -120,6 +120,12 @@ def find_cases(root: Path, labelled: bool = True) -> Layout:
     return Layout(tuple(cases), tuple(warnings))
 
 
+def find_images(root: Path) -> list[Path]:
+    """The images below `root`, in natural order; masks are left out by rules 1 and 2."""
+    images, _, _ = _roles(_sorted_out(root)[0], labelled=False)
+    return [file.path for file in sorted(images, key=lambda file: natural(file.relative))]
+
+
 def _sorted_out(root: Path) -> tuple[list[_File], list[str]]:
     if not root.exists():
         raise DataError(f"{root}: no such folder; give a folder of images or sim:cells")

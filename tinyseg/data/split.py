@@ -75,6 +75,7 @@ def make_split(dataset: Dataset, config: DataConfig) -> Split:
     else:
         split = _by_fractions(dataset, dataset.names, config, config.test)
     _check(split, dataset, config)
+    _check_groups(split, config.groups, dataset.source)
     if config.limit:
         kept = sorted(split.train, key=lambda name: _hash(config.split_seed, name))[: config.limit]
         split = Split(_sorted(kept), split.val, split.test)
@@ -159,6 +160,20 @@ def _hash(seed: int, key: str) -> bytes:
 
 def _sorted(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(names, key=natural))
+
+
+def _check_groups(split: Split, pattern: str, source: str) -> None:
+    """A split by folders or from a file may tear a group apart; that is for its maker to mend."""
+    parts: dict[str, set[str]] = {}
+    for part in PARTS if pattern else ():
+        for name in getattr(split, part):
+            parts.setdefault(group_of(name, pattern), set()).add(part)
+    torn = [group for group, where in parts.items() if len(where) > 1]
+    if torn:
+        raise DataError(
+            f"{source}: groups that stand in more than one part of the split: {name_some(torn)}; "
+            "move their images into one part, or leave data.groups empty"
+        )
 
 
 def _check(split: Split, dataset: Dataset, config: DataConfig) -> None:
