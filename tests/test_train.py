@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from tinyseg import checkpoint
+from tinyseg.backend import overwrite
 from tinyseg.config import Config
 from tinyseg.data import Split, make_split, open_dataset, simulate, write_pairs
 from tinyseg.errors import ConfigError, DataError, NonFiniteError, RunError
@@ -296,13 +297,27 @@ def test_a_deep_image_with_nan_stops_with_the_files_name(tmp_path: Path) -> None
         assert run.split.train[2] in batch["names"]
 
 
-def test_weights_that_overflow_are_never_saved(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("rate", "told"),
+    [("3e38", r"output is not finite"), ("3e38,momentum=0.9", r"is not finite")],
+)
+def test_weights_that_overflow_are_never_saved(rate: str, told: str, tmp_path: Path) -> None:
     """One step an epoch: the loss that would show it is never computed."""
-    config = small("train.epochs=2", "train.batch=8", "train.optimizer=sgd(lr=3e38)")
+    config = small("train.epochs=2", "train.batch=8", f"train.optimizer=sgd(lr={rate})")
     config = config.override(["train.schedule=constant"])
-    with pytest.raises(NonFiniteError, match=r"epoch 1: model\..* is not finite after an update"):
+    with pytest.raises(NonFiniteError, match=told):
         train(DATA, tmp_path / "run", config, say=silent)
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_state_that_is_not_finite_is_named(tmp_path: Path) -> None:
+    run = train(DATA, tmp_path / "run", small("train.epochs=1"), say=silent)
+    trainer = Trainer(run, open_dataset(DATA, run.config.data), silent)
+    trainer._check_finite(1)
+    bias = trainer.state["model.head.bias"]
+    overwrite(bias, np.full(bias.shape, np.inf, np.float32))
+    with pytest.raises(NonFiniteError, match=r"epoch 1: model\.head\.bias is not finite"):
+        trainer._check_finite(1)
 
 
 def test_a_validation_without_foreground_is_refused(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from tinyseg.backend import Array, upload
 from tinyseg.data import Box, fit_image, unfit
-from tinyseg.errors import DataError
+from tinyseg.errors import DataError, NonFiniteError
 from tinyseg.step import PredictStep
 
 
@@ -75,6 +75,11 @@ class Predictor:
         # the compiled shape is kept: a short batch is filled with its own first image
         squares = np.concatenate([squares, squares[:1].repeat(self.batch - len(squares), axis=0)])
         p_bkhw = self.step(upload(self.scale.apply(squares))).numpy()
+        if not np.isfinite(p_bkhw).all():
+            raise NonFiniteError(
+                "the network's output is not finite: its weights are too large, or an image holds "
+                "NaN; train anew with a lower learning rate or train.clip=1"
+            )
         for p_khw, (_, box) in zip(p_bkhw, fitted, strict=False):
             yield unfit(p_khw, box)
 
