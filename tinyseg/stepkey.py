@@ -117,10 +117,10 @@ def environment() -> dict[str, str]:
     """All that a compiled step depends on beside itself: machine, compiler, versions, our code."""
     chosen = backend()
     renderer = Device[chosen.device].renderer
-    compiler = renderer.compiler
+    compiler = f"{chosen.compiler} {getattr(renderer.compiler, 'cachekey', None)}"
     return {
         "device": f"{chosen.device} {renderer.target!r} {type(renderer).__name__}",
-        "compiler": f"{chosen.compiler} {type(compiler).__name__} {getattr(compiler, 'cachekey', None)}",
+        "compiler": f"{compiler} {type(renderer.compiler).__name__}",
         "processor": f"{cpu_model()} {_processor_flags()}",
         "threads": str(chosen.threads),
         "versions": json.dumps(versions()),
