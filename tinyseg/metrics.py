@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_erosion, distance_transform_edt
 
 from tinyseg.config import IGNORE
 from tinyseg.errors import DataError
@@ -86,6 +85,8 @@ def surface_distances(
     points of both surfaces. In pixels, or in the unit of `spacing` (row, column). Both masks
     empty: 0; one empty: nan.
     """
+    from scipy.ndimage import distance_transform_edt  # 0.3 s, and most processes need no distance
+
     if not prediction.any() or not label.any():
         distance = np.nan if prediction.any() or label.any() else 0.0
         return distance, distance
@@ -97,6 +98,8 @@ def surface_distances(
 
 
 def _surface(mask: Map) -> NDArray[np.bool_]:
+    from scipy.ndimage import binary_erosion
+
     mask = mask.astype(bool)
     surface: NDArray[np.bool_] = mask & ~binary_erosion(mask)
     return surface

@@ -132,10 +132,13 @@ class Program:
         )
         # rendered now: with its thousand lines as sources every toposort of the step's graph would
         # walk them again, which made scheduling a U-Net 35 s long
-        text = Device[device].renderer.render([*self.lines, sink])
+        renderer = Device[device].renderer
+        text = renderer.render([*self.lines, sink])
         # a slice of a larger buffer may start anywhere, and aligned loads would crash there;
         # unaligned ones are as fast where the address happens to be aligned
         text = re.sub(r"aligned\(\d+\)", "aligned(4)", text)
+        if begin := getattr(renderer.compiler, "begin", None):
+            begin(text)  # it is compiled while the rest of the step is traced
         source = (UOp(Ops.LINEAR, dtypes.void), UOp(Ops.SOURCE, arg=text))
         return UOp(Ops.PROGRAM, dtypes.void, (sink, UOp(Ops.DEVICE, arg=device), *source), info)
 
