@@ -1,6 +1,5 @@
 import random
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -210,18 +209,3 @@ def test_damaged_files_never_raise_anything_else(tmp_path: Path) -> None:
     for _ in range(50):
         with pytest.raises(ConfigError):
             load(tmp_path, b"x" + draw.randbytes(draw.randrange(1, 200)))
-
-
-def test_the_digest_is_equal_exactly_when_the_settings_are() -> None:
-    assert Config().digest() == Config().override(["size=128"]).digest()
-    assert re.fullmatch("[0-9a-f]{16}", Config().digest())
-    digests = {Config().digest()}
-    changed = {bool: True, int: 17, float: 0.125, str: "pad"}
-    for section, kind in SECTIONS.items():
-        for name in kind.__dataclass_fields__:
-            part = getattr(Config(), section)
-            value = changed[type(getattr(part, name))]
-            value = {"color": "rgb", "up": "nearest", "norm": "none"}.get(name, value)
-            value = {"depth": 3, "head": "softmax"}.get(name, value)
-            digests.add(replace(Config(), **{section: replace(part, **{name: value})}).digest())
-    assert len(digests) == 1 + sum(len(kind.__dataclass_fields__) for kind in SECTIONS.values())

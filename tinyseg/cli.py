@@ -70,7 +70,9 @@ def _add_train(commands: Commands) -> None:
     command.add_argument("data", help=DATA)
     command.add_argument("--out", type=Path, required=True, help="the run folder")
     _add_settings(command)
-    command.add_argument("--limit-images", type=int, metavar="N", help="train on N images only")
+    command.add_argument(
+        "--limit-images", type=int, metavar="N", help="train on N images only (0: all)"
+    )
     command.add_argument("--resume", action="store_true", help="go on where the run stopped")
     command.set_defaults(run=_train)
 
@@ -138,7 +140,7 @@ def _train(options: argparse.Namespace) -> int:
     from tinyseg.train import train
 
     resuming = options.resume and (options.out / "run.json").exists()
-    if resuming and (options.set or options.config or options.limit_images):
+    if resuming and (options.set or options.config or options.limit_images is not None):
         raise RunError(
             f"{options.out}: a resumed run keeps its settings (config.toml there); "
             "leave --set, --config and --limit-images away, or start a new run"

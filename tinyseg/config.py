@@ -1,7 +1,5 @@
 """The settings of a run: frozen dataclasses, in and out of TOML, changed by overrides."""
 
-import dataclasses
-import hashlib
 import json
 import math
 import tomllib
@@ -167,11 +165,6 @@ class Config:
             lines += [f"{f.name} = {_toml_value(getattr(part, f.name))}" for f in fields(part)]
             lines += [""]
         return "\n".join(lines)
-
-    def digest(self) -> str:
-        """A hash that is equal exactly when all settings are (16 hex digits)."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 SECTIONS = {"data": DataConfig, "model": ModelConfig, "train": TrainConfig}

@@ -88,15 +88,18 @@ class Run:
         """The trained network (the best checkpoint, or the last when there is no best)."""
         if self._predictor is None:
             model = self.build()
-            best = self.checkpoints / "best.safetensors"
-            tensors = (
-                checkpoint.load(best)[0]
-                if best.exists()
-                else checkpoint.load_latest(self.checkpoints)[0]
-            )
-            assign(model.state_dict(), tensors, "model.", str(self.checkpoints))
+            assign(model.state_dict(), self._weights(), "model.", str(self.checkpoints))
             self._predictor = self.make_predictor(model)
         return self._predictor
+
+    def _weights(self) -> dict[str, Array]:
+        best = self.checkpoints / "best.safetensors"
+        if not best.exists():
+            return checkpoint.load_latest(self.checkpoints)[0]
+        try:
+            return checkpoint.load(best)[0]
+        except RunError as error:
+            raise RunError(f"{error}; remove it to use the last epoch's weights") from None
 
     def probabilities(self, image: Array) -> Array:
         """Image (H, W, C), uint8 or float32 in [0, 1], to probabilities (K, H, W)."""
