@@ -4,6 +4,7 @@ A step takes its state as arguments, so what is kept is the list of programs, th
 arguments, and constants. The only module that loads a pickle: `stepcache` proves it first.
 """
 
+import enum
 import io
 import pickle
 from typing import Any
@@ -67,6 +68,8 @@ class _Pickler(pickle.Pickler):
         return value.arg if isinstance(value, UOp) and value.op.name == "UNIQUE" else None
 
     def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, enum.Enum):
+            return type(value), (value.value,)  # Python 3.11.0 to 3.11.3 would ask for getattr
         if isinstance(value, UOp) and value in self.written:
             kind, arguments = value.__reduce__()
             return kind, arguments[:6]  # the seventh is the buffer with its contents

@@ -18,7 +18,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code; bad input is one line, never a traceback."""
     options = parser().parse_args(arguments)
     try:
-        return int(options.run(options))
+        code = int(options.run(options))
+        sys.stdout.flush()  # a closed pipe is met here, not when Python ends
+        return code
     except TinysegError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
