@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinyseg.backend import Array
-from tinyseg.data import Dataset, open_dataset
+from tinyseg.data import Dataset
 from tinyseg.errors import DataError
 from tinyseg.metrics import (
     Baseline,
@@ -99,27 +99,27 @@ def evaluate(
     split: str = "val",
     surface: bool = True,
     picture: Path | None = None,
-    predict: Callable[[Array], Array] | None = None,
     say: Callable[[str], None] = print,
 ) -> Evaluation:
     """Scores a run on `split` (train, val, test, or all for data it was not made from).
 
     Images go through the same path as `predict`, at their original size. `picture` writes a grid
-    of the worst, middle and best images. `predict` may replace the run's image -> (K, H, W). The
-    grey threshold is found on the run's training images, or where there are none of them, on the
-    images that are scored, which flatters it.
+    of the worst, middle and best images. The grey threshold is found on the
+    run's training images, or where there are none of them, on the images that are scored, which
+    flatters it.
     """
-    dataset = data if isinstance(data, Dataset) else open_for(run, data)
+    dataset = data if isinstance(data, Dataset) else run.open(data)
     names = _names(run, dataset, split)
     if split != "all" and dataset.fingerprint() != run.facts.fingerprint:
         say(f"warning: {dataset.source} is not as it was when {run.folder} was trained on it")
     classes, threshold = run.facts.classes, run.config.train.threshold
     indices = [dataset.index(name) for name in names]
     images = (dataset.load(index).image for index in indices)
-    stream = map(predict, images) if predict else run.predictor(images)
     scores: list[ImageScores] = []
     with Progress("evaluating", len(indices)) as progress:
-        for count, (index, p_khw) in enumerate(zip(indices, stream, strict=True), start=1):
+        for count, (index, p_khw) in enumerate(
+            zip(indices, run.predictor(images), strict=True), start=1
+        ):
             label = _label(dataset, index)
             scores.append(
                 evaluate_image(to_classes(p_khw, threshold), label, classes, surface=surface)
@@ -129,18 +129,6 @@ def evaluate(
         _save_picture(picture, run, dataset, names, scores)
     found = baselines(*_threshold_images(run, dataset, names), *_pixels(dataset, indices), classes)
     return Evaluation(split, tuple(names), tuple(scores), summarise(scores), tuple(found))
-
-
-def open_for(run: Run, data: str | Path) -> Dataset:
-    """Opens a dataset as the run understands it: its channels and its label map."""
-    with Progress(f"reading {data}") as progress:
-        return open_dataset(
-            data,
-            run.config.data,
-            label_map=run.facts.label_map,
-            channels=run.facts.channels,
-            progress=progress.update,
-        )
 
 
 def _names(run: Run, dataset: Dataset, split: str) -> Sequence[str]:

@@ -13,11 +13,12 @@ from typing import Any
 from tinyseg import checkpoint
 from tinyseg.backend import Array, backend, overwrite, versions
 from tinyseg.config import Config
-from tinyseg.data import Dataset, Split
+from tinyseg.data import Dataset, Split, open_dataset
 from tinyseg.errors import RunError
 from tinyseg.files import PARTIAL, read_json, write_atomic, write_json
 from tinyseg.models import UNet, build
 from tinyseg.predict import InputScale, Predictor, to_classes
+from tinyseg.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,17 @@ class Run:
         split.save(folder / "split.json")
         write_json(folder / "run.json", facts.to_json())
         return Run(folder, config, facts, split)
+
+    def open(self, data: str | Path) -> Dataset:
+        """Opens a dataset as this run understands it: with its channels and its label map."""
+        with Progress(f"reading {data}") as progress:
+            return open_dataset(
+                data,
+                self.config.data,
+                label_map=self.facts.label_map,
+                channels=self.facts.channels,
+                progress=progress.update,
+            )
 
     def build(self) -> UNet:
         """The untrained network of this run."""

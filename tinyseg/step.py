@@ -33,7 +33,23 @@ class Measurements(dict[str, Tensor]):
         return dict(zip(self, map(float, self.vector.numpy()), strict=True))
 
 
-class TrainStep:
+class _Step:
+    """What both steps tell of their guarded function."""
+
+    _guarded: GuardedJit
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the first call, which compiles, has been made."""
+        return self._guarded.compiled
+
+    @property
+    def origin(self) -> str:
+        """Where the compiled step came from: compiled (and why not kept), or from the cache."""
+        return self._guarded.origin
+
+
+class TrainStep(_Step):
     """One step of training: `step(image, label)` changes the model and returns measurements.
 
     `loss` and `optimizer` are texts as in the config, or a `Loss` and an `Optimizer`. Images are
@@ -80,16 +96,6 @@ class TrainStep:
         vector = self._guarded(image, label, rate)
         return Measurements(self._guarded.names, vector)
 
-    @property
-    def compiled(self) -> bool:
-        """Whether the first call, which compiles, has been made."""
-        return self._guarded.compiled
-
-    @property
-    def origin(self) -> str:
-        """Where the compiled step came from: compiled (and why not kept), or from the cache."""
-        return self._guarded.origin
-
     def _step(self, image: Tensor, label: Tensor, rate: Tensor) -> Tensor:
         logits = self.model(image, training=True)
         measured = dict(self.loss(logits, label))
@@ -123,7 +129,7 @@ class TrainStep:
         return np.where(label == IGNORE, label, (label + 1) % classes).astype(label.dtype)
 
 
-class PredictStep:
+class PredictStep(_Step):
     """`step(image)` gives probabilities (B, K, H, W) in [0, 1] of the model in evaluation mode."""
 
     def __init__(self, model: Any, jit: bool = True, canary: bool = True):
@@ -137,16 +143,6 @@ class PredictStep:
     def __call__(self, image: Tensor) -> Tensor:
         """Foreground probability (K = 1) or the probability of each class, summing to 1."""
         return self._guarded(image)
-
-    @property
-    def compiled(self) -> bool:
-        """Whether the first call, which compiles, has been made."""
-        return self._guarded.compiled
-
-    @property
-    def origin(self) -> str:
-        """Where the compiled step came from: compiled (and why not kept), or from the cache."""
-        return self._guarded.origin
 
     def _step(self, image: Tensor) -> Tensor:
         logits = self.model(image, training=False)

@@ -107,15 +107,7 @@ def _check_images(config: DataConfig, dataset: Dataset, split: Split) -> None:
 
 
 def _open_again(run: Run, data: str | Path) -> Dataset:
-    facts = run.facts
-    with Progress(f"reading {data}") as progress:
-        dataset = open_dataset(
-            data,
-            run.config.data,
-            label_map=facts.label_map,
-            channels=facts.channels,
-            progress=progress.update,
-        )
+    facts, dataset = run.facts, run.open(data)
     if dataset.fingerprint() != facts.fingerprint:
         raise RunError(
             f"{data} is not the data that {run.folder} was started on ({facts.source}, "
