@@ -10,7 +10,10 @@ from typing import TypeAlias
 from tinyseg.config import Config
 from tinyseg.errors import RunError, TinysegError
 
-DATA = 'a folder with images and masks, or simulated: "sim:cells?n=64&size=128&seed=0"'
+DATA = (
+    'a folder with images and masks, a named dataset "pets:FOLDER", or simulated: '
+    '"sim:cells?n=64&size=128&seed=0"'
+)
 SET = "settings, e.g. model.base=32 train.epochs=20 loss=dice"
 
 

@@ -39,12 +39,14 @@ class Evaluation:
     images: tuple[ImageScores, ...]
     summary: Summary
     baselines: tuple[Baseline, ...]
+    class_names: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         pairs = zip(self.names, self.images, strict=True)
         return {
             "split": self.split,
+            "classes": self.class_names,
             "summary": self.summary.to_dict(),
             "baselines": {b.name: {"rule": b.rule, **b.summary.to_dict()} for b in self.baselines},
             "images": {name: scores.to_dict() for name, scores in pairs},
@@ -59,7 +61,16 @@ class Evaluation:
             _line("this run", self.summary),
             *(_line(baseline.rule, baseline.summary) for baseline in self.baselines),
         ]
-        return "\n".join([*lines, *self._remarks()])
+        return "\n".join([*lines, *self._by_class(), *self._remarks()])
+
+    def _by_class(self) -> list[str]:
+        """Pooled scores of every class, also of class 0, where there are more than two."""
+        if len(self.class_names) < 3:
+            return []
+        dice, iou = (self.summary.pooled[name] for name in ("dice", "iou"))
+        names = [*self.class_names, "mean of all classes"]
+        rows = zip(names, [*dice, np.nanmean(dice)], [*iou, np.nanmean(iou)], strict=True)
+        return [f"  {name[:25]:26}{d:8.4f}{i:7.4f}" for name, d, i in rows]
 
     def _remarks(self) -> list[str]:
         remarks = []
@@ -128,7 +139,8 @@ def evaluate(
     if picture is not None:
         _save_picture(picture, run, dataset, names, scores)
     found = baselines(*_threshold_images(run, dataset, names), *_pixels(dataset, indices), classes)
-    return Evaluation(split, tuple(names), tuple(scores), summarise(scores), tuple(found))
+    summary, class_names = summarise(scores), dataset.class_names
+    return Evaluation(split, tuple(names), tuple(scores), summary, tuple(found), class_names)
 
 
 def _names(run: Run, dataset: Dataset, split: str) -> Sequence[str]:

@@ -29,6 +29,7 @@ from tinyseg.data.scan import (
     scan_cases,
 )
 from tinyseg.data.simulate import FACTS, Simulation, parse_simulation
+from tinyseg.data.sources import Named, find_named
 from tinyseg.errors import DataError
 
 _COLORS = {"grey": 1, "rgb": 3}
@@ -46,6 +47,7 @@ class Dataset:
         label_map: Mapping[int, int],
         channels: int,
         *,
+        class_names: Sequence[str] = (),
         predefined: Mapping[str, tuple[str, ...]] | None = None,
         warnings: Sequence[str] = (),
         twins: Sequence[tuple[str, ...]] = (),
@@ -55,6 +57,7 @@ class Dataset:
         self.names = tuple(names)
         self.label_map = dict(label_map)
         self.classes = LabelMap(self.label_map).classes
+        self.class_names = tuple(class_names) or tuple(f"class {k}" for k in range(self.classes))
         self.channels = channels
         self.predefined = dict(predefined) if predefined else None
         self.warnings = tuple(warnings)
@@ -115,23 +118,49 @@ def open_dataset(
     labelled: bool = True,
     progress: Progress | None = None,
 ) -> Dataset:
-    """Opens a folder of images and masks, or "sim:cells?n=64&size=128&seed=0".
+    """Opens a folder of images and masks, "pets:PATH" or "sim:cells?n=64&size=128&seed=0".
 
     A folder is scanned once: every file is decoded, so that a bad one is a DataError now.
     `label_map` and `channels` of a run are enforced instead of found; with `labelled=False` masks
-    are not looked for. `progress(done, total)` is called while scanning.
+    are not looked for. Named and simulated datasets know their labels, so that there only the
+    number of classes of a run is compared. `progress(done, total)` is called while scanning.
     """
     channels = channels or _COLORS.get(config.color)
     if str(source).startswith("sim:"):
         return _open_simulated(parse_simulation(str(source)), str(source), label_map, channels)
+    named = find_named(str(source))
+    if named:
+        return _open_named(named, str(source), config.labels, label_map, channels, progress)
     layout = find_cases(Path(source), labelled)
     given = dict(label_map) if label_map else parse_labels(config.labels)
     settled = label_map is not None or (given is not None and not scans_rest(config.labels))
     facts = scan_cases(layout.cases, given if settled else None, progress)
     found = _label_map(facts, given or {}, settled, labelled)
     if labelled and label_map is None:
-        _refuse_all_empty(facts, found.table, settled, str(source))
+        remedy = "check data.labels and the masks"
+        _refuse_all_empty(facts, found.table, settled, str(source), remedy)
     return _open_folder(str(source), layout, facts, found, settled, channels)
+
+
+def _open_named(
+    named: Named,
+    source: str,
+    labels: str,
+    label_map: Mapping[int, int] | None,
+    channels: int | None,
+    progress: Progress | None,
+) -> Dataset:
+    found = LabelMap(named.label_map)
+    if label_map is not None:
+        _check_classes(label_map, found.classes, source)
+    elif labels != "auto":
+        raise DataError(f"{source}: knows its labels, leave data.labels={labels!r} away")
+    facts = scan_cases(named.layout.cases, found.table, progress)
+    if label_map is None:
+        _refuse_all_empty(
+            facts, found.table, True, source, "choose other options, or check the masks"
+        )
+    return _open_folder(source, named.layout, facts, found, True, channels, named.class_names)
 
 
 def _label_map(
@@ -150,12 +179,12 @@ def _counted(table: Mapping[int, int], settled: bool) -> Mapping[int, int]:
 
 
 def _refuse_all_empty(
-    facts: Sequence[CaseFacts], table: Mapping[int, int], settled: bool, source: str
+    facts: Sequence[CaseFacts], table: Mapping[int, int], settled: bool, source: str, remedy: str
 ) -> None:
     if not any(fact.foreground(_counted(table, settled)) for fact in facts):
         raise DataError(
             f"{source}: all {len(facts)} masks are empty under the label map "
-            f"{label_text(table)!r}; check data.labels and the masks"
+            f"{label_text(table)!r}; {remedy}"
         )
 
 
@@ -166,6 +195,7 @@ def _open_folder(
     found: LabelMap,
     settled: bool,
     channels: int | None,
+    class_names: Sequence[str] = (),
 ) -> Dataset:
     cases = layout.cases
     channels = channels or (1 if all(fact.grey for fact in facts) else 3)
@@ -175,9 +205,10 @@ def _open_folder(
         source,
         [case.name for case in cases],
         lambda index: _read_case(cases[index], found.table, channels),
-        lambda: _digest_files(cases),
+        lambda: _digest_files(cases, found.table if class_names else {}),
         found.table,
         channels,
+        class_names=class_names,
         predefined=_predefined(cases),
         warnings=[*layout.warnings, *found.warnings, *more],
         twins=find_twins(facts),
@@ -190,10 +221,13 @@ def _read_case(case: Case, table: Mapping[int, int], channels: int) -> Sample:
     return Sample(case.name, image, label, (case.image, *case.masks))
 
 
-def _digest_files(cases: Sequence[Case]) -> str:
+def _digest_files(cases: Sequence[Case], table: Mapping[int, int]) -> str:
+    """Of names and contents; of a named dataset also of the labels that its options chose."""
     digest = hashlib.sha256()
     for case in cases:
         digest.update(case.name.encode(errors="surrogateescape") + b"\0")
+        labels = case.labels or table
+        digest.update(repr(sorted(labels.items())).encode() if labels else b"")
         for path in (case.image, *case.masks):
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())

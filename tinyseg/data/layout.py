@@ -1,7 +1,7 @@
 """Finds images and masks in a folder and pairs them; folder names give role and split."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
@@ -59,6 +59,8 @@ class Case:
     image: Path
     masks: tuple[Path, ...] = ()
     split: str | None = None
+    labels: Mapping[int, int] | None = None
+    """Mask value to class id where this case has its own: a cat's trimap beside a dog's."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,9 @@ def find_images(root: Path) -> list[Path]:
 
 def _sorted_out(root: Path) -> tuple[list[_File], list[str]]:
     if not root.exists():
-        raise DataError(f"{root}: no such folder; give a folder of images or sim:cells")
+        raise DataError(
+            f"{root}: no such folder; give a folder of images, pets:FOLDER, or sim:cells"
+        )
     if not root.is_dir():
         raise DataError(f"{root}: not a folder; give the folder that holds images and masks")
     files: list[_File] = []

@@ -91,7 +91,8 @@ def scan_case(case: Case, table: Mapping[int, int] | None) -> CaseFacts:
         mask = decode_mask(path)
         more_frames = more_frames or mask.more_frames
         check_same_size(case, (height, width), path, mask.pixels.shape)
-        values = mask.pixels if table is None else apply_label_map(mask.pixels, table, path)
+        known = case.labels or table
+        values = mask.pixels if known is None else apply_label_map(mask.pixels, known, path)
         masks.append(mask_facts(values, path))
     digest = hashlib.blake2b(image.pixels.tobytes(), digest_size=16)
     digest.update(repr(image.pixels.shape).encode())
@@ -104,7 +105,7 @@ def read_label(case: Case, table: Mapping[int, int], size: tuple[int, int]) -> n
     for path in case.masks:
         mask = decode_mask(path).pixels
         check_same_size(case, size, path, mask.shape)
-        ids = apply_label_map(mask, table, path)
+        ids = apply_label_map(mask, case.labels or table, path)
         label = ids if label is None else np.maximum(label, ids)
     return label
 

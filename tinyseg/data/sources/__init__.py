@@ -1,0 +1,71 @@
+"""Datasets that are known by name: "pets:PATH", "busi:PATH?kinds=benign,malignant"."""
+
+import re
+from pathlib import Path
+
+from tinyseg.data.sample import name_some
+from tinyseg.data.sources.busi import BUSI
+from tinyseg.data.sources.camvid import CAMVID
+from tinyseg.data.sources.dsb2018 import DSB2018
+from tinyseg.data.sources.isbi2012 import ISBI2012
+from tinyseg.data.sources.pets import PETS
+from tinyseg.data.sources.source import Archive, Named, Option, Source
+from tinyseg.errors import DataError
+
+__all__ = ["SOURCES", "Archive", "Named", "Option", "Source", "find_named", "source_of"]
+
+SOURCES: dict[str, Source] = {
+    "pets": PETS,
+    "busi": BUSI,
+    "isbi2012": ISBI2012,
+    "camvid": CAMVID,
+    "dsb2018": DSB2018,
+}
+
+
+def source_of(name: str) -> Source:
+    """A source by its name; DataError names the known ones."""
+    if name not in SOURCES:
+        raise DataError(f"unknown dataset {name!r}; known: {', '.join(SOURCES)}")
+    return SOURCES[name]
+
+
+def find_named(text: str) -> Named | None:
+    """Reads "NAME:PATH?option=choice&..."; None when it is the path of a folder.
+
+    DataError when the name or an option is unknown, or official files are not in the folder.
+    """
+    name, colon, rest = text.partition(":")
+    if not re.fullmatch(r"\w{2,}", name) or Path(text).exists() or not (colon or name in SOURCES):
+        return None
+    source = source_of(name)
+    path, _, query = rest.partition("?")
+    if not path:
+        raise DataError(
+            f"{text}: the folder is missing; {_get(name, 'PATH')}, then give {name}:PATH"
+        )
+    folder, options = Path(path), _options(text, source, query)
+    if not folder.is_dir():
+        raise DataError(f"{text}: no such folder: {path}; {_get(name, path)}")
+    missing = source.missing(folder)
+    if missing:
+        absent = name_some(missing, most=6)
+        raise DataError(
+            f"{text}: not there: {absent}; restore the official layout, or {_get(name, 'NEW')}"
+        )
+    return source.find(source.root(folder), options)
+
+
+def _get(name: str, path: str) -> str:
+    return f"`tinyseg data download {name} {path}` fetches it"
+
+
+def _options(text: str, source: Source, query: str) -> dict[str, str]:
+    found = {name: option.default for name, option in source.options.items()}
+    for part in filter(None, query.split("&")):
+        name, _, value = part.partition("=")
+        if name not in source.options:
+            known = ", ".join(source.options) or "none"
+            raise DataError(f"{text}: unknown option {name!r}; known: {known}")
+        found[name] = source.options[name].read(text, name, value)
+    return found
