@@ -18,6 +18,7 @@ LAYERS = {
     "config": 0,
     "backend": 0,
     # operations and pictures
+    "draws": 1,
     "kernels": 1,
     "pictures": 1,
     "track": 1,
@@ -28,6 +29,7 @@ LAYERS = {
     "nn": 2,
     "stepkey": 2,
     # networks, functions on Tensors or arrays, and the host's side of the data
+    "augment": 3,
     "models": 3,
     "losses": 3,
     "metrics": 3,
@@ -66,6 +68,7 @@ WITHOUT = {
     "evaluate": {"train", "step", "optim", "losses"},
     "masks": {"train", "step", "optim", "losses"},
     "predict": {"losses", "optim"},
+    "augment": {"losses", "metrics", "data"},
     "pictures": {"tinygrad"},
     "config": {"tinygrad"},
 }

@@ -105,6 +105,7 @@ def test_a_run_killed_twice_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     """Ten epochs in one go, and ten with SIGKILL in the 4th and in the 7th: bit for bit."""
     phases = "bce: 6 epochs; dice: 4 epochs from best"
     settings = [*SMALL, f'train.phases="{phases}"', "model.dropout=0.2", "train.clip=1"]
+    settings += ["train.augment=flip+rotate+translate"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     train(DATA, whole, Config().override(settings), say=silent)
     run_until_epoch(killed, 4, ["--set", *settings])

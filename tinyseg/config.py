@@ -96,6 +96,8 @@ class TrainConfig:
     """sgd(lr,momentum,nesterov,decay), adam(lr,...) or adamw(lr,decay,...)."""
     schedule: str = "cosine(warmup=0.05)"
     """constant, cosine, poly(power) or plateau(factor,patience); warmup is a fraction of all."""
+    augment: str = "none"
+    """Transforms drawn anew in every step, e.g. "flip+0.5*rotate(degrees=15)", or a preset."""
     clip: float = 0.0
     """Largest global gradient norm; 0 does not clip."""
     phases: str = ""
@@ -105,7 +107,7 @@ class TrainConfig:
     threshold: float = 0.5
     """Probability from which a pixel is foreground (one-channel head)."""
     seed: int = 0
-    """Seed of the weights, the order of the images and dropout."""
+    """Seed of the weights, the order of the images, dropout and augmentation."""
 
     def __post_init__(self) -> None:
         _check(self.epochs >= 1, "train.epochs", self.epochs, "at least 1")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from tinygrad import Tensor, dtypes
 
+from tinyseg.augment import Augmentation
 from tinyseg.backend import Array, backend, upload
 from tinyseg.config import IGNORE
 from tinyseg.errors import StepError
@@ -54,6 +55,7 @@ class TrainStep(_Step):
 
     `loss` and `optimizer` are texts as in the config, or a `Loss` and an `Optimizer`. Images are
     (B, C, H, W) float32; labels (B, H, W) class indices or (B, 1, H, W) {0, 1}; 255 is ignored.
+    `augment` is a text as in the config, or an `Augmentation`: it is drawn anew in every call.
     """
 
     def __init__(
@@ -64,9 +66,11 @@ class TrainStep(_Step):
         clip: float = 0.0,
         jit: bool = True,
         canary: bool = True,
+        augment: str | Augmentation = "none",
     ):
         backend()
         self.model, self.clip = model, clip
+        self.augment = Augmentation(augment) if isinstance(augment, str) else augment
         weights = state_dict(model)
         self.parameters = parameters(weights)
         self.loss = Loss.parse(loss, model.out_channels) if isinstance(loss, str) else loss
@@ -79,6 +83,7 @@ class TrainStep(_Step):
             **{f"model.{name}": tensor for name, tensor in weights.items()},
             **{f"optimizer.{name}": tensor for name, tensor in self.optimizer.state.items()},
             **self.loss.state,
+            **self.augment.state,
         }
         alter = (_alter_image, self._alter_label, None)
         self._guarded = GuardedJit(self._step, self.state, alter, jit, canary, self._recipe)
@@ -97,6 +102,7 @@ class TrainStep(_Step):
         return Measurements(self._guarded.names, vector)
 
     def _step(self, image: Tensor, label: Tensor, rate: Tensor) -> Tensor:
+        image, label = self.augment(image, label)
         logits = self.model(image, training=True)
         measured = dict(self.loss(logits, label))
         names = list(self.parameters)
@@ -122,6 +128,7 @@ class TrainStep(_Step):
             "loss": self.loss.graph + describe(self.loss, self.state),
             "optimizer": describe(self.optimizer, self.state, without),
             "clip": repr(float(self.clip)),
+            "augment": describe(self.augment, self.state),
         }
 
     def _alter_label(self, label: Array) -> Array:

@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from tinyseg import checkpoint
+from tinyseg.augment import Augmentation
 from tinyseg.backend import Array, upload
 from tinyseg.config import IGNORE, Config, DataConfig, TrainConfig
 from tinyseg.data import (
@@ -83,6 +84,7 @@ def _check(config: Config, images: int, classes: int) -> None:
     channels = head_channels(config.model, classes)
     for phase in phases_of(config.train):
         Loss.parse(phase.loss, channels)
+    Augmentation(config.train.augment)
     Optimizer(config.train.optimizer, {})
     Schedule(config.train.schedule)
 
@@ -175,9 +177,11 @@ class Trainer:
         weights = state_dict(self.model)
         self.optimizer = Optimizer(self.config.optimizer, parameters(weights))
         self.schedule = Schedule(self.config.schedule)
+        self.augment = Augmentation(self.config.augment, self.config.seed)
         self.state = {
             **{f"model.{name}": tensor for name, tensor in weights.items()},
             **{f"optimizer.{name}": tensor for name, tensor in self.optimizer.state.items()},
+            **self.augment.state,
         }
         self.images, self.labels = self._fit_training_images()
         self.steps = -(-len(self.images) // self.config.batch)
@@ -228,7 +232,8 @@ class Trainer:
             state = "from the best" if phase.from_best else "kept"
             self.log.write("phase", self.at.step + 1, **told, optimizer_state=state)
         loss = Loss.parse(phase.loss, self.model.out_channels)
-        return TrainStep(self.model, loss, self.optimizer, clip=self.config.clip)
+        clip, augment = self.config.clip, self.augment
+        return TrainStep(self.model, loss, self.optimizer, clip=clip, augment=augment)
 
     def _train_epoch(
         self, step: TrainStep, epoch: int, done: int, phase: Phase

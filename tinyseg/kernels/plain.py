@@ -1,6 +1,7 @@
 """The same mathematics in plain Tensor operations: oracle of the tests and fallback path."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from tinygrad import Tensor
 
@@ -77,6 +78,67 @@ def max_pool(x_bchw: Tensor) -> Tensor:
 def join(left_bchw: Tensor, right_bchw: Tensor) -> Tensor:
     """Return the channels of both images."""
     return left_bchw.cat(right_bchw, dim=1)
+
+
+def warp(
+    image_bchw: Tensor,
+    label_bhw: Tensor,
+    matrix: Tensor,
+    shift: Tensor | None,
+    size: tuple[int, int],
+    reflect: bool,
+    fill: float,
+    ignore: int,
+) -> tuple[Tensor, Tensor]:
+    """Return images sampled bilinearly and labels sampled at the nearest pixel."""
+    batch, channels, rows, columns = (int(n) for n in image_bchw.shape)
+    down = (Tensor.arange(size[0]) - (size[0] - 1) / 2).reshape(1, -1, 1)
+    right = (Tensor.arange(size[1]) - (size[1] - 1) / 2).reshape(1, 1, -1)
+    if shift is not None:
+        down, right = down + shift[:, 0], right + shift[:, 1]
+    m = [matrix[:, k].reshape(-1, 1, 1) for k in range(6)]
+    # kept in memory: otherwise every channel computes them anew
+    y = _axis((m[0] * down + m[1] * right + m[2]).contiguous(), rows, reflect)
+    x = _axis((m[3] * down + m[4] * right + m[5]).contiguous(), columns, reflect)
+    sample = Tensor.arange(batch).reshape(-1, 1, 1)
+    label = label_bhw.flatten()[(sample * rows + y.nearest) * columns + x.nearest]
+    plane = Tensor.arange(batch * channels).reshape(batch, channels, 1, 1)
+    (a, b), (c, d) = (
+        [
+            image_bchw.flatten()[(plane * rows + i.unsqueeze(1)) * columns + j.unsqueeze(1)]
+            for j in x.ends
+        ]
+        for i in y.ends
+    )
+    down, right = y.fraction.unsqueeze(1), x.fraction.unsqueeze(1)
+    above, below = a + (b - a) * right, c + (d - c) * right
+    image = above + (below - above) * down
+    if not reflect:
+        outside = y.outside | x.outside
+        image = outside.unsqueeze(1).where(fill, image)
+        label = outside.where(ignore, label)
+    return image.contiguous(), label.cast(label_bhw.dtype).contiguous()
+
+
+class _Axis(NamedTuple):
+    """Where coordinates fall on one axis of an image: neighbours, how far between, nearest."""
+
+    ends: tuple[Tensor, Tensor]
+    fraction: Tensor
+    nearest: Tensor
+    outside: Tensor
+
+
+def _axis(place: Tensor, size: int, reflect: bool) -> _Axis:
+    if reflect:
+        place = (place + 0.5) - ((place + 0.5) / (2 * size)).floor() * (2 * size)
+        place = place.minimum(2 * size - place) - 0.5
+    outside = (place < -0.5) | (place > size - 0.5)
+    place = place.clip(-0.5, size - 0.5)
+    before = (place + 1).int() - 1
+    nearest = (place + 0.5).int().minimum(size - 1)
+    ends = before.maximum(0), (before + 1).minimum(size - 1)
+    return _Axis(ends, place - before, nearest, outside)
 
 
 def adam(

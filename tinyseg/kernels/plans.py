@@ -141,6 +141,12 @@ def channel_plan(pixels: int, channels: int) -> Channels | None:
     return Channels(pixels, channels, lanes, max(1, min(threads, pixels)))
 
 
+def shared_threads(rows: int, width: int) -> int:
+    """Return how many threads share some rows of elementwise work."""
+    threads = machine().threads if rows * width >= SMALL_ELEMENTS else 1
+    return max(1, min(threads, rows))
+
+
 def square_plan(batch: int, rows: int, columns: int, channels: int) -> Squares | None:
     """Choose how 2 x 2 squares are walked; None when no vector divides the channels."""
     walk = channel_plan(batch * rows * columns, channels)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from tinygrad import Tensor, dtypes
 
-from tinyseg import kernels
+from tinyseg import draws, kernels
 from tinyseg.backend import upload
 from tinyseg.kernels.plain import relu
 from tinyseg.nn.module import layers
@@ -132,24 +132,16 @@ class Dropout:
 
     def __init__(self, rng: Generator, probability: float):
         self.probability = probability
-        self.key = upload(np.array([rng.integers(2**32), 0], np.uint32)) if probability else None
+        self.key = draws.make_key(int(rng.integers(2**32))) if probability else None
 
     def __call__(self, x_bchw: Tensor, training: bool) -> Tensor:
         if self.key is None or not training:
             return x_bchw
         batch, channels = x_bchw.shape[:2]
-        kept = self._uniform(batch * channels) >= self.probability
+        draws.advance(self.key)
+        kept = draws.uniform(self.key, batch * channels) >= self.probability
         scale = kept.cast(dtypes.float32) / (1 - self.probability)
         return x_bchw * scale.reshape(batch, channels, 1, 1)
-
-    def _uniform(self, count: int) -> Tensor:
-        assert self.key is not None
-        # the counter moves first and is read afterwards: the order is then a data dependency
-        self.key.assign(self.key + Tensor([0, 1], dtype=dtypes.uint32))
-        seed = self.key[0:1].cast(dtypes.uint64) * 2**32 + self.key[1:2].cast(dtypes.uint64)
-        counter = Tensor.arange(count, dtype=dtypes.uint32).cast(dtypes.uint64)
-        bits = counter.threefry(seed.expand(count)) & 0xFFFFFF
-        return (bits.cast(dtypes.float32) / 2**24).contiguous().detach()
 
 
 def resize(x_bchw: Tensor, mode: str) -> Tensor:

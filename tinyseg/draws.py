@@ -1,0 +1,34 @@
+"""Random numbers inside a step: from a key and a counter that are state like any other.
+
+A number is a pure function of key, counter and its place (threefry, Salmon et al. 2011), so a
+resumed run draws on, and a jitted step draws what a plain one does.
+"""
+
+import numpy as np
+from tinygrad import Tensor, dtypes
+
+from tinyseg.backend import upload
+
+
+def make_key(seed: int) -> Tensor:
+    """Return the state (2,) uint32: a seed of 32 bits, and how often it was advanced."""
+    return upload(np.array([seed, 0], np.uint32))
+
+
+def advance(key: Tensor) -> None:
+    """Moves the counter (unrealized); call it once a step, before anything is drawn."""
+    # the counter moves first and is read afterwards: the order is then a data dependency
+    key.assign(key + Tensor([0, 1], dtype=dtypes.uint32))
+
+
+def bits(key: Tensor, count: int, stream: int = 0) -> Tensor:
+    """Return `count` numbers of 64 random bits (uint64); each stream has numbers of its own."""
+    seed = key[0:1].cast(dtypes.uint64) * 2**32 + key[1:2].cast(dtypes.uint64)
+    place = Tensor.arange(count, dtype=dtypes.uint32).cast(dtypes.uint64) + stream * 2**32
+    return place.threefry(seed.expand(count))
+
+
+def uniform(key: Tensor, count: int, stream: int = 0) -> Tensor:
+    """Return `count` numbers, uniform over the multiples of 2^-24 in [0, 1), in memory."""
+    whole = bits(key, count, stream) & 0xFFFFFF
+    return (whole.cast(dtypes.float32) / 2**24).contiguous().detach()
