@@ -213,6 +213,31 @@ def test_isbi2012_membranes_are_dark_and_foreground(membranes):
     cells = opened("isbi2012", membranes, "?foreground=cell")
     assert cells.class_names[1] == "cell"
     assert cells.load(0).label[[0, 11], 0].tolist() == [1, 0]
+    (membranes.path / "train/label/0.png").unlink()
+    with pytest.raises(DataError, match=r"1 images without mask: train/image/0.png"):
+        opened("isbi2012", membranes)
+
+
+def test_isbi2012_stacks_are_read_page_by_page(membranes, tmp_path):
+    folder = tmp_path / "stacks" / "ISBI-2012-challenge"
+    folder.mkdir(parents=True)
+    for kind, name in (("image", "volume"), ("label", "labels")):
+        pages = [Image.open(membranes.path / f"train/{kind}/{i}.png") for i in range(3)]
+        pages[0].save(folder / f"train-{name}.tif", save_all=True, append_images=pages[1:])
+    pictures, stacks = (
+        open_dataset(f"isbi2012:{path}", CONFIG) for path in (membranes.path, folder.parent)
+    )
+    assert (stacks.names, stacks.warnings) == (pictures.names, ())
+    for index in range(3):
+        np.testing.assert_array_equal(stacks.load(index).image, pictures.load(index).image)
+        np.testing.assert_array_equal(stacks.load(index).label, pictures.load(index).label)
+    assert len({stacks.load(index).image.tobytes() for index in range(3)}) == 3
+    pages[0].save(folder / "train-labels.tif")
+    with pytest.raises(DataError, match=r"train-labels.tif: 1 pages, but .* has 3; restore both"):
+        open_dataset(f"isbi2012:{folder}", CONFIG)
+    (folder / "train-volume.tif").write_bytes(b"II*\0nothing")
+    with pytest.raises(DataError, match=r"train-volume\.tif: "):
+        open_dataset(f"isbi2012:{folder}", CONFIG)
 
 
 def test_camvid_classes_void_and_split(camvid):

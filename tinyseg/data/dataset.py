@@ -216,7 +216,7 @@ def _open_folder(
 
 
 def _read_case(case: Case, table: Mapping[int, int], channels: int) -> Sample:
-    image = load_image(case.image, channels)
+    image = load_image(case.image, channels, case.page)
     label = read_label(case, table, (image.shape[0], image.shape[1]))
     return Sample(case.name, image, label, (case.image, *case.masks))
 

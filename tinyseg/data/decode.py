@@ -2,13 +2,16 @@
 
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tinyseg.errors import DataError
+
+Result = TypeVar("Result")
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "PPM", "WEBP")
 PIXEL_LIMIT = 178_956_970
@@ -36,19 +39,25 @@ _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
 class Decoded(NamedTuple):
-    """Pixels of the first frame, and whether the file holds more frames."""
+    """Pixels of a page, and whether the file holds more than the first, which nobody asked for."""
 
     pixels: np.ndarray
     more_frames: bool
 
 
-def load_image(path: Path, channels: int | None) -> np.ndarray:
+def load_image(path: Path, channels: int | None, page: int | None = None) -> np.ndarray:
     """Reads an image upright (EXIF applied) as (H, W, C): uint8, or float32 in [0, 1] from 16 bits.
 
     `channels` 1 or 3 converts; None keeps 1 where all channels are equal, else 3. Alpha is
-    dropped. DataError when the file cannot be used. Pillow reads 16-bit colour files at 8 bits.
+    dropped. `page` is of a TIFF stack. DataError when the file cannot be used. Pillow reads 16-bit
+    colour files at 8 bits.
     """
-    return to_channels(decode_image(path).pixels, channels)
+    return to_channels(decode_image(path, page).pixels, channels)
+
+
+def count_pages(path: Path) -> int:
+    """Number of images in a TIFF stack."""
+    return _guarded(path, lambda image: int(getattr(image, "n_frames", 1)))
 
 
 def to_channels(image_hwc: np.ndarray, channels: int | None) -> np.ndarray:
@@ -62,9 +71,9 @@ def to_channels(image_hwc: np.ndarray, channels: int | None) -> np.ndarray:
     return luma.astype(np.uint8)[..., None]
 
 
-def decode_image(path: Path) -> Decoded:
+def decode_image(path: Path, page: int | None = None) -> Decoded:
     """Reads (H, W, 1) where grey, else (H, W, 3); see `load_image`."""
-    image, more_frames = _open_upright(path)
+    image, more_frames = _open_upright(path, page)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return Decoded(_unit_range(np.asarray(image), path)[..., None], more_frames)
     if image.mode in ("1", "L", "LA", "La"):
@@ -74,14 +83,14 @@ def decode_image(path: Path) -> Decoded:
     return Decoded(np.ascontiguousarray(pixels[..., :1] if grey else pixels), more_frames)
 
 
-def decode_mask(path: Path) -> Decoded:
+def decode_mask(path: Path, page: int | None = None) -> Decoded:
     """Reads the values of a mask as (H, W) integers.
 
     1. Palette files give the index (as in Pascal VOC), or the grey when the whole palette is grey.
     2. 1-bit files give 0 and 255. 3. Alpha is dropped. 4. A pixel with three equal channels gives
     that value; a coloured pixel gives COLOUR + 0xRRGGBB, which label maps write as "#rrggbb".
     """
-    image, more_frames = _open_upright(path)
+    image, more_frames = _open_upright(path, page)
     if image.mode == "P" and not _grey_palette(image):
         return Decoded(np.array(image), more_frames)
     if image.mode in ("1", "L", "LA", "La"):
@@ -94,16 +103,26 @@ def decode_mask(path: Path) -> Decoded:
     return Decoded(_packed(pixels.astype(np.int32)), more_frames)
 
 
-def _open_upright(path: Path) -> tuple[Image.Image, bool]:
+def _open_upright(path: Path, page: int | None) -> tuple[Image.Image, bool]:
+    def upright(image: Image.Image) -> tuple[Image.Image, bool]:
+        more_frames = image.format in ("TIFF", "GIF") and getattr(image, "is_animated", False)
+        if page:
+            image.seek(page)
+        _check_size(path, image)
+        image.load()
+        return ImageOps.exif_transpose(image), bool(more_frames) and page is None
+
+    return _guarded(path, upright)
+
+
+def _guarded(path: Path, read: Callable[[Image.Image], Result]) -> Result:
+    """What `read` gives of an opened image; whatever a damaged file raises is a DataError."""
     if not path.is_file():
         raise DataError(f"{path}: no such file; give the path of an image")
     try:
         # From an open file: by name Pillow 13 maps a turned TIFF at the wrong width.
         with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
-            _check_size(path, image)
-            more_frames = image.format in ("TIFF", "GIF") and getattr(image, "is_animated", False)
-            image.load()
-            return ImageOps.exif_transpose(image), bool(more_frames)
+            return read(image)
     except _BOMBS:
         raise _too_large(path) from None
     except _DAMAGED as error:

@@ -61,6 +61,8 @@ class Case:
     split: str | None = None
     labels: Mapping[int, int] | None = None
     """Mask value to class id where this case has its own: a cat's trimap beside a dog's."""
+    page: int | None = None
+    """Of a TIFF stack, in the image and in the masks; None reads the first one."""
 
 
 @dataclass(frozen=True)

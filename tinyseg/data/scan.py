@@ -84,11 +84,11 @@ def _refuse(errors: list[tuple[Case, DataError]]) -> None:
 
 def scan_case(case: Case, table: Mapping[int, int] | None) -> CaseFacts:
     """Decodes the files of one case and keeps what the dataset must know of them."""
-    image = decode_image(case.image)
+    image = decode_image(case.image, case.page)
     height, width, channels = image.pixels.shape
     more_frames, masks = image.more_frames, []
     for path in case.masks:
-        mask = decode_mask(path)
+        mask = decode_mask(path, case.page)
         more_frames = more_frames or mask.more_frames
         check_same_size(case, (height, width), path, mask.pixels.shape)
         known = case.labels or table
@@ -103,7 +103,7 @@ def read_label(case: Case, table: Mapping[int, int], size: tuple[int, int]) -> n
     """The label of a case: of several masks the highest class wins, and ignored over all."""
     label: np.ndarray | None = None
     for path in case.masks:
-        mask = decode_mask(path).pixels
+        mask = decode_mask(path, case.page).pixels
         check_same_size(case, size, path, mask.shape)
         ids = apply_label_map(mask, case.labels or table, path)
         label = ids if label is None else np.maximum(label, ids)

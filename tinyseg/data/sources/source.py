@@ -69,6 +69,8 @@ class Source:
     find: Callable[[Path, Mapping[str, str]], Named]
     """Reads the layout of a folder, given the text of every option."""
     options: Mapping[str, Option]
+    or_files: tuple[str, ...] = ()
+    """What it may hold instead, in another layout that is in use."""
     top: str = ""
     """The folder that the published archive unpacks to; it may be given with or without."""
 
@@ -79,6 +81,8 @@ class Source:
     def missing(self, folder: Path) -> list[str]:
         """The official files that the folder does not have."""
         root = self.root(folder)
+        if self.or_files and all((root / name).exists() for name in self.or_files):
+            return []
         return [name for name in self.files if not (root / name).exists()]
 
 
