@@ -15,6 +15,7 @@ LAYERS = {
     "text": 0,
     "files": 0,
     "progress": 0,
+    "findings": 0,
     "config": 0,
     "backend": 0,
     # operations and pictures

@@ -31,13 +31,19 @@ class DataConfig:
     labels: str = "auto"
     """Mask value to class, as "0:0,255:1" ("3:255" ignores value 3); auto scans the masks."""
     split_file: str = ""
-    """A saved split (JSON) to use again; empty: split by seed and fractions."""
+    """A saved split or saved folds (JSON) to use again; empty: split by seed and fractions."""
     val: float = 0.2
     """Fraction of the images held out for validation."""
     test: float = 0.0
     """Fraction of the images held out for the test."""
     split_seed: int = 0
     """Seed of the split."""
+    stratify: bool = True
+    """Give every part its share of empty masks and of small, large and rare objects."""
+    folds: int = 0
+    """Number of validation parts that together hold every image once; 0: one part by `val`."""
+    fold: int = 0
+    """Which of the folds validates, from 0."""
     groups: str = ""
     """Regular expression; images whose names give the same first group never straddle a split."""
     limit: int = 0
@@ -49,6 +55,11 @@ class DataConfig:
         _check(self.color in ("auto", "grey", "rgb"), "data.color", self.color, "auto, grey or rgb")
         _check(0 <= self.val < 1, "data.val", self.val, "a fraction, 0 <= val < 1")
         _check(0 <= self.test < 1 - self.val, "data.test", self.test, "a fraction, val + test < 1")
+        _check(
+            self.folds == 0 or self.folds >= 2, "data.folds", self.folds, "0 (off) or 2 and more"
+        )
+        count = self.folds or 1000  # a file of saved folds has its own number
+        _check(0 <= self.fold < count, "data.fold", self.fold, f"0 to {count - 1}")
         _check(self.limit >= 0, "data.limit", self.limit, "0 (all) or a count")
 
 

@@ -111,7 +111,7 @@ def test_remarks(folder):
     assert warnings == (
         "1 files that are no images left out: readme.md",
         "1 of 2 masks are empty: a0",
-        "the same image under 2 names: a0, a1",
+        "duplicate images: a0 = a1 (equal pixel for pixel); `tinyseg data check` lists all",
     )
 
 

@@ -88,17 +88,24 @@ def test_pets_official_split_without_the_wrong_trimap(real_data):
     data = opened(f"pets:{real_data}/pets")
     split = make_split(data, DataConfig())
     assert [len(part) for part in (split.train, split.val, split.test)] == [81, 20, 100]
-    assert data.warnings == ("1 images in no official list left out: Abyssinian_34",)
+    left_out, duplicates = data.warnings
+    assert left_out == "1 images in no official list left out: Abyssinian_34"
+    assert "Abyssinian_5 ~ Abyssinian_87 (look the same" in duplicates
 
 
 def test_busi_equal_images_stay_together(real_data):
     data = opened(f"busi:{real_data}/busi")
-    assert data.twins == (("benign/benign (433)", "malignant/malignant (145)"),)
+    same, *near = data.duplicates
+    assert same.names == ("benign/benign (433)", "malignant/malignant (145)")
+    assert same.kind == "identical"
+    # looked at: six lesions were photographed twice
+    assert [pair.kind for pair in near] == [*["same"] * 5, "near"]
     assert any("23 of 145 masks are empty" in warning for warning in data.warnings)
     for seed in range(10):
         split = make_split(data, DataConfig(split_seed=seed, test=0.2))
-        parts = [set(data.twins[0]) & set(part) for part in (split.train, split.val, split.test)]
-        assert set(data.twins[0]) in parts
+        for pair in data.duplicates:
+            names = set(pair.names)
+            assert names in [names & set(part) for part in (split.train, split.val, split.test)]
 
 
 def test_camvid_has_its_own_split(real_data):

@@ -4,11 +4,14 @@ import pytest
 
 from tinyseg.config import DataConfig
 from tinyseg.data import Dataset, Split, make_split, open_dataset
-from tinyseg.data.split import group_of
+from tinyseg.data.duplicates import Duplicate
+from tinyseg.data.split import Folds, load_split, make_folds
+from tinyseg.data.strata import group_of
 from tinyseg.errors import DataError
 
 
-def dataset(names, predefined=None, twins=()):
+def dataset(names, predefined=None, twins=(), pixels=None):
+    """Labels hold `pixels` of each class for each name; without, all hold the same."""
     return Dataset(
         "made up",
         names,
@@ -17,7 +20,8 @@ def dataset(names, predefined=None, twins=()):
         label_map={0: 0, 255: 1},
         channels=1,
         predefined=predefined,
-        twins=twins,
+        duplicates=[Duplicate(names, "identical") for names in twins],
+        class_pixels=pixels or [{0: 3, 1: 1}] * len(names),
     )
 
 
@@ -157,13 +161,19 @@ def test_a_failed_save_keeps_the_old_file(tmp_path):
         ('{"train": [1], "val": ["b"]}', "train must be a list of names"),
         (json.dumps({"train": ["a", "b"], "val": ["b"]}), "stand twice: b"),
         ("[" * 100000, "not a saved split"),
+        ('{"folds": [["a"], ["b"]], "val": ["c"]}', "not a saved split"),
+        ('{"folds": [["a"]]}', "folds must be a list of at least two"),
+        ('{"folds": {"a": 1}}', "folds must be a list of at least two"),
+        ('{"folds": [["a"], "b"]}', "fold 1 must be a list of names"),
+        ('{"folds": [["a"], ["b", "a"]]}', "stand twice: a"),
+        ('{"folds": [["a"], ["b"]], "test": ["b"]}', "stand twice: b"),
     ],
 )
 def test_bad_split_files(tmp_path, content, said):
     path = tmp_path / "split.json"
     path.write_text(content)
     with pytest.raises(DataError, match=rf"split\.json: .*{said}") as caught:
-        Split.load(path)
+        load_split(path)
     assert "\n" not in str(caught.value)
     with pytest.raises(DataError, match="no such file"):
         Split.load(tmp_path / "none.json")
@@ -189,7 +199,9 @@ def test_empty_parts_are_refused_with_the_remedy(names, config, said):
 def test_equal_images_in_a_folder_are_found(folder):
     folder.pairs(5)
     (folder.path / "images/a4.png").write_bytes((folder.path / "images/a0.png").read_bytes())
-    assert open_dataset(folder.path, DataConfig()).twins == (("a0", "a4"),)
+    assert open_dataset(folder.path, DataConfig()).duplicates == (
+        Duplicate(("a0", "a4"), "identical"),
+    )
 
 
 def test_a_group_torn_apart_by_folders_or_a_file_is_refused(tmp_path):
@@ -202,3 +214,126 @@ def test_a_group_torn_apart_by_folders_or_a_file_is_refused(tmp_path):
     given = DataConfig(groups=r"(p\d+)", split_file=str(tmp_path / "split.json"))
     with pytest.raises(DataError, match="more than one part"):
         make_split(dataset(names), given)
+
+
+def shares(names, empty=0.3):
+    """Label pixels by name: some empty, the others with more and more foreground."""
+    count = len(names)
+    return [
+        {0: 1000} if index < empty * count else {0: 1000 - 9 * index, 1: 9 * index}
+        for index in range(count)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_every_part_gets_its_share_of_empty_small_and_large(seed):
+    pixels = dict(zip(NAMES, shares(NAMES), strict=True))
+    data = dataset(NAMES, pixels=list(pixels.values()))
+    split = make_split(data, DataConfig(val=0.2, test=0.2, split_seed=seed))
+    foreground = {name: counts.get(1, 0) for name, counts in pixels.items()}
+    for part, fraction in (("train", 0.6), ("val", 0.2), ("test", 0.2)):
+        names = getattr(split, part)
+        assert abs(len(names) - 100 * fraction) <= 1
+        assert abs(sum(not foreground[n] for n in names) - 30 * fraction) <= 1
+        # the objects in quarters of 17 or 18 images
+        for low, high in ((270, 427), (427, 585), (585, 742), (742, 900)):
+            assert abs(sum(low <= foreground[n] < high for n in names) - 17.5 * fraction) <= 1.5
+
+
+def test_without_strata_the_draw_is_by_the_seed_alone():
+    config = DataConfig(stratify=False)
+    data = dataset(NAMES, pixels=shares(NAMES))
+    assert make_split(data, config) == make_split(dataset(NAMES), config)
+    assert make_split(data, config) == make_split(dataset(NAMES), DataConfig())  # all alike
+    assert make_split(data, DataConfig()) != make_split(data, config)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_rare_classes_are_dealt_to_every_part(seed):
+    rare = dict.fromkeys(range(0, 100, 10), 3) | dict.fromkeys(range(5, 100, 20), 2)
+    pixels = [{0: 50, 1: 40, **({rare[i]: 10 + i % 7} if i in rare else {})} for i in range(100)]
+    data = dataset(NAMES, pixels=pixels)
+    split = make_split(data, DataConfig(split_seed=seed))
+    held = [set(pixels[data.index(name)]) for name in split.val]
+    assert sum(3 in kinds for kinds in held) == 2
+    assert sum(2 in kinds for kinds in held) == 1
+
+
+def test_strata_keep_most_images_where_they_are_when_new_ones_come():
+    before = make_split(dataset(NAMES, pixels=shares(NAMES)), DataConfig())
+    more = [*NAMES, *(f"b{i}" for i in range(10))]
+    pixels = [*shares(NAMES), *({0: 600, 1: 400 + i} for i in range(10))]
+    after = make_split(dataset(more, pixels=pixels), DataConfig())
+    assert len(set(before.val) & set(after.val)) >= len(before.val) - 5
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 7])
+def test_folds_hold_every_image_once_and_are_alike(count):
+    pixels = shares(NAMES)
+    data = dataset(NAMES, pixels=pixels)
+    made = make_folds(data, DataConfig(folds=count))
+    assert sorted(name for fold in made.folds for name in fold) == sorted(NAMES)
+    assert max(map(len, made.folds)) - min(map(len, made.folds)) <= 1
+    empty = [sum(1 not in pixels[data.index(name)] for name in fold) for fold in made.folds]
+    assert max(empty) - min(empty) <= 1
+    for fold in range(count):
+        split = make_split(data, DataConfig(folds=count, fold=fold))
+        assert split.val == made.folds[fold]
+        assert set(split.train) == set(NAMES) - set(split.val)
+
+
+def test_the_first_fold_is_the_split_of_its_fraction():
+    data = dataset(NAMES, pixels=shares(NAMES))
+    assert make_split(data, DataConfig(folds=5)) == make_split(data, DataConfig(val=0.2))
+
+
+def test_folds_leave_the_test_images_out():
+    made = make_folds(dataset(NAMES), DataConfig(folds=4, test=0.2))
+    assert [len(fold) for fold in made.folds] == [20] * 4
+    assert len(made.test) == 20
+    folders = {"train": tuple(NAMES[:50]), "val": tuple(NAMES[50:80]), "test": tuple(NAMES[80:])}
+    made = make_folds(dataset(NAMES, folders), DataConfig(folds=4, test=0.2))
+    assert made.test == folders["test"]
+    assert sorted(name for fold in made.folds for name in fold) == sorted(NAMES[:80])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_folds_keep_groups_and_duplicates_together(seed):
+    names = [f"p{p}_{i}" for p in range(20) for i in range(1 + p % 4)]
+    twins = (("p0_0", "p1_0"), ("p1_1", "p2_0"))
+    config = DataConfig(folds=5, groups=r"(p\d+)_", split_seed=seed)
+    made = make_folds(dataset(names, twins=twins), config)
+    patients = [{name.split("_")[0] for name in fold} for fold in made.folds]
+    assert sum(map(len, patients)) == 20
+    assert sum({"p0", "p1", "p2"} <= fold for fold in patients) == 1
+    assert max(map(len, made.folds)) - min(map(len, made.folds)) <= 6
+
+
+def test_too_few_groups_for_the_folds():
+    with pytest.raises(DataError, match=r"data\.folds=5 needs as many .*, there are 3; lower"):
+        make_folds(dataset(["p1_a", "p1_b", "p2", "p3"]), DataConfig(folds=5, groups=r"p\d"))
+
+
+def test_saved_folds_are_used_again(tmp_path):
+    data, path = dataset(NAMES), tmp_path / "folds.json"
+    made = make_folds(data, DataConfig(folds=3, test=0.1))
+    made.save(path)
+    assert load_split(path) == made
+    # another seed, another number of images: the file decides
+    config = DataConfig(split_file=str(path), fold=2, split_seed=9)
+    assert make_split(data, config) == made.split(2)
+    assert make_split(data, DataConfig(split_file=str(path), fold=1, folds=3)) == made.split(1)
+    with pytest.raises(DataError, match=r"holds 3 folds; set data\.fold to 0 \.\.\. 2"):
+        make_split(data, DataConfig(split_file=str(path), fold=3))
+    with pytest.raises(DataError, match="holds 3 folds"):
+        make_split(data, DataConfig(split_file=str(path), folds=4))
+    with pytest.raises(DataError, match="holds folds, not one split"):
+        Split.load(path)
+    made.split(0).save(path)
+    with pytest.raises(DataError, match=r"holds one split; leave data\.folds=3 away"):
+        make_split(data, DataConfig(split_file=str(path), folds=3))
+
+
+def test_folds_as_a_value():
+    made = Folds((("a",), ("b10", "b9"), ("c",)), ("t",))
+    assert made.split(0) == Split(("b9", "b10", "c"), ("a",), ("t",))

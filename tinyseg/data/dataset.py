@@ -6,8 +6,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from tinyseg.config import IGNORE, DataConfig
 from tinyseg.data.decode import load_image, to_channels
+from tinyseg.data.duplicates import Duplicate
 from tinyseg.data.labels import (
     LabelMap,
     check_label_map,
@@ -22,8 +25,9 @@ from tinyseg.data.scan import (
     CaseFacts,
     Progress,
     color_remark,
+    duplicate_remark,
+    duplicates_of,
     empty_remark,
-    find_twins,
     read_label,
     remarks,
     scan_cases,
@@ -50,7 +54,8 @@ class Dataset:
         class_names: Sequence[str] = (),
         predefined: Mapping[str, tuple[str, ...]] | None = None,
         warnings: Sequence[str] = (),
-        twins: Sequence[tuple[str, ...]] = (),
+        duplicates: Sequence[Duplicate] = (),
+        class_pixels: Sequence[Mapping[int, int]] | None = None,
         cache_bytes: int = 1 << 30,
     ) -> None:
         self.source = source
@@ -61,8 +66,9 @@ class Dataset:
         self.channels = channels
         self.predefined = dict(predefined) if predefined else None
         self.warnings = tuple(warnings)
-        self.twins = tuple(twins)
-        """Names of equal images, which a split keeps together."""
+        self.duplicates = tuple(duplicates)
+        """Images that show one picture, which a split keeps together."""
+        self._class_pixels = class_pixels
         self._read, self._fingerprint = read, fingerprint
         self._index = {name: index for index, name in enumerate(self.names)}
         self._cache: OrderedDict[int, Sample] = OrderedDict()
@@ -77,6 +83,16 @@ class Dataset:
         if name not in self._index:
             raise DataError(f"{self.source}: no sample {name!r}; the first is {self.names[0]!r}")
         return self._index[name]
+
+    def class_pixels(self, index: int) -> Mapping[int, int]:
+        """Pixels of each class id in a label (255 = ignored); empty without a label."""
+        if self._class_pixels is not None:
+            return self._class_pixels[index]
+        label = self.load(index).label
+        if label is None:
+            return {}
+        counts = np.bincount(label.ravel())
+        return {int(kind): int(counts[kind]) for kind in np.flatnonzero(counts)}
 
     def load(self, index: int) -> Sample:
         """Decodes or draws a sample; the latest ones stay in memory up to `cache_bytes`."""
@@ -201,6 +217,7 @@ def _open_folder(
     channels = channels or (1 if all(fact.grey for fact in facts) else 3)
     more = remarks(facts, _counted(found.table, settled), not settled)
     more += color_remark(facts) if channels == 3 else []
+    duplicates = duplicates_of(facts)
     return Dataset(
         source,
         [case.name for case in cases],
@@ -210,8 +227,9 @@ def _open_folder(
         channels,
         class_names=class_names,
         predefined=_predefined(cases),
-        warnings=[*layout.warnings, *found.warnings, *more],
-        twins=find_twins(facts),
+        warnings=[*layout.warnings, *found.warnings, *more, *duplicate_remark(duplicates)],
+        duplicates=duplicates,
+        class_pixels=[fact.class_pixels(_counted(found.table, settled)) for fact in facts],
     )
 
 

@@ -4,13 +4,14 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from tinyseg.config import IGNORE
 from tinyseg.data.decode import decode_image, decode_mask
+from tinyseg.data.duplicates import Duplicate, find_duplicates, thumbnail
 from tinyseg.data.labels import MaskFacts, apply_label_map, mask_facts
 from tinyseg.data.layout import Case
 from tinyseg.data.sample import name_some
@@ -30,15 +31,25 @@ class CaseFacts:
     masks: tuple[MaskFacts, ...]
     """Counts of mask values; of class ids when the label map is known."""
     more_frames: bool
+    thumbnail: np.ndarray = field(compare=False)
+    """Small and grey, see `duplicates.thumbnail`."""
+
+    def class_pixels(self, table: Mapping[int, int]) -> dict[int, int]:
+        """Pixels of each class id (255 = ignored), given what the counts mean.
+
+        Of several masks the objects are added up, and background is what they leave.
+        """
+        pixels: dict[int, int] = {}
+        for mask in self.masks:
+            for value, count in mask.counts.items():
+                if table[value]:
+                    pixels[table[value]] = pixels.get(table[value], 0) + count
+        rest = self.pixels - sum(pixels.values())
+        return {0: rest, **pixels} if rest > 0 else pixels
 
     def foreground(self, table: Mapping[int, int]) -> int:
         """Pixels of a class other than background and ignored, given what the counts mean."""
-        return sum(
-            count
-            for mask in self.masks
-            for value, count in mask.counts.items()
-            if table[value] not in (0, IGNORE)
-        )
+        return sum(n for kind, n in self.class_pixels(table).items() if kind not in (0, IGNORE))
 
     @property
     def pixels(self) -> int:
@@ -96,7 +107,8 @@ def scan_case(case: Case, table: Mapping[int, int] | None) -> CaseFacts:
         masks.append(mask_facts(values, path))
     digest = hashlib.blake2b(image.pixels.tobytes(), digest_size=16)
     digest.update(repr(image.pixels.shape).encode())
-    return CaseFacts(case, channels == 1, digest.digest(), tuple(masks), more_frames)
+    small = thumbnail(image.pixels)
+    return CaseFacts(case, channels == 1, digest.digest(), tuple(masks), more_frames, small)
 
 
 def read_label(case: Case, table: Mapping[int, int], size: tuple[int, int]) -> np.ndarray | None:
@@ -122,7 +134,7 @@ def check_same_size(case: Case, image: tuple[int, int], path: Path, mask: tuple[
 
 
 def remarks(facts: Sequence[CaseFacts], table: Mapping[int, int], scanned: bool) -> list[str]:
-    """Warnings that do not stop a run: empty masks, twins, frames left out, bright background."""
+    """Warnings that do not stop a run: empty masks, frames left out, bright background."""
     empty = [fact.case.name for fact in facts if fact.masks and not fact.foreground(table)]
     lines = empty_remark(empty, len(facts))
     share = sum(f.foreground(table) for f in facts) / max(1, sum(f.pixels for f in facts))
@@ -135,8 +147,6 @@ def remarks(facts: Sequence[CaseFacts], table: Mapping[int, int], scanned: bool)
     frames = [fact.case.name for fact in facts if fact.more_frames]
     if frames:
         lines.append(f"only the first frame is used of {len(frames)} files: {name_some(frames)}")
-    for twins in find_twins(facts):
-        lines.append(f"the same image under {len(twins)} names: {name_some(twins)}")
     return lines
 
 
@@ -156,9 +166,18 @@ def empty_remark(names: Sequence[str], count: int) -> list[str]:
     return [f"{len(names)} of {count} masks are empty: {name_some(names)}"] * bool(names)
 
 
-def find_twins(facts: Sequence[CaseFacts]) -> tuple[tuple[str, ...], ...]:
-    """Names of the images that are equal pixel for pixel, a tuple for each such image."""
-    by_digest: dict[bytes, list[str]] = {}
-    for fact in facts:
-        by_digest.setdefault(fact.digest, []).append(fact.case.name)
-    return tuple(tuple(names) for names in by_digest.values() if len(names) > 1)
+def duplicates_of(facts: Sequence[CaseFacts]) -> tuple[Duplicate, ...]:
+    """The images that show one picture."""
+    return find_duplicates(
+        [fact.case.name for fact in facts],
+        [fact.digest for fact in facts],
+        [fact.thumbnail for fact in facts],
+    )
+
+
+def duplicate_remark(duplicates: Sequence[Duplicate]) -> list[str]:
+    """The warning that images show one picture, if some do."""
+    if not duplicates:
+        return []
+    listed = name_some(duplicates, most=2)
+    return [f"duplicate images: {listed}; `tinyseg data check` lists all"]

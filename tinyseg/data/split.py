@@ -1,16 +1,14 @@
 """Which images train, which validate, which test: by file, by folders, or by seed and fractions."""
 
-import hashlib
 import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tinyseg.config import DataConfig
 from tinyseg.data.dataset import Dataset
-from tinyseg.data.layout import natural
 from tinyseg.data.sample import name_some
+from tinyseg.data.strata import draw, group_of, in_order, seeded, size, strata_of
 from tinyseg.errors import DataError
 from tinyseg.files import write_json
 
@@ -32,28 +30,72 @@ class Split:
     @staticmethod
     def load(path: str | Path) -> "Split":
         """Reads a saved split; DataError when it is missing or not one."""
-        try:
-            table = json.loads(Path(path).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise DataError(f"{path}: no such file; give data.split_file a saved split") from None
-        except (OSError, ValueError, RecursionError) as error:
-            raise DataError(f"{path}: not a saved split (JSON): {error}") from None
-        return _from_table(table, path)
+        split = load_split(path)
+        if isinstance(split, Folds):
+            raise DataError(f"{path}: holds folds, not one split")
+        return split
 
 
-def _from_table(table: object, path: str | Path) -> Split:
-    if not isinstance(table, dict) or not {"train", "val"} <= set(table) <= set(PARTS):
-        raise DataError(f'{path}: not a saved split: it must be {{"train": [...], "val": [...]}}')
+@dataclass(frozen=True)
+class Folds:
+    """Validation parts that together hold every image once, but for the test images."""
+
+    folds: tuple[tuple[str, ...], ...]
+    test: tuple[str, ...] = ()
+
+    def split(self, fold: int) -> Split:
+        """The split in which one fold (from 0) validates and the others train."""
+        others = (name for index, names in enumerate(self.folds) if index != fold for name in names)
+        return Split(in_order(others), self.folds[fold], self.test)
+
+    def save(self, path: str | Path) -> None:
+        """Writes JSON atomically: {"folds": [[...], ...], "test": [...]}."""
+        write_json(path, asdict(self))
+
+
+def load_split(path: str | Path) -> Split | Folds:
+    """Reads a file that `save` of either wrote; DataError when it is missing or neither."""
+    try:
+        table = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; give data.split_file a saved split") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not a saved split (JSON): {error}") from None
+    return _from_table(table, path)
+
+
+def _from_table(table: object, path: str | Path) -> Split | Folds:
+    keys = set(table) if isinstance(table, dict) else set()
+    if not isinstance(table, dict) or not (
+        {"train", "val"} <= keys <= set(PARTS) or {"folds"} <= keys <= {"folds", "test"}
+    ):
+        raise DataError(
+            f'{path}: not a saved split: it must be {{"train": [...], "val": [...]}} or '
+            '{"folds": [[...], [...]]}'
+        )
+    if "train" in keys:
+        parts = _named_lists(table, path)
+        return Split(*(parts.get(part, ()) for part in PARTS))
+    folds, test = table["folds"], table.get("test", [])
+    if not isinstance(folds, list) or len(folds) < 2:
+        raise DataError(f"{path}: folds must be a list of at least two lists of names")
+    numbered = {f"fold {index}": names for index, names in enumerate(folds)}
+    parts = _named_lists({"test": test, **numbered}, path)
+    return Folds(tuple(parts[fold] for fold in numbered), parts["test"])
+
+
+def _named_lists(table: Mapping[str, object], path: str | Path) -> dict[str, tuple[str, ...]]:
+    parts: dict[str, tuple[str, ...]] = {}
     for part, names in table.items():
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise DataError(f"{path}: {part} must be a list of names")
-    split = Split(*(tuple(table.get(part, ())) for part in PARTS))
-    twice = _twice([*split.train, *split.val, *split.test])
+        parts[part] = tuple(names)
+    twice = _twice([name for names in parts.values() for name in names])
     if twice:
         raise DataError(
             f"{path}: names that stand twice: {name_some(twice)}; keep each in one part"
         )
-    return split
+    return parts
 
 
 def _twice(names: Sequence[str]) -> list[str]:
@@ -62,14 +104,18 @@ def _twice(names: Sequence[str]) -> list[str]:
 
 
 def make_split(dataset: Dataset, config: DataConfig) -> Split:
-    """Splits a dataset: a saved file goes before split folders, those before seed and fractions.
+    """Splits a dataset: a saved file goes before folds, split folders, and seed and fractions.
 
     By fractions the order is that of a hash of seed and name: the same on every machine, and new
-    images move few of the old ones. Images of one group (`config.groups`) and equal images stay
-    together. `config.limit` cuts the training names last. DataError when a part is left empty.
+    images move few of the old ones. Images of one group (`config.groups`) and duplicates stay
+    together. With `config.stratify` each part gets its share of empty, small and large masks
+    (two classes) or of the images with rare classes (more). `config.limit` cuts the training
+    names last. DataError when a part is left empty.
     """
     if config.split_file:
         split = _from_file(dataset, config)
+    elif config.folds:
+        split = make_folds(dataset, config).split(config.fold)
     elif dataset.predefined:
         split = _from_folders(dataset, dataset.predefined, config)
     else:
@@ -77,18 +123,58 @@ def make_split(dataset: Dataset, config: DataConfig) -> Split:
     _check(split, dataset, config)
     _check_groups(split, config.groups, dataset.source)
     if config.limit:
-        kept = sorted(split.train, key=lambda name: _hash(config.split_seed, name))[: config.limit]
-        split = Split(_sorted(kept), split.val, split.test)
+        kept = sorted(split.train, key=lambda name: seeded(config.split_seed, name))[: config.limit]
+        split = Split(in_order(kept), split.val, split.test)
     return split
 
 
+def make_folds(dataset: Dataset, config: DataConfig) -> Folds:
+    """Deals a dataset to `config.folds` validation parts, by the rules of `make_split`.
+
+    The test images are those of the test folder, else `config.test` of all; the folders of
+    training and validation are dealt anew. DataError when there are fewer units than folds.
+    """
+    folders = dataset.predefined or {}
+    test = folders.get("test", ())
+    strata = strata_of(dataset, _without(dataset.names, test), config)
+    if not folders:
+        test = tuple(draw(strata, config.test * len(dataset)))
+    if sum(map(len, strata)) < config.folds:
+        raise DataError(
+            f"{dataset.source}: data.folds={config.folds} needs as many images or groups, there "
+            f"are {sum(map(len, strata))}; lower data.folds or add images"
+        )
+    left = range(config.folds, 0, -1)
+    folds = [draw(strata, sum(map(size, strata)) / more) for more in left]
+    return Folds(tuple(map(in_order, folds)), in_order(test))
+
+
+def _without(names: Sequence[str], out: Sequence[str]) -> list[str]:
+    gone = set(out)
+    return [name for name in names if name not in gone]
+
+
 def _from_file(dataset: Dataset, config: DataConfig) -> Split:
-    split = Split.load(config.split_file)
+    saved = load_split(config.split_file)
+    if isinstance(saved, Folds):
+        count = len(saved.folds)
+        if config.fold >= count or config.folds not in (0, count):
+            raise DataError(
+                f"{config.split_file}: holds {count} folds; set data.fold to 0 ... {count - 1} and "
+                "leave data.folds away"
+            )
+        split = saved.split(config.fold)
+    elif config.folds:
+        raise DataError(
+            f"{config.split_file}: holds one split; leave data.folds={config.folds} away"
+        )
+    else:
+        split = saved
     unknown = set(split.train + split.val + split.test) - set(dataset.names)
     if unknown:
         raise DataError(
             f"{config.split_file}: {len(unknown)} names are not in {dataset.source}: "
-            f"{name_some(_sorted(unknown))}; use the data it was made for or split anew"
+            f"{name_some(in_order(unknown))}; use the data it was made for or split anew"
         )
     return split
 
@@ -106,60 +192,11 @@ def _from_folders(
 def _by_fractions(
     dataset: Dataset, names: Sequence[str], config: DataConfig, test_fraction: float
 ) -> Split:
-    units = _units(names, dataset.twins, config)
-    test = _take(units, test_fraction * len(names))
-    val = _take(units, config.val * len(names))
-    return Split(_sorted(name for unit in units for name in unit), _sorted(val), _sorted(test))
-
-
-def _take(units: list[list[str]], wanted: float) -> list[str]:
-    """Moves units out of the list while that comes nearer to the wanted number of names."""
-    taken: list[str] = []
-    for unit in list(units):
-        if abs(len(taken) + len(unit) - wanted) < abs(len(taken) - wanted):
-            taken += unit
-            units.remove(unit)
-    if not taken and wanted > 0 and units:
-        smallest = min(units, key=len)
-        units.remove(smallest)
-        taken = smallest
-    return taken
-
-
-def _units(
-    names: Sequence[str], twins: Sequence[tuple[str, ...]], config: DataConfig
-) -> list[list[str]]:
-    """Names that must stay together, in the seeded order of their first name's group."""
-    keys = {name: group_of(name, config.groups) for name in names}
-    for same in twins:
-        known = [name for name in same if name in keys]
-        joined = {keys[name] for name in known}
-        keys = {name: min(joined) if key in joined else key for name, key in keys.items()}
-    units: dict[str, list[str]] = {}
-    for name in names:
-        units.setdefault(keys[name], []).append(name)
-    return [units[key] for key in sorted(units, key=lambda key: _hash(config.split_seed, key))]
-
-
-def group_of(name: str, pattern: str) -> str:
-    """The first group of the pattern in the name (all of the match when it has no group)."""
-    if not pattern:
-        return name
-    try:
-        found = re.search(pattern, name)
-    except re.error as error:
-        raise DataError(f"data.groups={pattern!r} is no regular expression: {error}") from None
-    if not found:
-        return name
-    return (found[1] or name) if found.re.groups else found[0]
-
-
-def _hash(seed: int, key: str) -> bytes:
-    return hashlib.sha256(f"{seed}/{key}".encode(errors="surrogateescape")).digest()
-
-
-def _sorted(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted(names, key=natural))
+    strata = strata_of(dataset, names, config)
+    test = draw(strata, test_fraction * len(names))
+    val = draw(strata, config.val * len(names))
+    train = draw(strata, sum(map(size, strata)))
+    return Split(in_order(train), in_order(val), in_order(test))
 
 
 def _check_groups(split: Split, pattern: str, source: str) -> None:

@@ -1,0 +1,64 @@
+"""What a check found: how bad, what was seen, why it matters, what to do, and the evidence."""
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+LEVELS = ("ok", "note", "warning", "error")
+"""From harmless to what would spoil a run."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One result of a check, in words for people; `check` and `level` for programs."""
+
+    level: str
+    """ok, note, warning or error."""
+    check: str
+    """Which check it is from, a word or two; several findings may share one."""
+    seen: str
+    """What was seen."""
+    why: str = ""
+    """Why it matters."""
+    remedy: str = ""
+    """What to do, with the exact setting or command."""
+    evidence: tuple[str, ...] = ()
+    """File names or numbers, all of them."""
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields, for a JSON file."""
+        return asdict(self)
+
+
+def worst(findings: Iterable[Finding]) -> str:
+    """The highest level among the findings; ok when there is none."""
+    return max((f.level for f in findings), key=LEVELS.index, default="ok")
+
+
+def table(findings: Sequence[Finding], width: int = 100, most: int = 5) -> str:
+    """The findings as text, the worst first; evidence is cut after `most` lines."""
+    ordered = sorted(findings, key=lambda f: -LEVELS.index(f.level))
+    return "\n".join(line for finding in ordered for line in _lines(finding, width, most))
+
+
+def _lines(finding: Finding, width: int, most: int) -> list[str]:
+    head = f"{finding.level:8}{finding.check:14}"
+    lines = _wrap(finding.seen, head, " " * len(head), width)
+    for word, text in (("why:", finding.why), ("do:", finding.remedy)):
+        lines += _wrap(text, f"{'':8}{word:>13} ", " " * len(head), width) if text else []
+    for text in finding.evidence[:most]:
+        lines += _wrap(text, f"{'':8}- ", f"{'':10}", width)
+    left = len(finding.evidence) - most
+    return lines + ([f"{'':8}- and {left} more"] if left > 0 else [])
+
+
+def _wrap(text: str, first: str, rest: str, width: int) -> list[str]:
+    return textwrap.wrap(
+        text,
+        width,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
