@@ -18,6 +18,10 @@ def _check(ok: bool, name: str, value: object, rule: str) -> None:
         raise ConfigError(f"{name}={value!r} cannot be used: it must be {rule}")
 
 
+PRECISIONS = ("float32", "bfloat16", "float16")
+"""What convolutions may take and give; weights and sums are float32."""
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """Which images, at which size, and how they are split."""
@@ -111,6 +115,11 @@ class TrainConfig:
     """Transforms drawn anew in every step, e.g. "flip+0.5*rotate(degrees=15)", or a preset."""
     clip: float = 0.0
     """Largest global gradient norm; 0 does not clip."""
+    precision: str = "float32"
+    """What convolutions take and give, on GPUs: float32, bfloat16 or float16; weights stay
+    float32, and prediction computes likewise."""
+    loss_scale: float = 0.0
+    """float16: factor of the loss against underflow, 1 to 2^24; 0 adapts it from 2^16."""
     phases: str = ""
     """Losses one after another: "bce: 30 epochs; dice: 10 epochs from best"."""
     patience: int = 0
@@ -124,6 +133,13 @@ class TrainConfig:
         _check(self.epochs >= 1, "train.epochs", self.epochs, "at least 1")
         _check(self.batch >= 1, "train.batch", self.batch, "at least 1")
         _check(0 <= self.clip < math.inf, "train.clip", self.clip, "0 (off) or a positive norm")
+        one_of = f"one of {', '.join(PRECISIONS)}"
+        _check(self.precision in PRECISIONS, "train.precision", self.precision, one_of)
+        scales = self.loss_scale == 0 or 1 <= self.loss_scale <= 2**24
+        _check(scales, "train.loss_scale", self.loss_scale, "0 (adapted) or 1 to 2^24")
+        fits = self.loss_scale == 0 or self.precision == "float16"
+        rule = "0 unless train.precision is float16"
+        _check(fits, "train.loss_scale", self.loss_scale, rule)
         _check(self.patience >= 0, "train.patience", self.patience, "0 (off) or a count of epochs")
         _check(0 < self.threshold < 1, "train.threshold", self.threshold, "between 0 and 1")
         _check(0 <= self.seed < 2**31, "train.seed", self.seed, "0 to 2^31 - 1")

@@ -20,11 +20,12 @@ def not_finite(
     folder: Path,
     step: TrainStep,
     number: int,
+    fault: str,
     image: Tensor,
     label: Tensor,
     names: Sequence[str],
 ) -> NonFiniteError:
-    """Saves the batch and returns the error that says where the first NaN or infinity is.
+    """Saves the batch and returns the error: the fault, and where the first NaN or infinity is.
 
     The step left parameters and optimizer as they were, so the batch can be tried again from there.
     """
@@ -32,15 +33,16 @@ def not_finite(
     saved = folder / f"nonfinite-step-{number}.npz"
     np.savez_compressed(saved, image=image.numpy(), label=label.numpy(), names=np.array(names))
     where = first_not_finite(step, image, label, names)
+    wider = ", or train.precision=bfloat16" if step.loss_scale.state else ""
     return NonFiniteError(
-        f"step {number}: the loss is not finite; first in {where}; batch: {', '.join(names)} "
+        f"step {number}: {fault}; first in {where}; batch: {', '.join(names)} "
         f"(saved as {saved}); learning rate {step.learning_rate:.3g}: mend the image, or start "
-        "a new run with a lower rate or train.clip=1"
+        f"a new run with a lower rate or train.clip=1{wider}"
     )
 
 
 def first_not_finite(step: TrainStep, image: Tensor, label: Tensor, names: Sequence[str]) -> str:
-    """In the order of the computation: images, parameters, each layer's output, each loss term."""
+    """In the order of the computation: images, parameters, layers' outputs, losses, gradients."""
     for name, pixels in zip(names, image.numpy(), strict=True):
         if not np.isfinite(pixels).all():
             return f"the image {name}"
@@ -49,10 +51,14 @@ def first_not_finite(step: TrainStep, image: Tensor, label: Tensor, names: Seque
             return f"the weights {name}"
     with _recorded(step.model) as outputs:
         logits = step.model(image, training=True)
-    terms = {f"the loss term {name}": value for name, value in step.loss(logits, label).items()}
-    for name, tensor in [*outputs, ("the logits", logits), *terms.items()]:
+    terms = step.loss(logits, label)
+    losses = [(f"the loss term {name}", value) for name, value in terms.items()]
+    for name, tensor in [*outputs, ("the logits", logits), *losses]:
         if not _finite(tensor.numpy()):
             return name
+    for name, tensor in step.gradients(terms["loss"]).items():
+        if not _finite(tensor.numpy()):
+            return f"the gradient of {name}"
     return "a sum too small to be seen outside of the compiled step"
 
 

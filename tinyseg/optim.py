@@ -1,4 +1,4 @@
-"""Optimizers over explicit state, and learning-rate schedules computed on the host."""
+"""Optimizers and the loss scale over explicit state; learning-rate schedules on the host."""
 
 import math
 from collections.abc import Callable
@@ -103,10 +103,58 @@ def _check_settings(call: Call, settings: dict[str, float], nesterov: bool) -> N
 
 def clip(gradients: Tensors, largest: float) -> tuple[Tensors, Tensor]:
     """Gradients scaled so that their joint norm is at most `largest`, and the norm before."""
-    total = Tensor.stack(*(g.square().sum() for g in gradients.values())).sum()
-    norm = total.sqrt().contiguous()
+    norm = joint_norm(gradients)
     scale = (largest / (norm + 1e-6)).minimum(1.0)
     return {name: gradient * scale for name, gradient in gradients.items()}, norm
+
+
+def joint_norm(gradients: Tensors) -> Tensor:
+    """The norm of all gradients as one vector: finite only when all of them are."""
+    total = Tensor.stack(*(g.square().sum() for g in gradients.values())).sum()
+    return total.sqrt().contiguous()
+
+
+class LossScale:
+    """A factor of the loss that keeps float16 gradients from underflow; undone before the update.
+
+    Micikevicius et al. 2018, section 3.2, adapted as in torch.amp.GradScaler: from 2^16, halved
+    with every update that overflows and is left out, doubled after GROW_AFTER good ones; here it
+    stays within 1 and 2^24. `fixed` > 0 is kept. Other precisions need none: `state` is empty.
+    """
+
+    GROW_AFTER = 2000
+
+    def __init__(self, precision: str = "float16", fixed: float = 0.0):
+        self.lowest, self.highest = (fixed, fixed) if fixed else (1.0, 2.0**24)
+        self.state: Tensors = {}
+        if precision == "float16":
+            self.state["loss_scale.value"] = upload(np.array([fixed or 2.0**16], np.float32))
+            self.state["loss_scale.good"] = upload(
+                np.zeros(1, np.int32)
+            )  # updates since the last change
+
+    def up(self, loss: Tensor) -> Tensor:
+        """The loss whose gradients are to be taken."""
+        return loss * self.state["loss_scale.value"].reshape(()) if self.state else loss
+
+    def down(self, gradients: Tensors) -> Tensors:
+        """The gradients of the loss itself."""
+        if not self.state:
+            return gradients
+        back = 1 / self.state["loss_scale.value"]
+        return {
+            name: gradient * back.reshape([1] * gradient.ndim)
+            for name, gradient in gradients.items()
+        }
+
+    def adapt(self, accept: Tensor) -> None:
+        """Assigns (unrealized) the scale of the next step; `accept`: the gradients were finite."""
+        scale, good = self.state["loss_scale.value"], self.state["loss_scale.good"]
+        full = good + 1 >= self.GROW_AFTER
+        moved = accept.where(full.where(scale * 2, scale), scale / 2)
+        counted = (accept & ~full).where(good + 1, 0)
+        scale.assign(moved.clip(self.lowest, self.highest))
+        good.assign(counted)
 
 
 _SCHEDULES: dict[str, dict[str, Value]] = {

@@ -77,8 +77,11 @@ def overfit(
     pixels = [fit_image(sample.image, size, fit)[0] for sample in samples]
     labels = [fit_label(sample.label, size, fit) for sample in samples if sample.label is not None]
     scale = InputScale.of([sample.image for sample in samples])
-    model = build(config.model, dataset.channels, dataset.classes, config.train.seed)
-    step = TrainStep(model, config.train.loss, config.train.optimizer, config.train.clip, jit)
+    train, shape = config.train, (dataset.channels, dataset.classes)
+    model = build(config.model, *shape, train.seed, train.precision)
+    step = TrainStep(
+        model, train.loss, train.optimizer, train.clip, jit, loss_scale=train.loss_scale
+    )
     predictor = Predictor(model, scale, size, fit, batch=len(samples), jit=jit)
     image, label = upload(scale.apply(np.stack(pixels))), upload(np.stack(labels))
 
@@ -97,10 +100,11 @@ def overfit(
                 dice = score()
                 if min(dice) >= PASS_DICE or done > steps:
                     break
-            loss = step(image, label).numbers()["loss"]
-            if not np.isfinite(loss):
+            values = step(image, label).numbers()
+            if fault := step.fault(values):
                 where = first_not_finite(step, image, label, names)
-                raise NonFiniteError(f"step {done}: the loss is not finite; first in {where}")
+                raise NonFiniteError(f"step {done}: {fault}; first in {where}")
+            loss = values["loss"]
             progress.update(done, note=f"worst Dice {min(dice):.3f}")
     return Overfit(names, dice, done - 1, loss)
 

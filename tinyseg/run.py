@@ -86,9 +86,8 @@ class Run:
 
     def build(self) -> UNet:
         """The untrained network of this run."""
-        return build(
-            self.config.model, self.facts.channels, self.facts.classes, self.config.train.seed
-        )
+        shape, train = (self.facts.channels, self.facts.classes), self.config.train
+        return build(self.config.model, *shape, train.seed, train.precision)
 
     def make_predictor(self, model: Any) -> Predictor:
         """A model's path from images to probabilities, as this run prepares its images."""

@@ -18,7 +18,7 @@ from tinyseg.errors import StepError
 from tinyseg.guard import GuardedJit
 from tinyseg.losses import Loss
 from tinyseg.nn import parameters, remember, state_dict
-from tinyseg.optim import Optimizer, Tensors, clip
+from tinyseg.optim import LossScale, Optimizer, Tensors, clip, joint_norm
 from tinyseg.stepkey import NotDescribed, describe
 
 
@@ -53,7 +53,7 @@ class _Step:
 class TrainStep(_Step):
     """One step of training: `step(image, label)` changes the model and returns measurements.
 
-    `loss` and `optimizer` are texts as in the config, or a `Loss` and an `Optimizer`. Images are
+    `loss`, `optimizer` and `loss_scale` are as in the config, or objects of that name. Images are
     (B, C, H, W) float32; labels (B, H, W) class indices or (B, 1, H, W) {0, 1}; 255 is ignored.
     `augment` is a text as in the config, or an `Augmentation`: it is drawn anew in every call.
     """
@@ -67,10 +67,14 @@ class TrainStep(_Step):
         jit: bool = True,
         canary: bool = True,
         augment: str | Augmentation = "none",
+        loss_scale: float | LossScale = 0.0,
     ):
         backend()
         self.model, self.clip = model, clip
         self.augment = Augmentation(augment) if isinstance(augment, str) else augment
+        if not isinstance(loss_scale, LossScale):
+            loss_scale = LossScale(model.precision, loss_scale)
+        self.loss_scale = loss_scale
         weights = state_dict(model)
         self.parameters = parameters(weights)
         self.loss = Loss.parse(loss, model.out_channels) if isinstance(loss, str) else loss
@@ -84,6 +88,7 @@ class TrainStep(_Step):
             **{f"optimizer.{name}": tensor for name, tensor in self.optimizer.state.items()},
             **self.loss.state,
             **self.augment.state,
+            **self.loss_scale.state,
         }
         alter = (_alter_image, self._alter_label, None)
         self._guarded = GuardedJit(self._step, self.state, alter, jit, canary, self._recipe)
@@ -91,9 +96,11 @@ class TrainStep(_Step):
     def __call__(self, image: Tensor, label: Tensor) -> Measurements:
         """What was measured: "loss", each term of it, "hard_dice"; with clip also "gradient_norm".
 
-        "hard_dice" is that of the hard prediction, all pixels and foreground classes of the batch
-        together. When the loss is not finite, parameters and optimizer state stay as they were, and
-        running statistics take up no NaN; dropout draws on.
+        In float16 also "loss_scale", and "skipped": 1 when its gradients overflowed, so that the
+        update was left out and the next scale is half. "hard_dice" is that of the hard prediction,
+        all pixels and foreground classes of the batch together. When the loss is not finite,
+        parameters and optimizer state stay as they were, and running statistics take up no NaN;
+        dropout draws on.
         """
         if not self.compiled and isinstance(label, Tensor):
             _check_label(label, max(2, self.model.out_channels))
@@ -105,17 +112,34 @@ class TrainStep(_Step):
         image, label = self.augment(image, label)
         logits = self.model(image, training=True)
         measured = dict(self.loss(logits, label))
-        names = list(self.parameters)
-        found = measured["loss"].gradient(*(self.parameters[name] for name in names))
-        gradients = dict(zip(names, found, strict=True))
+        gradients = self.gradients(measured["loss"])
+        finite = measured["loss"].detach().isfinite()
+        if self.loss_scale.state:
+            finite = finite & joint_norm(gradients).isfinite()
+            measured["loss_scale"] = self.loss_scale.state["loss_scale.value"].clone()
+            measured["skipped"] = 1 - finite.cast(dtypes.float32)
+            self.loss_scale.adapt(finite)
         if self.clip:
             gradients, measured["gradient_norm"] = clip(gradients, self.clip)
-        finite = measured["loss"].detach().isfinite()
         self.optimizer.update(gradients, rate, finite)
         remember(self.model)
         measured["hard_dice"] = hard_dice(logits.detach(), label)
         self._guarded.names[:] = measured
         return Tensor.stack(*(value.detach().reshape(()) for value in measured.values()))
+
+    def gradients(self, loss: Tensor) -> Tensors:
+        """The gradient of every parameter."""
+        names = list(self.parameters)
+        found = self.loss_scale.up(loss).gradient(*(self.parameters[name] for name in names))
+        return self.loss_scale.down(dict(zip(names, found, strict=True)))
+
+    def fault(self, measured: dict[str, float]) -> str:
+        """Why training cannot go on after these measurements, in words; empty when it can."""
+        if not np.isfinite(measured["loss"]):
+            return "the loss is not finite"
+        if measured.get("skipped") and measured["loss_scale"] <= self.loss_scale.lowest:
+            return f"the gradients overflow at loss scale {self.loss_scale.lowest:g}"
+        return ""
 
     def _recipe(self) -> dict[str, str]:
         if not self.loss.graph:
@@ -129,6 +153,7 @@ class TrainStep(_Step):
             "optimizer": describe(self.optimizer, self.state, without),
             "clip": repr(float(self.clip)),
             "augment": describe(self.augment, self.state),
+            "loss scale": describe(self.loss_scale, self.state),
         }
 
     def _alter_label(self, label: Array) -> Array:

@@ -30,7 +30,7 @@ from tinyseg.metrics import Summary, evaluate_image, foreground_mean, summarise
 from tinyseg.models import head_channels
 from tinyseg.nn import parameters, state_dict
 from tinyseg.nonfinite import not_finite
-from tinyseg.optim import Optimizer, Schedule
+from tinyseg.optim import LossScale, Optimizer, Schedule
 from tinyseg.pictures import row, save_grid
 from tinyseg.predict import InputScale, to_classes, unit_range
 from tinyseg.progress import Progress, duration
@@ -178,10 +178,12 @@ class Trainer:
         self.optimizer = Optimizer(self.config.optimizer, parameters(weights))
         self.schedule = Schedule(self.config.schedule)
         self.augment = Augmentation(self.config.augment, self.config.seed)
+        self.loss_scale = LossScale(self.config.precision, self.config.loss_scale)
         self.state = {
             **{f"model.{name}": tensor for name, tensor in weights.items()},
             **{f"optimizer.{name}": tensor for name, tensor in self.optimizer.state.items()},
             **self.augment.state,
+            **self.loss_scale.state,
         }
         self.images, self.labels = self._fit_training_images()
         self.steps = -(-len(self.images) // self.config.batch)
@@ -232,8 +234,14 @@ class Trainer:
             state = "from the best" if phase.from_best else "kept"
             self.log.write("phase", self.at.step + 1, **told, optimizer_state=state)
         loss = Loss.parse(phase.loss, self.model.out_channels)
-        clip, augment = self.config.clip, self.augment
-        return TrainStep(self.model, loss, self.optimizer, clip=clip, augment=augment)
+        return TrainStep(
+            self.model,
+            loss,
+            self.optimizer,
+            self.config.clip,
+            augment=self.augment,
+            loss_scale=self.loss_scale,
+        )
 
     def _train_epoch(
         self, step: TrainStep, epoch: int, done: int, phase: Phase
@@ -260,9 +268,9 @@ class Trainer:
         else:
             values = self._compiling("training", lambda: step(image, label).numbers())
             outer.restart()
-        if not np.isfinite(values["loss"]):
+        if fault := step.fault(values):
             names = [self.run.split.train[index] for index in indices]
-            raise not_finite(self.run.folder, step, self.at.step + 1, image, label, names)
+            raise not_finite(self.run.folder, step, self.at.step + 1, fault, image, label, names)
         self.at.step += 1
         self.log.write("step", self.at.step, learning_rate=step.learning_rate, **values)
         return values

@@ -8,6 +8,7 @@ from tinygrad.uop.ops import UOp
 
 from tinyseg.kernels import plain
 from tinyseg.kernels.forward import forward_kernel
+from tinyseg.kernels.half import HALF, rounded, wide
 from tinyseg.kernels.memory import nchw, nhwc, settled
 from tinyseg.kernels.packing import Layout, pack_kernel, unpack_kernel
 from tinyseg.kernels.plans import Plan, forward_plan, refusal, weight_plan
@@ -31,10 +32,15 @@ def conv2d(
     normalisation into weights and bias, and a layer is one kernel).
 
     The result is a view of NHWC memory; a chain of convolutions with elementwise work between
-    never leaves that layout. `plan` tells which path a shape takes; the plain path is
+    never leaves that layout. The result has the images' type: float16 and bfloat16 images meet
+    weights that are rounded to it, sums are float32, and the gradients of float32 weights and
+    biases are float32. `plan` tells which path a shape takes; the plain path is
     `plain.conv2d`, the same function of the same arguments.
     """
     _check(x_bchw, w_oihw, bias, w_oihw.shape[0], w_oihw.shape[1])
+    if x_bchw.dtype in HALF:
+        wider = wide(x_bchw), rounded(w_oihw, x_bchw.dtype), bias
+        return conv2d(*wider, stride, padding, relu).cast(x_bchw.dtype)
     if w_oihw.shape[2] == 1 and padding == 0 and stride > 1:
         x_bchw, stride = x_bchw[:, :, ::stride, ::stride], 1
     conv = replace(_describe(x_bchw, w_oihw, bias, stride, padding), relu=relu)
@@ -49,8 +55,14 @@ def conv2d(
 def conv_transpose2d(
     x_bchw: Tensor, w_iohw: Tensor, bias: Tensor | None, stride: int = 2
 ) -> Tensor:
-    """Return the transposed convolution with kernel size = stride; weights (in, out, k, k)."""
+    """Return the transposed convolution with kernel size = stride; weights (in, out, k, k).
+
+    Types are as in `conv2d`.
+    """
     _check(x_bchw, w_iohw, bias, w_iohw.shape[1], w_iohw.shape[0])
+    if x_bchw.dtype in HALF:
+        wider = wide(x_bchw), rounded(w_iohw, x_bchw.dtype), bias
+        return conv_transpose2d(*wider, stride).cast(x_bchw.dtype)
     batch, inputs, rows, columns = _sizes(x_bchw)
     kernel, outputs = int(w_iohw.shape[2]), int(w_iohw.shape[1])
     size = (batch, rows, columns, inputs, outputs * stride**2, 1)

@@ -13,6 +13,7 @@ from tinyseg.kernels.channels import (
     normalise_kernel,
     sums_kernel,
 )
+from tinyseg.kernels.half import HALF, wide
 from tinyseg.kernels.memory import nchw, nhwc, settled
 from tinyseg.kernels.plans import channel_plan, refusal
 
@@ -23,8 +24,9 @@ def batch_norm(
     """Return the normalised images, the batch's mean and its (biased) variance per channel.
 
     With `relu` the images are rectified as well. Mean and variance carry no gradient: they are
-    for the running statistics. The variance comes from sums of x - x[0] and its square, so that a
-    large common offset does not cost precision.
+    for the running statistics. Images may be of a half type, all else is float32. The variance
+    comes from sums of x - x[0] and its square, so that a large common offset does not cost
+    precision.
     """
     channels = int(x_bchw.shape[1])
     if weight.shape != (channels,) or bias.shape != (channels,):
@@ -32,6 +34,9 @@ def batch_norm(
             f"images of {channels} channels need a weight and a bias of {channels} numbers, "
             f"got {weight.shape} and {bias.shape}"
         )
+    if x_bchw.dtype in HALF:
+        y_bchw, mean, variance = batch_norm(wide(x_bchw), weight, bias, epsilon, relu)
+        return y_bchw.cast(x_bchw.dtype), mean, variance
     size = channel_plan(x_bchw.numel() // channels, channels)
     if refusal(x_bchw, weight, bias) or size is None:
         return plain.batch_norm(x_bchw, weight, bias, epsilon, relu)

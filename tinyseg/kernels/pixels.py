@@ -4,6 +4,7 @@ from tinygrad import Tensor
 from tinygrad.uop.ops import UOp
 
 from tinyseg.kernels import plain
+from tinyseg.kernels.half import HALF, wide
 from tinyseg.kernels.memory import nchw, nhwc, settled
 from tinyseg.kernels.plans import join_plan, refusal, square_plan
 from tinyseg.kernels.spatial import join_kernel, part_kernel, pool_gradient_kernel, pool_kernel
@@ -15,6 +16,8 @@ def max_pool(x_bchw: Tensor) -> Tensor:
     Where several pixels are the largest, the first one has the gradient (as in PyTorch;
     `plain.max_pool` shares it).
     """
+    if x_bchw.dtype in HALF:  # tinygrad's own gradient would be float32
+        return max_pool(wide(x_bchw)).cast(x_bchw.dtype)
     batch, channels, rows, columns = (int(size) for size in x_bchw.shape)
     size = square_plan(batch, rows, columns, channels)
     if refusal(x_bchw) or size is None:

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from tinygrad import Tensor
 
+from tinyseg.kernels.half import wide
+
 _SMALLEST = 2.0**-126
 """The smallest normal float32."""
 
@@ -64,7 +66,7 @@ def moving_averages(
 
 def relu(x: Tensor) -> Tensor:
     """Return max(x, 0), NaN passed on: Tensor.relu makes it 0, and a broken input goes unseen."""
-    return (x < _SMALLEST).where(0, x)
+    return (wide(x) < _SMALLEST).where(0, x)
 
 
 _relu = relu  # where an argument has the name

@@ -5,7 +5,7 @@ from tinygrad import Tensor
 
 from tinyseg import kernels
 from tinyseg.backend import backend
-from tinyseg.config import ModelConfig
+from tinyseg.config import PRECISIONS, ModelConfig
 from tinyseg.errors import ConfigError
 from tinyseg.nn import Conv2d, DoubleConv, Dropout, Up
 from tinyseg.nn.module import state_dict
@@ -14,7 +14,8 @@ from tinyseg.nn.module import state_dict
 class UNet:
     """Images (B, C, H, W) to logits (B, K, H, W), any H and W; K = 1 is the sigmoid head.
 
-    Differs from the paper: same padding instead of valid, normalisation after each convolution.
+    Images and logits are float32; between them images have the type `precision`. Differs from the
+    paper: same padding instead of valid, normalisation after each convolution.
     """
 
     def __init__(
@@ -28,14 +29,18 @@ class UNet:
         attention: bool = False,
         dropout: float = 0.0,
         seed: int = 0,
+        precision: str = "float32",
     ):
         ModelConfig(base, depth, up, norm, attention, dropout)  # checks the ranges
+        if precision not in PRECISIONS:
+            raise ConfigError(f"{precision=}: it must be one of {', '.join(PRECISIONS)}")
         if in_channels < 1 or out_channels < 1:
             raise ConfigError(f"{in_channels=}, {out_channels=}: both must be at least 1")
         backend()
         rng = np.random.default_rng(seed)
         widths = [base * 2**level for level in range(depth + 1)]
         self.in_channels, self.out_channels = in_channels, out_channels
+        self.precision = precision
         self.down = [
             DoubleConv(rng, before, after, norm)
             for before, after in zip([in_channels, *widths], widths, strict=False)
@@ -54,7 +59,7 @@ class UNet:
         bottom, right = -rows % multiple, -columns % multiple
         if bottom or right:
             x_bchw = x_bchw.pad((0, right, 0, bottom))
-        logits = self._forward(x_bchw, training)
+        logits = self._forward(x_bchw.cast(self.precision), training).float()
         return logits.shrink((None, None, (0, rows), (0, columns))) if bottom or right else logits
 
     def _forward(self, x: Tensor, training: bool) -> Tensor:
@@ -82,7 +87,13 @@ def head_channels(config: ModelConfig, classes: int) -> int:
     return 1 if head == "sigmoid" else classes
 
 
-def build(config: ModelConfig, in_channels: int, classes: int, seed: int = 0) -> UNet:
+def build(
+    config: ModelConfig,
+    in_channels: int,
+    classes: int,
+    seed: int = 0,
+    precision: str = "float32",
+) -> UNet:
     """The network that `config` describes for images of `in_channels` and `classes` labels."""
     return UNet(
         in_channels,
@@ -94,4 +105,5 @@ def build(config: ModelConfig, in_channels: int, classes: int, seed: int = 0) ->
         attention=config.attention,
         dropout=config.dropout,
         seed=seed,
+        precision=precision,
     )

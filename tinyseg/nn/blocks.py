@@ -3,6 +3,7 @@
 from tinygrad import Tensor
 
 from tinyseg import kernels
+from tinyseg.kernels.half import wide
 from tinyseg.kernels.plain import relu
 from tinyseg.nn.layers import (
     BatchNorm,
@@ -63,7 +64,8 @@ class AttentionGate:
 
     def __call__(self, skip_bchw: Tensor, gate_bchw: Tensor) -> Tensor:
         joint = relu(self.gate(gate_bchw) + self.skip(skip_bchw))
-        return skip_bchw * self.weigh(joint).sigmoid()
+        weight = wide(self.weigh(joint)).sigmoid()  # float16 overflows at sigmoid(-12): NaN
+        return (wide(skip_bchw) * weight).cast(skip_bchw.dtype)
 
 
 class Up:

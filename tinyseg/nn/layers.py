@@ -1,4 +1,7 @@
-"""Layers on logical (B, C, H, W); weights have PyTorch's names, shapes and layouts."""
+"""Layers on logical (B, C, H, W); weights have PyTorch's names, shapes and layouts.
+
+Weights are float32. A layer returns the type of its images; it computes in float32.
+"""
 
 import math
 from typing import Any
@@ -8,6 +11,7 @@ from tinygrad import Tensor, dtypes
 
 from tinyseg import draws, kernels
 from tinyseg.backend import upload
+from tinyseg.kernels.half import wide
 from tinyseg.kernels.plain import relu
 from tinyseg.nn.module import layers
 
@@ -71,7 +75,7 @@ class BatchNorm:
     def __call__(self, x_bchw: Tensor, training: bool) -> Tensor:
         if not training:
             scale, shift = (v.reshape(1, -1, 1, 1) for v in self.affine())
-            return relu(x_bchw * scale + shift)
+            return relu(wide(x_bchw) * scale + shift).cast(x_bchw.dtype)
         given = (x_bchw, self.weight, self.bias, self.epsilon)
         y_bchw, mean, variance = kernels.batch_norm(*given, relu=True)
         count = x_bchw.numel() // x_bchw.shape[1]
@@ -110,11 +114,12 @@ class GroupNorm:
         self.groups, self.epsilon = groups, epsilon
 
     def __call__(self, x_bchw: Tensor, training: bool) -> Tensor:
-        x = x_bchw.reshape(x_bchw.shape[0], self.groups, -1)
+        x = wide(x_bchw).reshape(x_bchw.shape[0], self.groups, -1)
         centred = x - x.mean(axis=2, keepdim=True)
         variance = centred.square().mean(axis=2, keepdim=True)
-        x_bchw = (centred * (variance + self.epsilon).rsqrt()).reshape(x_bchw.shape)
-        return relu(x_bchw * self.weight.reshape(1, -1, 1, 1) + self.bias.reshape(1, -1, 1, 1))
+        y_bchw = (centred * (variance + self.epsilon).rsqrt()).reshape(x_bchw.shape)
+        weight, bias = self.weight.reshape(1, -1, 1, 1), self.bias.reshape(1, -1, 1, 1)
+        return relu(y_bchw * weight + bias).cast(x_bchw.dtype)
 
 
 class Identity:
@@ -141,14 +146,15 @@ class Dropout:
         draws.advance(self.key)
         kept = draws.uniform(self.key, batch * channels) >= self.probability
         scale = kept.cast(dtypes.float32) / (1 - self.probability)
-        return x_bchw * scale.reshape(batch, channels, 1, 1)
+        return (wide(x_bchw) * scale.reshape(batch, channels, 1, 1)).cast(x_bchw.dtype)
 
 
 def resize(x_bchw: Tensor, mode: str) -> Tensor:
     """Doubles rows and columns; mode: nearest, or bilinear (half-pixel centres)."""
+    dtype, x = x_bchw.dtype, wide(x_bchw)
     if mode == "nearest":
-        return x_bchw.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
-    return _double_bilinear(_double_bilinear(x_bchw, 2), 3)
+        return x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3).cast(dtype)
+    return _double_bilinear(_double_bilinear(x, 2), 3).cast(dtype)
 
 
 def _double_bilinear(x: Tensor, axis: int) -> Tensor:
