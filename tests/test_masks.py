@@ -24,7 +24,7 @@ class Bright:
     def __init__(self, classes: int = 1):
         self.classes = classes
 
-    def __call__(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    def __call__(self, images: Iterable[np.ndarray], watch: object) -> Iterator[np.ndarray]:
         waiting: list[np.ndarray] = []
         for image in images:
             waiting.append(image)
@@ -44,7 +44,7 @@ class Bright:
 def stub(label_map: dict[int, int] | None = None, predictor: object = None, **data: object):
     """What `predict` needs of a Run."""
     config = Config().override([f"data.{key}={value}" for key, value in data.items()])
-    facts = SimpleNamespace(channels=1, label_map=label_map or {0: 0, 255: 1})
+    facts = SimpleNamespace(channels=1, label_map=label_map or {0: 0, 255: 1}, contract=None)
     return SimpleNamespace(config=config, facts=facts, predictor=predictor or Bright())
 
 

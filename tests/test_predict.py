@@ -5,9 +5,10 @@ import pytest
 from tinygrad import Tensor
 
 from tinyseg.backend import upload
-from tinyseg.errors import DataError
+from tinyseg.config import DataConfig
+from tinyseg.data import Door, InputScale
 from tinyseg.models import UNet
-from tinyseg.predict import InputScale, Predictor, to_classes, unit_range
+from tinyseg.predict import Predictor, to_classes
 
 RNG = np.random.default_rng(0)
 SIZE = 16
@@ -15,6 +16,10 @@ SIZE = 16
 
 def image(height: int = SIZE, width: int = SIZE, channels: int = 1) -> np.ndarray:
     return RNG.integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+def door(mean: float = 0.0, deviation: float = 1.0) -> Door:
+    return Door(DataConfig(size=SIZE), InputScale((mean,), (deviation,)))
 
 
 class Brightness:
@@ -34,73 +39,7 @@ class Brightness:
 @pytest.fixture(scope="module")
 def predictor() -> Predictor:
     model = UNet(base=2, depth=1)
-    return Predictor(model, InputScale((0.4,), (0.2,)), SIZE, "resize", batch=3)
-
-
-# The input's scale
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_the_scale_is_mean_and_deviation_of_all_pixels(channels: int) -> None:
-    images = [image(5, 7, channels), image(20, 3, channels) // 2, image(1, 1, channels)]
-    pixels = np.concatenate([i.reshape(-1, channels) for i in images]).astype(np.float64) / 255
-    scale = InputScale.of(images)
-    assert scale.mean == pytest.approx(pixels.mean(axis=0), abs=1e-7)
-    assert scale.deviation == pytest.approx(pixels.std(axis=0), abs=1e-7)
-    assert all(type(value) is float for value in (*scale.mean, *scale.deviation))
-
-
-def test_deep_images_have_the_scale_of_the_same_8_bit_image() -> None:
-    eight = image()
-    deep = (eight / 255).astype(np.float32)
-    one, other = InputScale.of([eight]), InputScale.of([deep])
-    assert one.mean == pytest.approx(other.mean)
-    assert one.deviation == pytest.approx(other.deviation)
-
-
-@pytest.mark.parametrize("grey", [0, 37, 255])
-def test_a_flat_image_is_not_divided_by_nothing(grey: int) -> None:
-    scale = InputScale.of([np.full((8, 8, 1), grey, np.uint8)])
-    assert scale.deviation == (1.0,)
-    assert scale.mean == pytest.approx((grey / 255,))
-
-
-def test_a_deviation_that_is_only_rounding_counts_as_none() -> None:
-    pixels = np.full((31, 33, 1), 0.1, np.float32)
-    pixels[::2] += 1e-5
-    assert InputScale.of([pixels, np.full((7, 3, 1), 0.1, np.float32)]).deviation == (1.0,)
-
-
-def test_apply_brings_pixels_to_the_networks_door() -> None:
-    batch = RNG.integers(0, 256, (2, 4, 5, 3), dtype=np.uint8)
-    scale = InputScale((0.1, 0.2, 0.3), (0.5, 1.0, 2.0))
-    found = scale.apply(batch)
-    expected = (batch / 255 - scale.mean) / scale.deviation
-    np.testing.assert_allclose(found, expected.transpose(0, 3, 1, 2), rtol=1e-5, atol=1e-6)
-    assert found.dtype == np.float32
-    assert found.flags.c_contiguous
-
-
-def test_what_is_scaled_has_mean_0_and_deviation_1() -> None:
-    images = [image(9, 9, 3) // (index + 1) for index in range(3)]
-    found = InputScale.of(images).apply(np.stack(images))
-    np.testing.assert_allclose(found.mean(axis=(0, 2, 3)), 0, atol=1e-5)
-    np.testing.assert_allclose(found.std(axis=(0, 2, 3)), 1, atol=1e-5)
-
-
-def test_unit_range() -> None:
-    assert unit_range(np.array([0, 51, 255], np.uint8)).tolist() == pytest.approx([0, 0.2, 1])
-    assert unit_range(np.array([0, 255], np.uint8)).dtype == np.float32
-    deep = np.array([0, 0.5], np.float32)
-    assert unit_range(deep) is deep
-
-
-@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.bool_])
-def test_other_pixels_are_refused_not_taken_for_bright(predictor: Predictor, dtype: type) -> None:
-    with pytest.raises(DataError, match=f"uint8, or float in .0, 1., not {np.dtype(dtype)}"):
-        unit_range(np.ones((SIZE, SIZE, 1), dtype))
-    with pytest.raises(DataError, match="convert them"):
-        next(predictor([np.ones((SIZE, SIZE, 1), dtype)]))
+    return Predictor(model, door(0.4, 0.2), batch=3)
 
 
 # The predictor
@@ -110,7 +49,7 @@ def test_other_pixels_are_refused_not_taken_for_bright(predictor: Predictor, dty
 @pytest.mark.parametrize("batch", [1, 3])
 def test_order_is_kept_and_short_batches_are_filled(count: int, batch: int) -> None:
     model = Brightness()
-    predictor = Predictor(model, InputScale((0.0,), (1.0,)), SIZE, "resize", batch, jit=False)
+    predictor = Predictor(model, door(), batch, jit=False)
     images = [np.full((10 + i, 8, 1), 30 * i, np.uint8) for i in range(count)]
     found = list(predictor(images))
     assert [p.shape for p in found] == [(1, 10 + i, 8) for i in range(count)]
@@ -122,7 +61,7 @@ def test_order_is_kept_and_short_batches_are_filled(count: int, batch: int) -> N
 
 
 def test_images_are_read_a_batch_at_a_time() -> None:
-    predictor = Predictor(Brightness(), InputScale((0.0,), (1.0,)), SIZE, "resize", 2, jit=False)
+    predictor = Predictor(Brightness(), door(), 2, jit=False)
     read: list[int] = []
 
     def stream() -> Iterator[np.ndarray]:
@@ -143,7 +82,7 @@ def test_images_are_read_a_batch_at_a_time() -> None:
 def test_an_image_of_the_right_size_meets_the_plain_model(predictor: Predictor) -> None:
     images = [image() for _ in range(4)]
     found = np.stack(list(predictor(images)))
-    x = predictor.scale.apply(np.stack(images))
+    x = predictor.door.enter([predictor.door.fit(one) for one in images])
     expected = predictor.step.model(upload(x), training=False).sigmoid().numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
     assert found.dtype == np.float32

@@ -11,12 +11,13 @@ from tinygrad import Device, Tensor, TinyJit
 from tinygrad.codegen import to_program_cache
 
 from tinyseg.backend import _Clang, backend, upload
-from tinyseg.data import fit_label, simulate
+from tinyseg.config import DataConfig
+from tinyseg.data import Door, InputScale, fit_label, simulate
 from tinyseg.errors import BackendError, StepError
 from tinyseg.losses import LOSSES
 from tinyseg.metrics import evaluate_image
 from tinyseg.models import UNet
-from tinyseg.predict import InputScale, Predictor, to_classes
+from tinyseg.predict import Predictor, to_classes
 from tinyseg.step import GuardedJit, PredictStep, TrainStep, hard_dice
 
 LABEL_SHAPE = (2, 8, 8)
@@ -285,15 +286,16 @@ def test_every_one_of_eight_images_is_learned() -> None:
     samples = simulate("cells", n=8, size=32, seed=4, empty=0)
     images = np.stack([sample.image for sample in samples])
     labels = np.stack([fit_label(s.label, 32, "pad") for s in samples if s.label is not None])
-    scale = InputScale.of(list(images))
+    door = Door(DataConfig(size=32, fit="pad"), InputScale.of(list(images)))
+    fitted = [door.fit(image) for image in images]
     model = UNet(3, 1, base=8, depth=2)
     step = TrainStep(model, "auto", "adam(lr=0.01)")
     rng = np.random.default_rng(0)
     for _ in range(80):
         order = rng.permutation(8)
         for half in (order[:4], order[4:]):
-            step(upload(scale.apply(images[half])), upload(labels[half]))
-    predicted = map(to_classes, Predictor(model, scale, 32, "pad", batch=4)(images))
+            step(upload(door.enter([fitted[i] for i in half])), upload(labels[half]))
+    predicted = map(to_classes, Predictor(model, door, batch=4)(images))
     dice = [
         evaluate_image(p, y, 2).values["dice"][1] for p, y in zip(predicted, labels, strict=True)
     ]

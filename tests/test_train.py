@@ -1,10 +1,13 @@
 """The loop: a killed run goes on bit for bit, phases switch, validation is prediction."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +18,22 @@ from PIL import Image
 from tinyseg import checkpoint
 from tinyseg.backend import overwrite
 from tinyseg.config import Config
-from tinyseg.data import Split, make_split, open_dataset, simulate, write_pairs
+from tinyseg.data import (
+    Door,
+    Fitted,
+    InputScale,
+    Split,
+    make_split,
+    open_dataset,
+    simulate,
+    write_pairs,
+)
+from tinyseg.data.normalize import unit_range
 from tinyseg.errors import ConfigError, DataError, NonFiniteError, RunError
 from tinyseg.evaluate import evaluate
 from tinyseg.masks import predict
 from tinyseg.metrics import evaluate_image, foreground_mean
 from tinyseg.overfit import overfit
-from tinyseg.predict import InputScale
 from tinyseg.run import Run, load_run
 from tinyseg.track import read_log
 from tinyseg.train import Phase, Trainer, parse_phases, train
@@ -288,8 +300,8 @@ def test_a_deep_image_with_nan_stops_with_the_files_name(tmp_path: Path) -> None
     run = train(DATA, tmp_path / "run", config, say=silent)
     trainer = Trainer(run, dataset, silent)
     trainer.at.epoch = 0
-    trainer.images = trainer.images.astype(np.float32) / 255
-    trainer.images[2, 5, 5, 0] = np.nan
+    trainer.images = [replace(one, pixels=unit_range(one.pixels)) for one in trainer.images]
+    trainer.images[2].pixels[5, 5, 0] = np.nan
     with pytest.raises(NonFiniteError, match=f"first in the image {run.split.train[2]}"):
         trainer._run_phase(trainer.phases[0], 0)
     (saved,) = run.folder.glob("nonfinite-step-*.npz")
@@ -367,3 +379,64 @@ def test_overfit_gives_a_verdict_on_every_image() -> None:
     assert not frozen.passed
     assert frozen.steps == 25
     assert "FAIL: 0 of 2" in frozen.table()
+
+
+def test_training_validation_evaluation_and_prediction_see_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = simulate("cells", n=9, size=40, seed=3, empty=0)
+    cut = [replace(s, image=s.image[:, i:], label=s.label[:, i:]) for i, s in enumerate(samples)]  # type: ignore[index]
+    write_pairs(cut, tmp_path / "set")
+    entered: list[np.ndarray] = []
+    enter = Door.enter
+
+    def spy(fitted: list[Fitted]) -> np.ndarray:
+        x_bchw = enter(fitted)
+        entered.extend(x_bchw)
+        return x_bchw
+
+    monkeypatch.setattr(Door, "enter", staticmethod(spy))
+
+    def seen() -> set[bytes]:
+        found = {x_chw.tobytes() for x_chw in entered}
+        entered.clear()
+        return found
+
+    more = ("data.preprocess=median(size=3)+clahe", "data.normalize=image", "train.epochs=1")
+    run = train(tmp_path / "set", tmp_path / "run", small(*more), say=silent)
+    trained_and_validated = seen()
+    assert len(trained_and_validated) == 9
+    run = load_run(run.folder)
+    parts = []
+    for split in ("train", "val"):
+        evaluate(run, tmp_path / "set", split, say=silent)
+        parts.append(seen())
+    assert [len(part) for part in parts] == [len(run.split.train), len(run.split.val)]
+    assert parts[0] | parts[1] == trained_and_validated
+    warnings: list[str] = []
+    predict(run, [tmp_path / "set" / "images"], tmp_path / "masks", say=warnings.append)
+    assert seen() == trained_and_validated
+    assert warnings == []
+    assert run.facts.scale is None
+    for path in (tmp_path / "set" / "images").iterdir():
+        with Image.open(path) as image:
+            Image.fromarray(np.asarray(image) // 64).save(path)
+    run.config = replace(run.config, data=replace(run.config.data, normalize="none"))
+    run.facts = replace(run.facts, scale=InputScale((0.0,) * 3, (1.0,) * 3))
+    run._predictor = None
+    predict(run, [tmp_path / "set" / "images"], tmp_path / "masks", say=warnings.append)
+    assert [text[:32] for text in warnings] == ["warning: the 9 images are unlike"]
+
+
+def test_a_run_from_before_the_contract_opens_and_gets_one(run: Run, tmp_path: Path) -> None:
+    old = shutil.copytree(run.folder, tmp_path / "old")
+    table = json.loads((old / "run.json").read_text())
+    contract = table.pop("contract")
+    (old / "run.json").write_text(json.dumps(table))
+    lines = (old / "config.toml").read_text().splitlines()
+    kept = [line for line in lines if not line.startswith(("preprocess", "normalize"))]
+    (old / "config.toml").write_text("\n".join(kept))
+    assert load_run(old).facts == replace(run.facts, contract=None)
+    assert load_run(old).config == run.config
+    train(DATA, old, resume=True, say=silent)
+    assert json.loads((old / "run.json").read_text()) == {**table, "contract": contract}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinyseg.backend import Array
-from tinyseg.data import Dataset
+from tinyseg.data import Dataset, Watch
 from tinyseg.errors import DataError
 from tinyseg.metrics import (
     Baseline,
@@ -127,15 +127,18 @@ def evaluate(
     indices = [dataset.index(name) for name in names]
     images = (dataset.load(index).image for index in indices)
     scores: list[ImageScores] = []
+    watch = Watch()
     with Progress("evaluating", len(indices)) as progress:
         for count, (index, p_khw) in enumerate(
-            zip(indices, run.predictor(images), strict=True), start=1
+            zip(indices, run.predictor(images, watch), strict=True), start=1
         ):
             label = _label(dataset, index)
             scores.append(
                 evaluate_image(to_classes(p_khw, threshold), label, classes, surface=surface)
             )
             progress.update(count)
+    if unlike := watch.warning(run.facts.contract):
+        say(f"warning: {unlike}")
     if picture is not None:
         _save_picture(picture, run, dataset, names, scores)
     found = baselines(*_threshold_images(run, dataset, names), *_pixels(dataset, indices), classes)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from tinyseg.backend import Array
 from tinyseg.config import IGNORE
-from tinyseg.data import load_image
+from tinyseg.data import Watch, load_image
 from tinyseg.data.decode import COLOUR
 from tinyseg.data.fit import box_of
 from tinyseg.data.layout import find_images
@@ -56,8 +56,9 @@ def predict(
     written: list[Path] = []
     problems: list[str] = []
     images = _readable(jobs, run, problems)
+    watch = Watch()
     with Progress("predicting", len(jobs)) as progress:
-        for name, p_khw in _predicted(run, images):
+        for name, p_khw in _predicted(run, images, watch):
             try:
                 written.append(_write(run, Path(out), name, p_khw, probability))
             except OSError as error:
@@ -65,6 +66,8 @@ def predict(
             progress.update(len(written) + len(problems))
     for problem in problems:
         say(f"left out: {problem}")
+    if unlike := watch.warning(run.facts.contract):
+        say(f"warning: {unlike}")
     if not written:
         raise DataError(f"none of {len(jobs)} images can be used; the first: {problems[0]}")
     return Written(tuple(written), tuple(problems))
@@ -151,7 +154,7 @@ def _readable(jobs: Sequence[tuple[Path, Path]], run: Run, problems: list[str]) 
         yield target, image
 
 
-def _predicted(run: Run, images: Iterator[Image3]) -> Iterator[tuple[Path, Array]]:
+def _predicted(run: Run, images: Iterator[Image3], watch: Watch) -> Iterator[tuple[Path, Array]]:
     waiting: list[Path] = []
 
     def pixels() -> Iterator[Array]:
@@ -159,7 +162,7 @@ def _predicted(run: Run, images: Iterator[Image3]) -> Iterator[tuple[Path, Array
             waiting.append(name)
             yield image
 
-    for p_khw in run.predictor(pixels()):
+    for p_khw in run.predictor(pixels(), watch):
         yield waiting.pop(0), p_khw
 
 

@@ -8,12 +8,12 @@ import numpy as np
 
 from tinyseg.backend import upload
 from tinyseg.config import IGNORE, Config
-from tinyseg.data import Dataset, fit_image, fit_label, open_dataset
+from tinyseg.data import Dataset, Door, box_of, find_scale, fit_label, open_dataset
 from tinyseg.errors import DataError, NonFiniteError
 from tinyseg.metrics import evaluate_image, foreground_mean
 from tinyseg.models import build
 from tinyseg.nonfinite import first_not_finite
-from tinyseg.predict import InputScale, Predictor, to_classes
+from tinyseg.predict import Predictor, to_classes
 from tinyseg.progress import Progress, duration
 from tinyseg.step import TrainStep
 
@@ -74,19 +74,21 @@ def overfit(
     size, fit = config.data.size, config.data.fit
     indices = _with_foreground(dataset, images, size, fit)
     samples = [dataset.load(index) for index in indices]
-    pixels = [fit_image(sample.image, size, fit)[0] for sample in samples]
     labels = [fit_label(sample.label, size, fit) for sample in samples if sample.label is not None]
-    scale = InputScale.of([sample.image for sample in samples])
+    scale = find_scale(config.data, [sample.image for sample in samples], dataset.channels)
+    door = Door(config.data, scale)
+    whole = box_of(size, size, size, fit)  # scored at the training size
+    fitted = [replace(door.fit(sample.image), box=whole) for sample in samples]
     train, shape = config.train, (dataset.channels, dataset.classes)
     model = build(config.model, *shape, train.seed, train.precision)
     step = TrainStep(
         model, train.loss, train.optimizer, train.clip, jit, loss_scale=train.loss_scale
     )
-    predictor = Predictor(model, scale, size, fit, batch=len(samples), jit=jit)
-    image, label = upload(scale.apply(np.stack(pixels))), upload(np.stack(labels))
+    predictor = Predictor(model, door, batch=len(samples), jit=jit)
+    image, label = upload(door.enter(fitted)), upload(np.stack(labels))
 
     def score() -> tuple[float, ...]:
-        maps = (to_classes(p, config.train.threshold) for p in predictor(pixels))
+        maps = (to_classes(p, config.train.threshold) for p in predictor.of_fitted(fitted))
         pairs = zip(maps, labels, strict=True)
         return tuple(_dice(p, y, dataset.classes) for p, y in pairs)
 

@@ -6,18 +6,18 @@ checkpoints/  best, last, previous                samples/  pictures of predicti
 """
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tinyseg import checkpoint
 from tinyseg.backend import Array, backend, overwrite, versions
 from tinyseg.config import Config
-from tinyseg.data import Dataset, Split, open_dataset
+from tinyseg.data import Contract, Dataset, Door, InputScale, Split, open_dataset
 from tinyseg.errors import RunError
 from tinyseg.files import PARTIAL, read_json, write_atomic, write_json
 from tinyseg.models import UNet, build
-from tinyseg.predict import InputScale, Predictor, to_classes
+from tinyseg.predict import Predictor, to_classes
 from tinyseg.progress import Progress
 
 
@@ -33,8 +33,10 @@ class Facts:
     classes: int
     label_map: dict[int, int]
     """Value in the mask files to class id."""
-    scale: InputScale
-    """Mean and deviation of the training images, applied to every image."""
+    scale: InputScale | None
+    """Mean and deviation applied to every image; None where each has its own."""
+    contract: Contract | None = None
+    """What the training images were like at the network's door; older runs have none."""
 
     def to_json(self) -> dict[str, Any]:
         """With the machine and the versions that the numbers depend on."""
@@ -44,10 +46,14 @@ class Facts:
     @staticmethod
     def from_json(table: dict[str, Any]) -> "Facts":
         """Reads what `to_json` wrote; KeyError, TypeError or ValueError when it is not that."""
-        scale = InputScale(*(tuple(map(float, table["scale"][k])) for k in ("mean", "deviation")))
+        scale = table["scale"] and InputScale(
+            *(tuple(map(float, table["scale"][k])) for k in ("mean", "deviation"))
+        )
+        contract = table.get("contract") and Contract.from_json(table["contract"])
         label_map = {int(value): int(kind) for value, kind in table["label_map"].items()}
         texts = (str(table["source"]), str(table["fingerprint"]))
-        return Facts(*texts, int(table["channels"]), int(table["classes"]), label_map, scale)
+        counts = (int(table["channels"]), int(table["classes"]))
+        return Facts(*texts, *counts, label_map, scale, contract)
 
 
 class Run:
@@ -62,12 +68,12 @@ class Run:
 
     @staticmethod
     def create(
-        folder: Path, config: Config, dataset: Dataset, split: Split, s: InputScale
+        folder: Path, config: Config, dataset: Dataset, split: Split, scale: InputScale | None
     ) -> "Run":
         """Makes the folder; RunError when there is something in it already."""
         _refuse_used(folder)
         shape = (dataset.channels, dataset.classes, dataset.label_map)
-        facts = Facts(dataset.source, dataset.fingerprint(), *shape, s)
+        facts = Facts(dataset.source, dataset.fingerprint(), *shape, scale)
         write_atomic(folder / "config.toml", config.to_toml())
         split.save(folder / "split.json")
         write_json(folder / "run.json", facts.to_json())
@@ -89,10 +95,20 @@ class Run:
         shape, train = (self.facts.channels, self.facts.classes), self.config.train
         return build(self.config.model, *shape, train.seed, train.precision)
 
+    def remember(self, contract: Contract) -> None:
+        """Adds what the training images are like to run.json."""
+        self.facts = replace(self.facts, contract=contract)
+        path = self.folder / "run.json"
+        write_json(path, {**read_json(path), "contract": asdict(contract)})
+
+    @property
+    def door(self) -> Door:
+        """How this run prepares its images."""
+        return Door(self.config.data, self.facts.scale)
+
     def make_predictor(self, model: Any) -> Predictor:
         """A model's path from images to probabilities, as this run prepares its images."""
-        data, batch = self.config.data, self.config.train.batch
-        return Predictor(model, self.facts.scale, data.size, data.fit, batch)
+        return Predictor(model, self.door, self.config.train.batch)
 
     @property
     def predictor(self) -> Predictor:

@@ -15,6 +15,7 @@ from tinyseg.errors import ConfigError
 Value = float | bool | str | tuple[float, ...]
 
 _TOKEN = re.compile(r"\s*((?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[A-Za-z_]\w*|\S)", re.ASCII)
+_EXAMPLE = "0.7*focal(gamma=2)+0.3*bce"
 _KINDS: dict[type, str] = {
     float: "a number",
     bool: "true or false",
@@ -35,17 +36,20 @@ class Call:
         return f"{self.name}({inside})" if inside else self.name
 
 
-def parse_call(text: str) -> Call:
+def parse_call(text: str, example: str = _EXAMPLE) -> Call:
     """Reads "adam(lr=0.001)" or "dice"; anything else raises ConfigError with the place."""
-    reader = _Reader(text)
+    reader = _Reader(text, example)
     call = reader.call()
     reader.end("the end")
     return call
 
 
-def parse_sum(text: str) -> list[tuple[float, Call]]:
-    """Reads "0.7*focal(gamma=2)+bce" as weights (1 where none is written) and calls."""
-    reader = _Reader(text)
+def parse_sum(text: str, example: str = _EXAMPLE) -> list[tuple[float, Call]]:
+    """Reads "0.7*focal(gamma=2)+bce" as weights (1 where none is written) and calls.
+
+    The error for anything else shows the `example`.
+    """
+    reader = _Reader(text, example)
     terms = [reader.term()]
     while reader.take("+"):
         terms.append(reader.term())
@@ -86,8 +90,8 @@ def write_value(value: Value) -> str:
 class _Reader:
     """Tokens of a text with their places, read from left to right."""
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    def __init__(self, text: str, example: str = _EXAMPLE) -> None:
+        self.text, self.example = text, example
         self.tokens = [(match[1], match.start(1)) for match in _TOKEN.finditer(text)]
         self.tokens.append(("", len(text)))
         self.index = 0
@@ -105,7 +109,7 @@ class _Reader:
         seen = repr(token) if token else "the end"
         return ConfigError(
             f"{self.text!r} cannot be read at character {place + 1}: "
-            f"found {seen} where {expected} was expected; an example: 0.7*focal(gamma=2)+0.3*bce"
+            f"found {seen} where {expected} was expected; an example: {self.example}"
         )
 
     def expect(self, token: str) -> None:

@@ -14,13 +14,17 @@ from tinyseg.augment import Augmentation
 from tinyseg.backend import Array, upload
 from tinyseg.config import IGNORE, Config, DataConfig, TrainConfig
 from tinyseg.data import (
+    Contract,
     Dataset,
+    Door,
+    Fitted,
     Split,
     box_of,
     epoch_order,
-    fit_image,
+    find_scale,
     fit_label,
     make_split,
+    moments_of,
     open_dataset,
 )
 from tinyseg.errors import ConfigError, DataError, NonFiniteError, RunError
@@ -32,7 +36,7 @@ from tinyseg.nn import parameters, state_dict
 from tinyseg.nonfinite import not_finite
 from tinyseg.optim import LossScale, Optimizer, Schedule
 from tinyseg.pictures import row, save_grid
-from tinyseg.predict import InputScale, to_classes, unit_range
+from tinyseg.predict import to_classes
 from tinyseg.progress import Progress, duration
 from tinyseg.run import Run, assign, load_run
 from tinyseg.step import TrainStep
@@ -70,7 +74,8 @@ def train(
         split = make_split(dataset, config.data)
         _check(config, len(split.train), dataset.classes)
         _check_images(config.data, dataset, split)
-        scale = InputScale.of(dataset.load(dataset.index(name)).image for name in split.train)
+        images = (dataset.load(dataset.index(name)).image for name in split.train)
+        scale = find_scale(config.data, images, dataset.channels)
         run = Run.create(out, config, dataset, split, scale)
     for warning in dataset.warnings:
         say(f"warning: {warning}")
@@ -85,6 +90,7 @@ def _check(config: Config, images: int, classes: int) -> None:
     for phase in phases_of(config.train):
         Loss.parse(phase.loss, channels)
     Augmentation(config.train.augment)
+    Door(config.data, None)
     Optimizer(config.train.optimizer, {})
     Schedule(config.train.schedule)
 
@@ -185,9 +191,14 @@ class Trainer:
             **self.augment.state,
             **self.loss_scale.state,
         }
+        self.door = run.door
         self.images, self.labels = self._fit_training_images()
         self.steps = -(-len(self.images) // self.config.batch)
+        if run.facts.contract is None:
+            run.remember(self._contract())
         self.predictor = run.make_predictor(self.model)
+        indices = [self.dataset.index(name) for name in run.split.val]
+        self.held_out = [self.door.fit(self.dataset.load(index).image) for index in indices]
         self.shown = [self.dataset.index(name) for name in run.split.val[:SHOWN]]
 
     # 1. The loop
@@ -261,7 +272,7 @@ class Trainer:
         return {name: value / len(order) for name, value in sums.items()}
 
     def _train_batch(self, step: TrainStep, indices: Array, outer: Progress) -> dict[str, float]:
-        image = upload(self.run.facts.scale.apply(self.images[indices]))
+        image = upload(self.door.enter([self.images[index] for index in indices]))
         label = upload(self.labels[indices])
         if step.compiled:
             values = step(image, label).numbers()
@@ -292,7 +303,7 @@ class Trainer:
         """Scores over the validation images, and pictures of the first few."""
         indices = [self.dataset.index(name) for name in self.run.split.val]
         classes, threshold = self.run.facts.classes, self.config.threshold
-        probabilities = self.predictor(self.dataset.load(index).image for index in indices)
+        probabilities = self.predictor.of_fitted(self.held_out)
         scores, pictures = [], []
         with Progress("validation", len(indices)) as progress:
             for count, index in enumerate(indices, start=1):
@@ -375,16 +386,18 @@ class Trainer:
         self.log.cut_after(self.at.step)
         self.say(f"resumed after epoch {self.at.epoch} from {path}")
 
-    def _fit_training_images(self) -> tuple[Array, Array]:
-        """All training images (N, S, S, C) as stored and labels (N, S, S) uint8, in memory."""
+    def _fit_training_images(self) -> tuple[list[Fitted], Array]:
+        """All training images, fitted, and labels (N, S, S) uint8, in memory."""
         images, labels, data = [], [], self.run.config.data
         with Progress("fitting images", len(self.run.split.train)) as progress:
             for count, name in enumerate(self.run.split.train, start=1):
                 sample = self.dataset.load(self.dataset.index(name))
                 assert sample.label is not None
-                images.append(fit_image(sample.image, data.size, data.fit)[0])
+                images.append(self.door.fit(sample.image))
                 labels.append(fit_label(sample.label, data.size, data.fit))
                 progress.update(count)
-        deep = any(image.dtype != np.uint8 for image in images)
-        stored = [unit_range(image) for image in images] if deep else images
-        return np.stack(stored), np.stack(labels)
+        return images, np.stack(labels)
+
+    def _contract(self) -> Contract:
+        """What the training images are like at the network's door."""
+        return Contract.of(np.concatenate([moments_of(self.door.enter([i])) for i in self.images]))

@@ -1,9 +1,12 @@
 """Images and labels: from folders or simulated, checked, split and put in order. NumPy only."""
 
 from tinyseg.data.batches import epoch_order
+from tinyseg.data.contract import Contract, Watch, moments_of
 from tinyseg.data.dataset import Dataset, open_dataset
 from tinyseg.data.decode import load_image
+from tinyseg.data.door import Door, Fitted, find_scale
 from tinyseg.data.fit import Box, box_of, fit_image, fit_label, unfit
+from tinyseg.data.normalize import InputScale
 from tinyseg.data.pairs import write_pairs
 from tinyseg.data.sample import Sample
 from tinyseg.data.simulate import KINDS, simulate
@@ -12,15 +15,22 @@ from tinyseg.data.split import Split, make_split
 __all__ = [
     "KINDS",
     "Box",
+    "Contract",
     "Dataset",
+    "Door",
+    "Fitted",
+    "InputScale",
     "Sample",
     "Split",
+    "Watch",
     "box_of",
     "epoch_order",
+    "find_scale",
     "fit_image",
     "fit_label",
     "load_image",
     "make_split",
+    "moments_of",
     "open_dataset",
     "simulate",
     "unfit",

@@ -67,6 +67,11 @@ def unfit(p_khw: np.ndarray, box: Box) -> np.ndarray:
     return np.stack([_resize_plane(p_hw, *box.original) for p_hw in p_khw])
 
 
+def inside(square_hwc: np.ndarray, box: Box) -> np.ndarray:
+    """The part of a square (S, S, ...) that is the image, a view."""
+    return square_hwc[box.top : box.top + box.rows, box.left : box.left + box.cols]
+
+
 def _margins(box: Box, size: int) -> list[tuple[int, int]]:
     return [
         (box.top, size - box.top - box.rows),

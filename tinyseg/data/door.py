@@ -1,0 +1,68 @@
+"""The network's door: the one way of an image to it, in training, validation and prediction."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinyseg.config import DataConfig
+from tinyseg.data.fit import Box, fit_image, inside
+from tinyseg.data.normalize import InputScale, Normalize, to_door, unit_range
+from tinyseg.data.preprocess import Preprocess
+from tinyseg.errors import DataError
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """An image before the door: uint8 pixels stay uint8, at a quarter of the memory."""
+
+    pixels: np.ndarray
+    """(S, S, C) uint8, or float32 in [0, 1]."""
+    scale: InputScale
+    """What `data.normalize` is for it."""
+    box: Box
+    """Where the image lies in the square; the rest mirrors it."""
+
+
+class Door:
+    """Preprocesses at the original size, fits to the square, normalises."""
+
+    def __init__(self, config: DataConfig, scale: InputScale | None) -> None:
+        """`scale` is that of all images; None where each has its own (image, minmax)."""
+        self.size, self.how, self.scale = config.size, config.fit, scale
+        self.preprocess, self.normalize = Preprocess(config.preprocess), Normalize(config.normalize)
+
+    def fit(self, image_hwc: np.ndarray) -> Fitted:
+        """An image (H, W, C) of any size, preprocessed and fitted, with its scale.
+
+        An image's own scale is that of what the network sees of it, without the mirrored rest.
+        """
+        _check_range(image_hwc)
+        pixels, box = fit_image(self.preprocess(image_hwc), self.size, self.how)
+        return Fitted(pixels, self.scale or self.normalize.of_image(inside(pixels, box)), box)
+
+    @staticmethod
+    def enter(fitted: Sequence[Fitted]) -> np.ndarray:
+        """What the network gets: (B, C, S, S) float32."""
+        pixels = np.stack([unit_range(one.pixels) for one in fitted])
+        return to_door(pixels, [one.scale for one in fitted])
+
+
+def find_scale(
+    config: DataConfig, images: Iterable[np.ndarray], channels: int
+) -> InputScale | None:
+    """The scale of a new door, from training images (H, W, C); ConfigError when none can be."""
+    preprocess = Preprocess(config.preprocess)
+    prepared = (preprocess(image) for image in images)
+    return Normalize(config.normalize).of_dataset(prepared, channels)
+
+
+def _check_range(image: np.ndarray) -> None:
+    if image.dtype.kind != "f":
+        return
+    low, high = float(image.min()), float(image.max())
+    if not (low >= 0 and high <= 1):
+        raise DataError(
+            f"an image of floats has pixels from {low:g} to {high:g}: they must be 0 to 1; "
+            "divide by 255, or give uint8"
+        )
