@@ -205,6 +205,17 @@ def test_only_backend_reads_the_environment() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_only_the_downloader_uses_the_network() -> None:
+    network = ("urllib.request", "http.client", "socket", "ssl", "ftplib", "smtplib", "xmlrpc")
+    wrong = [
+        f"{path.relative_to(PACKAGE)}:{line}: imports {imported}"
+        for path, tree in trees()
+        for line, imported in imports(path, tree)
+        if imported.startswith(network) and path.name != "download.py"
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
 def test_nothing_is_imported_that_is_not_a_dependency() -> None:
     wrong = []
     for path, tree in trees():

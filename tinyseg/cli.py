@@ -49,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     _add_overfit(commands)
     info = commands.add_parser("info", help="device, compiler, threads, versions, cache folder")
     info.set_defaults(run=_info)
+    _add_data(commands)
     _add_cache(commands)
     return top
 
@@ -108,6 +109,15 @@ def _add_overfit(commands: Commands) -> None:
     command.add_argument("--steps", type=int, default=400, help="the budget")
     _add_settings(command)
     command.set_defaults(run=_overfit)
+
+
+def _add_data(commands: Commands) -> None:
+    command = commands.add_parser("data", help="datasets: get them, look at them")
+    actions = command.add_subparsers(required=True, metavar="ACTION")
+    fetch = actions.add_parser("download", help="fetch a published dataset")
+    fetch.add_argument("name", help="pets, busi, isbi2012, camvid or dsb2018")
+    fetch.add_argument("folder", type=Path, help="where to put it")
+    fetch.set_defaults(run=_data_download)
 
 
 def _add_cache(commands: Commands) -> None:
@@ -187,6 +197,13 @@ def _overfit(options: argparse.Namespace) -> int:
     verdict = overfit(options.data, options.images, _config(options), options.steps)
     print(verdict.table())
     return 0 if verdict.passed else 1
+
+
+def _data_download(options: argparse.Namespace) -> int:
+    from tinyseg.data.download import download
+
+    download(options.name, options.folder)
+    return 0
 
 
 def _info(options: argparse.Namespace) -> int:

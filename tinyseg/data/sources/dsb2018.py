@@ -17,9 +17,12 @@ DSB2018 = Source(
     title="DSB-2018: 670 microscope images of cell nuclei",
     terms="CC0; cite Caicedo et al., Nature Methods 16, 2019",
     archives=(
-        Archive("https://data.broadinstitute.org/bbbc/BBBC038/stage1_train.zip", "stage1_train"),
+        Archive(
+            "https://data.broadinstitute.org/bbbc/BBBC038/stage1_train.zip",
+            gives=("stage1_train",),
+            folder="stage1_train",
+        ),
     ),
-    files=("stage1_train",),
     find=_find,
     options={},
 )

@@ -36,8 +36,7 @@ def _stacks(root: Path) -> Layout:
 ISBI2012 = Source(
     title="ISBI-2012: 30 electron microscopy images of membranes",
     terms="non-commercial; cite Cardona et al., PLoS Biology 8(10), 2010",
-    archives=(Archive("https://downloads.imagej.net/ISBI-2012-challenge.zip"),),
-    files=_STACKS,
+    archives=(Archive("https://downloads.imagej.net/ISBI-2012-challenge.zip", _STACKS),),
     or_files=("train/image", "train/label"),
     find=_find,
     options={"foreground": Option(("membrane", "cell"))},

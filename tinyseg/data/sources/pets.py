@@ -88,16 +88,17 @@ PETS = Source(
     archives=(
         Archive(
             _URL + "images.tar.gz",
+            gives=("images",),
             size=791_918_971,
             sha256="67195c5e1c01f1ab5f9b6a5d22b8c27a580d896ece458917e61d459337fa318d",
         ),
         Archive(
             _URL + "annotations.tar.gz",
+            gives=("annotations/trimaps", *_LISTS.values()),
             size=19_173_078,
             sha256="52425fb6de5c424942b7626b428656fcbd798db970a937df61750c0f1d358e91",
         ),
     ),
-    files=("images", "annotations/trimaps", *_LISTS.values()),
     find=_find,
     options={
         "target": Option(("pet", "species")),

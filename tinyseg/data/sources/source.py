@@ -14,8 +14,10 @@ class Archive:
     """A published file and where its content goes."""
 
     url: str
+    gives: tuple[str, ...]
+    """What the dataset's folder holds when this archive is unpacked."""
     folder: str = ""
-    """Below the dataset's folder."""
+    """Where it is unpacked, below the dataset's folder."""
     inside: str = ""
     """Only what lies in this folder of the archive, without the folder itself; "*" is any one."""
     size: int | None = None
@@ -64,18 +66,16 @@ class Source:
     terms: str
     """Licence, and whom to cite."""
     archives: tuple[Archive, ...]
-    files: tuple[str, ...]
-    """What the folder must hold, relative to it."""
     find: Callable[[Path, Mapping[str, str]], Named]
     """Reads the layout of a folder, given the text of every option."""
     options: Mapping[str, Option]
     or_files: tuple[str, ...] = ()
-    """What it may hold instead, in another layout that is in use."""
+    """What the folder may hold instead, in another layout that is in use."""
     top: str = ""
     """The folder that the published archive unpacks to; it may be given with or without."""
 
     def root(self, folder: Path) -> Path:
-        """The folder that holds `files`."""
+        """The folder that holds the official files."""
         return folder / self.top if self.top and (folder / self.top).is_dir() else folder
 
     def missing(self, folder: Path) -> list[str]:
@@ -83,7 +83,8 @@ class Source:
         root = self.root(folder)
         if self.or_files and all((root / name).exists() for name in self.or_files):
             return []
-        return [name for name in self.files if not (root / name).exists()]
+        given = (name for archive in self.archives for name in archive.gives)
+        return [name for name in given if not (root / name).exists()]
 
 
 def list_warning(names: list[str], what: str) -> list[str]:
