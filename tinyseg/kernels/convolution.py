@@ -6,12 +6,19 @@ from dataclasses import replace
 from tinygrad import Tensor
 from tinygrad.uop.ops import UOp
 
-from tinyseg.kernels import plain
+from tinyseg.kernels import matrix, plain
 from tinyseg.kernels.forward import forward_kernel
 from tinyseg.kernels.half import HALF, rounded, wide
 from tinyseg.kernels.memory import nchw, nhwc, settled
 from tinyseg.kernels.packing import Layout, pack_kernel, unpack_kernel
-from tinyseg.kernels.plans import Plan, forward_plan, refusal, weight_plan
+from tinyseg.kernels.plans import (
+    Plan,
+    forward_plan,
+    forward_warp,
+    refusal,
+    tensor_core,
+    weight_plan,
+)
 from tinyseg.kernels.shapes import Convolution, Tile
 from tinyseg.kernels.weight import weight_kernel
 
@@ -38,12 +45,14 @@ def conv2d(
     `plain.conv2d`, the same function of the same arguments.
     """
     _check(x_bchw, w_oihw, bias, w_oihw.shape[0], w_oihw.shape[1])
+    conv = replace(_describe(x_bchw, w_oihw, bias, stride, padding), relu=relu)
+    if instruction := tensor_core(conv, x_bchw):
+        return matrix.conv2d(x_bchw, w_oihw, bias, conv, instruction)
     if x_bchw.dtype in HALF:
         wider = wide(x_bchw), rounded(w_oihw, x_bchw.dtype), bias
         return conv2d(*wider, stride, padding, relu).cast(x_bchw.dtype)
     if w_oihw.shape[2] == 1 and padding == 0 and stride > 1:
-        x_bchw, stride = x_bchw[:, :, ::stride, ::stride], 1
-    conv = replace(_describe(x_bchw, w_oihw, bias, stride, padding), relu=relu)
+        return conv2d(x_bchw[:, :, ::stride, ::stride], w_oihw, bias, 1, 0, relu)
     chosen = _plan(conv, x_bchw, w_oihw, bias)
     if chosen.tile is None:
         return plain.conv2d(x_bchw, w_oihw, bias, stride, padding, relu)
@@ -60,13 +69,15 @@ def conv_transpose2d(
     Types are as in `conv2d`.
     """
     _check(x_bchw, w_iohw, bias, w_iohw.shape[1], w_iohw.shape[0])
-    if x_bchw.dtype in HALF:
-        wider = wide(x_bchw), rounded(w_iohw, x_bchw.dtype), bias
-        return conv_transpose2d(*wider, stride).cast(x_bchw.dtype)
     batch, inputs, rows, columns = _sizes(x_bchw)
     kernel, outputs = int(w_iohw.shape[2]), int(w_iohw.shape[1])
     size = (batch, rows, columns, inputs, outputs * stride**2, 1)
     conv = Convolution(*size, bias=bias is not None, scatter=stride)
+    if kernel == stride and (instruction := tensor_core(conv, x_bchw)):
+        return matrix.conv_transpose2d(x_bchw, w_iohw, bias, conv, instruction)
+    if x_bchw.dtype in HALF:
+        wider = wide(x_bchw), rounded(w_iohw, x_bchw.dtype), bias
+        return conv_transpose2d(*wider, stride).cast(x_bchw.dtype)
     chosen = _plan(conv, x_bchw, w_iohw, bias)
     if chosen.tile is None or kernel != stride:
         return plain.conv_transpose2d(x_bchw, w_iohw, bias, stride)
@@ -77,7 +88,10 @@ def conv_transpose2d(
 
 def plan(x_bchw: Tensor, w_oihw: Tensor, stride: int = 1, padding: int = 0) -> str:
     """Return in words which path `conv2d` takes for these arguments, and why."""
-    return str(_plan(_describe(x_bchw, w_oihw, None, stride, padding), x_bchw, w_oihw, None))
+    conv = _describe(x_bchw, w_oihw, None, stride, padding)
+    if instruction := tensor_core(conv, x_bchw):
+        return f"tensor cores: {forward_warp(conv, instruction)}"
+    return str(_plan(conv, x_bchw, w_oihw, None))
 
 
 def _check(

@@ -11,7 +11,8 @@ from tinygrad.helpers import CPU_COUNT
 from tinygrad.renderer.cstyle import ClangRenderer
 
 from tinyseg.kernels.channels import Channels
-from tinyseg.kernels.shapes import Convolution, Tile
+from tinyseg.kernels.half import HALF
+from tinyseg.kernels.shapes import Convolution, Instruction, Tile, Warp
 from tinyseg.kernels.spatial import Join, Squares
 
 FORWARD_SLAB_BYTES = 160 * 1024
@@ -29,8 +30,11 @@ SMALL_OPERATIONS = 500_000
 SMALL_ELEMENTS = 16 * 1024
 """The same for elementwise work."""
 
-overridden: str | None = None
-"""Set to "plain" in a test to switch the fast path off."""
+WARPS = 2048
+"""A large GPU runs a thousand warps at once: with fewer than this, each one computes less."""
+
+overridden: str | Instruction | None = None
+"""Set to "plain" in a test to switch fast paths off, to an instruction to take the GPU's path."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,45 @@ def refusal(*tensors: Tensor | None) -> str:
     if any(not isinstance(tensor.device, str) for tensor in given):
         return "the tensors are spread over several devices"
     return device_reason(str(given[0].device))
+
+
+def tensor_core(conv: Convolution, x: Tensor) -> Instruction | None:
+    """Return the instruction that multiplies these images, when the device has one."""
+    if conv.out_rows < 1 or conv.out_columns < 1 or conv.padding >= conv.kernel:
+        return None
+    if isinstance(overridden, Instruction):
+        return overridden
+    if overridden == "plain" or x.dtype not in HALF or not isinstance(x.device, str):
+        return None
+    for core in Device[x.device].renderer.tensor_cores:
+        if core.dtype_in == x.dtype and core.dtype_out == dtypes.float:
+            return Instruction(*core.dims)
+    return None
+
+
+def forward_warp(conv: Convolution, instruction: Instruction) -> Warp:
+    """Choose what a warp computes of a forward convolution or an input gradient."""
+    channels = -(-(conv.outputs // conv.scatter**2) // instruction.rows)
+    tall = next(size for size in (4, 2, 1) if channels % size == 0)
+    columns = -(-conv.out_columns // instruction.columns)
+    wide = next(size for size in (4, 2, 1) if columns % size == 0)
+    pixels = conv.batch * conv.out_rows * conv.out_columns // instruction.columns
+    warps = pixels * channels * conv.scatter**2
+    while wide * tall > 1 and warps // (wide * tall) < WARPS:
+        wide, tall = (wide // 2, tall) if wide >= tall else (wide, tall // 2)
+    together = next(size for size in (4, 2, 1) if channels // tall % size == 0)
+    return Warp(instruction, wide, tall, together if instruction.exists else 1)
+
+
+def weight_warp(conv: Convolution, instruction: Instruction) -> Warp:
+    """Choose what a warp computes of a weight gradient, and how many share the pixels."""
+    rows = -(-conv.outputs // instruction.rows)
+    columns = -(-(conv.inputs * conv.kernel**2) // instruction.columns)
+    tall = next(size for size in (4, 2, 1) if rows % size == 0)
+    wide = next(size for size in (4, 2, 1) if columns % size == 0)
+    warps = rows // tall * (columns // wide)
+    parts = max(1, min(WARPS // warps, conv.batch * conv.out_rows // 2))
+    return Warp(instruction, wide, tall, 1, parts)
 
 
 def forward_plan(conv: Convolution) -> Plan:

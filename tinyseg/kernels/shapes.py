@@ -66,3 +66,43 @@ class Tile:
 
     def __str__(self) -> str:
         return f"{self.steps}x{self.vectors}x{self.lanes} block {self.block} on {self.threads}"
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One matrix multiplication of a GPU's tensor cores, of half numbers with float32 sums."""
+
+    columns: int
+    rows: int
+    depth: int
+    """Numbers that are summed over."""
+    exists: bool = True
+    """False computes the same with plain arithmetic, for devices without (in tests)."""
+
+    def __str__(self) -> str:
+        name = f"m{self.rows}n{self.columns}k{self.depth}"
+        return name if self.exists else f"{name} by plain arithmetic"
+
+
+@dataclass(frozen=True)
+class Warp:
+    """What the threads of one warp compute together."""
+
+    instruction: Instruction
+    wide: int
+    """Instructions beside each other, which share the rows that were read."""
+    tall: int
+    """Instructions below each other, which share the columns that were read."""
+    together: int = 1
+    """Warps of a block: they read the same pixels."""
+    parts: int = 1
+    """Partial sums of a weight gradient."""
+
+    @property
+    def rows(self) -> int:
+        """Output channels of a block."""
+        return self.instruction.rows * self.tall * self.together
+
+    def __str__(self) -> str:
+        tile = f"{self.tall}x{self.wide} {self.instruction} a warp, {self.together} warps a block"
+        return tile + (f", {self.parts} partial sums" if self.parts > 1 else "")
