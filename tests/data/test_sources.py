@@ -73,7 +73,7 @@ def nuclei(folder):
 def membranes(folder):
     for index in range(3):
         folder.image(f"train/image/{index}.png")
-        folder.mask(f"train/label/{index}.png", (255, 255, 0))
+        folder.mask(f"train/label/{index}.png", (255, *[255] * (index + 1), 0))
         folder.image(f"test/image/{index}.png")
     return folder
 
@@ -114,7 +114,8 @@ def test_pets_files_that_are_not_what_they_seem(pets):
         exif[274] = turn
         photo.rotate(turn * 180).save(path / f"{name}.jpg", exif=exif)
     pets.text("images/Abyssinian_100.mat", b"MATLAB 5.0 MAT-file")
-    pets.text("annotations/trimaps/._Abyssinian_1.png", b"\0\5\x16\7")
+    for name in ("annotations/trimaps/._Abyssinian_1.png", "images/._Abyssinian_1.jpg"):
+        pets.text(name, b"\0\5\x16\7")
     data = opened("pets", pets)
     assert [data.load(i).image.shape for i in range(6)] == [(12, 16, 3)] * 6
     assert all(text.startswith("duplicate images: ") for text in data.warnings)
@@ -231,7 +232,8 @@ def test_isbi2012_stacks_are_read_page_by_page(membranes, tmp_path):
     for index in range(3):
         np.testing.assert_array_equal(stacks.load(index).image, pictures.load(index).image)
         np.testing.assert_array_equal(stacks.load(index).label, pictures.load(index).label)
-    assert len({stacks.load(index).image.tobytes() for index in range(3)}) == 3
+    for pixels in ("image", "label"):
+        assert len({getattr(stacks.load(i), pixels).tobytes() for i in range(3)}) == 3
     pages[0].save(folder / "train-labels.tif")
     with pytest.raises(DataError, match=r"train-labels.tif: 1 pages, but .* has 3; restore both"):
         open_dataset(f"isbi2012:{folder}", CONFIG)
@@ -315,6 +317,11 @@ def test_labels_of_the_config_have_no_say(pets):
     config = Config().override(["data.labels=1:1,2:0,3:0"]).data
     with pytest.raises(DataError, match=r"leave data\.labels='1:1,2:0,3:0' away"):
         open_dataset(f"pets:{pets.path}", config)
+
+
+def test_the_folder_may_be_in_the_home(pets, monkeypatch):
+    monkeypatch.setenv("HOME", str(pets.path.parent))
+    assert len(open_dataset(f"pets:~/{pets.path.name}", CONFIG)) == 6
 
 
 def test_a_folder_that_is_named_like_a_dataset_is_a_folder(folder, monkeypatch):

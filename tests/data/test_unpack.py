@@ -200,6 +200,13 @@ def test_headers_that_ask_for_gigabytes_or_for_ever(tmp_path, block):
         refused(archive, r"damaged|more than")
 
 
+def test_a_header_is_never_read_beyond_a_limit(tmp_path, monkeypatch):
+    archive = tarred(tmp_path / "archive", [("n" * 5000, b"x")])
+    refused(archive, "name too long")
+    monkeypatch.setattr(module, "_MOST_HEADER", 4096)
+    refused(archive, r"damaged \(a header of \d+ bytes\)")
+
+
 @pytest.mark.parametrize("make", [zipped, tarred])
 def test_every_cut_and_every_flipped_byte_is_refused_or_harmless(tmp_path, make):
     random_bytes = random.Random(0).randbytes(3000)

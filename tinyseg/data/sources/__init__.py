@@ -44,7 +44,7 @@ def find_named(text: str) -> Named | None:
         raise DataError(
             f"{text}: the folder is missing; {_get(name, 'PATH')}, then give {name}:PATH"
         )
-    folder, options = Path(path), _options(text, source, query)
+    folder, options = Path(path).expanduser(), _options(text, source, query)
     if not folder.is_dir():
         raise DataError(f"{text}: no such folder: {path}; {_get(name, path)}")
     missing = source.missing(folder)
