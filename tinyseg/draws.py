@@ -4,6 +4,8 @@ A number is a pure function of key, counter and its place (threefry, Salmon et a
 resumed run draws on, and a jitted step draws what a plain one does.
 """
 
+import math
+
 import numpy as np
 from tinygrad import Tensor, dtypes
 
@@ -18,7 +20,7 @@ def make_key(seed: int) -> Tensor:
 def advance(key: Tensor) -> None:
     """Moves the counter (unrealized); call it once a step, before anything is drawn."""
     # the counter moves first and is read afterwards: the order is then a data dependency
-    key.assign(key + Tensor([0, 1], dtype=dtypes.uint32))
+    key.assign(key + Tensor.arange(2, dtype=dtypes.uint32))
 
 
 def bits(key: Tensor, count: int, stream: int = 0) -> Tensor:
@@ -26,6 +28,18 @@ def bits(key: Tensor, count: int, stream: int = 0) -> Tensor:
     seed = key[0:1].cast(dtypes.uint64) * 2**32 + key[1:2].cast(dtypes.uint64)
     place = Tensor.arange(count, dtype=dtypes.uint32).cast(dtypes.uint64) + stream * 2**32
     return place.threefry(seed.expand(count))
+
+
+def normal(key: Tensor, count: int, stream: int = 0) -> Tensor:
+    """Return `count` nearly normal numbers of mean 0 and deviation 1, within 4.9 (lazily).
+
+    Each is the sum of eight random bytes: 2041 values, excess kurtosis -0.15. That takes one
+    threefry and five operations, where logarithm and sine would take a hundred.
+    """
+    whole = bits(key, count, stream)
+    pairs = (whole & 0x00FF00FF00FF00FF) + ((whole >> 8) & 0x00FF00FF00FF00FF)
+    total = (pairs * 0x0001000100010001) >> 48
+    return (total.cast(dtypes.float32) - 8 * 127.5) * (1 / math.sqrt(8 * (256**2 - 1) / 12))
 
 
 def uniform(key: Tensor, count: int, stream: int = 0) -> Tensor:

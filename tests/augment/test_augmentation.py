@@ -14,6 +14,7 @@ from tinyseg.models import UNet
 from tinyseg.step import TrainStep
 
 Array = Any
+LIGHT = "flip+rotate(degrees=30)+elastic+brightness"
 GEOMETRY = "0.7*rotate(degrees=60)+scale(low=0.6,high=1.6)+shear+translate"
 
 
@@ -21,16 +22,6 @@ def batch(size: int = 24, count: int = 4, channels: int = 1, seed: int = 0) -> t
     rng = np.random.default_rng(seed)
     image = rng.standard_normal((count, channels, size, size)).astype(np.float32)
     return image, rng.integers(0, 2, (count, size, size)).astype(np.uint8)
-
-
-def host(augmentation: Augmentation) -> Any:
-    """The pipeline on one image (H, W, C) and its label, as the proof wants it."""
-
-    def pipeline(image: Array, label: Array) -> tuple[Array, Array]:
-        planes, classes = augmentation.arrays(image.transpose(2, 0, 1)[None], label[None])
-        return planes[0].transpose(1, 2, 0), classes[0]
-
-    return pipeline
 
 
 # 1. Exactness
@@ -117,7 +108,8 @@ def test_turning_and_zooming_match_scipy(name: str) -> None:
         wanted = ndimage.affine_transform(
             picture.astype(np.float64), matrix, offset, order=1, mode="nearest"
         )
-        np.testing.assert_allclose(pixels[inside], wanted[inside], atol=1e-4)
+        # coordinates to 2e-5 pixels, times slopes of up to 8 a pixel along both axes
+        np.testing.assert_allclose(pixels[inside], wanted[inside], atol=3e-4)
         near = np.abs(places - np.floor(places) - 0.5).min(axis=0) > 1e-4
         nearest = ndimage.affine_transform(label, matrix, offset, order=0, mode="nearest")
         np.testing.assert_array_equal(got[inside & near], nearest[inside & near])
@@ -183,9 +175,14 @@ def test_only_squares_can_be_turned_by_90_degrees() -> None:
 # 4. Alignment
 
 
-@pytest.mark.parametrize("text", [*PRESETS, f"flip+rotate90+{GEOMETRY}+reflect"])
+EVERYTHING = [*PRESETS, "trivial", f"flip+rotate90+{GEOMETRY}+reflect"]
+
+
+@pytest.mark.parametrize(
+    "text", [pytest.param(text, marks=pytest.mark.slow) for text in EVERYTHING] + [LIGHT]
+)
 def test_image_and_label_stay_together(text: str) -> None:
-    found = alignment(host(Augmentation(text)), rounds=12, channels=2, levels=(-1.0, 1.0))
+    found = alignment(Augmentation(text).pipeline, rounds=12, channels=2, levels=(-4.0, 4.0))
     assert found.passed, found
 
 
@@ -217,7 +214,7 @@ def test_the_augmented_step_is_the_same_jitted_and_plain_bit_for_bit() -> None:
 
 
 def test_a_step_on_one_batch_draws_anew_each_time() -> None:
-    step = TrainStep(UNet(1, 1, base=2, depth=1), "bce", augment=GEOMETRY)
+    step = TrainStep(UNet(1, 1, base=2, depth=1), "bce", augment="translate")
     step.learning_rate = 0.0
     image, label = map(upload, batch(size=16, count=2))
     losses = [step(image, label).numbers()["loss"] for _ in range(6)]

@@ -20,7 +20,7 @@ def test_texts_have_one_canonical_form(text: str, canonical: str) -> None:
     assert Augmentation(canonical).text == canonical
 
 
-@pytest.mark.parametrize("name", [*PRESETS, *TRANSFORMS])
+@pytest.mark.parametrize("name", [*PRESETS, "trivial", *TRANSFORMS])
 def test_every_name_can_be_used_by_itself(name: str) -> None:
     made = Augmentation(name)
     assert made
@@ -28,20 +28,28 @@ def test_every_name_can_be_used_by_itself(name: str) -> None:
 
 
 def test_a_preset_may_be_joined_with_more() -> None:
-    assert Augmentation("light+reflect").text.endswith("+reflect")
+    assert "+reflect+" in Augmentation("light+reflect").text
+    assert Augmentation("trivial+flip").text == "flip+trivial"
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
         ("", "cannot be read"),
-        ("flop", "unknown transform 'flop'; known: flip"),
+        ("flop", "unknown transform 'flop'; known: crop, flip"),
         ("flip+flip", "flip is in it twice"),
         ("light+rotate", "rotate is in it twice"),
         ("none+flip", "'none' stands alone"),
         ("2*flip", "a probability is above 0 and at most 1"),
         ("0*flip", "a probability is above 0"),
         ("0.5*light", "has no probability"),
+        ("0.5*trivial", "has no probability"),
+        ("trivial+rotate", "rotate is in it twice"),
+        ("blur(sigma=2)", "unknown argument 'sigma'"),
+        ("elastic(grid=1)", "grid=1 cannot be used: give a whole number of nodes, 2 to 16"),
+        ("elastic(grid=3.5)", "grid=3.5 cannot be used: give a whole number"),
+        ("blur(low=2,high=1)", "low=2 is above high=1"),
+        ("noise(deviation=nan)", "give"),
         ("light(x=1)", "unknown argument 'x'"),
         ("0.5*reflect", "has no probability"),
         ("rotate(degrees=200)", "degrees=200 cannot be used: give 0 to 180"),

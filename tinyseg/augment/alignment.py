@@ -16,6 +16,9 @@ Pipeline = Callable[[Array, Array], tuple[Array, Array]]
 MARK = 100
 """The label of the bright squares: far from 0, so that a blend of the two is a new value."""
 
+SQUARE = 12
+"""Side of the squares, in pixels."""
+
 
 @dataclass(frozen=True)
 class Alignment:
@@ -65,11 +68,11 @@ def alignment(
     return Alignment(farthest, tuple(sorted(map(int, values))), rounds)
 
 
-def _board(rng: np.random.Generator, size: int, square: int = 12) -> Array:
-    """Squares at random, each column and row of them with both colours."""
-    count = -(-size // square)
+def _board(rng: np.random.Generator, size: int) -> Array:
+    """Squares that are dark or bright at random."""
+    count = -(-size // SQUARE)
     squares = rng.random((count, count)) < 0.5
-    return squares.repeat(square, axis=0).repeat(square, axis=1)[:size, :size]
+    return squares.repeat(SQUARE, axis=0).repeat(SQUARE, axis=1)[:size, :size]
 
 
 def _apart(image: Array, label: Array, middle: float) -> float:
@@ -77,17 +80,20 @@ def _apart(image: Array, label: Array, middle: float) -> float:
     valid = label != IGNORE
     marked = label >= MARK / 2
     bright = _split(image, valid, marked, middle)
-    # one pixel's noise, and the corners that interpolation rounds, are no misalignment
+    # noise on single pixels is no misalignment
     bright, marked = (ndimage.median_filter(m & valid, 3, mode="nearest") for m in (bright, marked))
-    inner = ndimage.binary_erosion(valid, np.ones((3, 3)), border_value=1)
-    farthest = 0.0
+    # at the rim a square may show in one by less than a pixel, and not in the other
+    inner = ndimage.binary_erosion(valid, np.ones((5, 5)))
+    away = np.zeros(label.shape)
     for state in (True, False):
         here = inner & (bright == state) & (marked != state)
-        same = marked == state
         if here.any():
-            away = ndimage.distance_transform_cdt(~same, "chessboard")
-            farthest = max(farthest, float(away[here].max()) if same.any() else np.inf)
-    return farthest
+            same = ndimage.distance_transform_cdt(marked != state, "chessboard")
+            away[here] = same[here] if (marked == state).any() else np.inf
+    # nor are corners that a blur rounds: where an edge has moved, half an edge lies too far
+    parts, _ = ndimage.label(away > 1, np.ones((3, 3)))
+    small = np.bincount(parts.ravel()) < SQUARE // 2
+    return float(np.where(small[parts], np.minimum(away, 1), away).max())
 
 
 def _split(image: Array, valid: Array, marked: Array, middle: float) -> Array:

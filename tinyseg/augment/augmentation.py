@@ -2,13 +2,16 @@
 
 import functools
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from tinygrad import Tensor
 
 from tinyseg import draws, kernels
 from tinyseg.augment.draw import Draw
-from tinyseg.augment.geometry import Matrix, Move, Reflect
+from tinyseg.augment.field import Crop, Elastic
+from tinyseg.augment.geometry import Entry, Matrix, Move, Reflect
+from tinyseg.augment.intensity import Cutout, Optics, Statistics, Tone
 from tinyseg.augment.transforms import TRANSFORMS, Term, parse
 from tinyseg.backend import Array, upload
 from tinyseg.config import IGNORE
@@ -16,6 +19,8 @@ from tinyseg.errors import StepError
 
 NUMBERS = 64
 """Uniform numbers drawn for each sample in a step: more than all transforms together take."""
+
+Kind = TypeVar("Kind")
 
 
 class Augmentation:
@@ -37,7 +42,8 @@ class Augmentation:
     @property
     def text(self) -> str:
         """The canonical text of all transforms, by which an equal augmentation can be made."""
-        return "+".join(map(str, self.terms)) or "none"
+        parts = [str(term) for term in self.terms if not term.choice]
+        return "+".join(parts + ["trivial"] * any(term.choice for term in self.terms)) or "none"
 
     @property
     def state(self) -> dict[str, Tensor]:
@@ -52,14 +58,24 @@ class Augmentation:
         if rows != columns and any(term.name == "rotate90" for term in self.terms):
             raise StepError(f"rotate90 needs squares, not {rows} x {columns}; use flip or rotate")
         draws.advance(self.key)
-        block = draws.uniform(self.key, NUMBERS * batch).reshape(NUMBERS, batch)
-        numbers = (block[index] for index in range(NUMBERS))
-        made = [self._draw(term, numbers) for term in self.terms]
-        return _sample(image, label, made)
+        return _apply(self._draw(self.key, batch), image, label)
 
-    def _draw(self, term: Term, numbers: Iterator[Tensor]) -> object:
-        on = None if term.probability == 1 else next(numbers) < term.probability
-        return TRANSFORMS[term.name](Draw(numbers, on), **term.options)
+    def _draw(self, key: Tensor, batch: int) -> list[object]:
+        """What every transform is this time, for each sample."""
+        block = draws.uniform(key, NUMBERS * batch).reshape(NUMBERS, batch)
+        numbers = (block[index] for index in range(NUMBERS))
+        choices = 1 + sum(term.choice > 0 for term in self.terms)
+        chosen = (next(numbers) * choices).floor()
+        made: list[object] = []
+        for term in self.terms:
+            normal = functools.partial(self._normal, term, key, batch)
+            draw = Draw(numbers, normal, _who(term, numbers, chosen))
+            made.append(TRANSFORMS[term.name](draw, **term.options))
+        return made
+
+    def _normal(self, term: Term, key: Tensor, batch: int, count: int) -> Tensor:
+        stream = 1 + list(TRANSFORMS).index(term.name)
+        return draws.normal(key, batch * count, stream).reshape(batch, count)
 
     def arrays(self, image_bchw: Array, label_bhw: Array) -> tuple[Array, Array]:
         """The same for arrays, at once: for pictures and proofs."""
@@ -67,20 +83,55 @@ class Augmentation:
         image.realize(label, *self.state.values())
         return image.numpy(), label.numpy()
 
+    def pipeline(self, image_hwc: Array, label_hw: Array) -> tuple[Array, Array]:
+        """The same for one image and its label: as `alignment` wants it."""
+        image, label = self.arrays(image_hwc.transpose(2, 0, 1)[None], label_hw[None])
+        return image[0].transpose(1, 2, 0), label[0]
 
-def _sample(image: Tensor, label: Tensor, made: list[object]) -> tuple[Tensor, Tensor]:
-    """Samples a batch once, by all matrices and moves together."""
+
+def _who(term: Term, numbers: Iterator[Tensor], chosen: Tensor) -> Tensor | None:
+    """Which samples get a transform (B,); None: all."""
+    if term.choice:
+        return chosen == term.choice
+    return None if term.probability == 1 else next(numbers) < term.probability
+
+
+def _apply(made: Sequence[object], image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    """As light comes to a picture: scene, lens and sensor, tone and noise, then holes."""
+    rows, columns = int(image.shape[2]), int(image.shape[3])
+    own = Statistics.of(image)
+    if any(isinstance(each, Matrix | Move | Crop | Elastic) for each in made):
+        image, label = _sample(made, image, label)
+    if optics := _all(made, Optics):
+        image = functools.reduce(operator.add, optics)(image)
+    for tone in _all(made, Tone):
+        image = tone.change(image, own)
+    for cutout in _all(made, Cutout):
+        gone = cutout(rows, columns)
+        image = gone.unsqueeze(1).where(0.0, image)
+        label = gone.where(IGNORE, label).cast(label.dtype).contiguous()
+    return image.contiguous(), label
+
+
+def _sample(made: Sequence[object], image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    """Samples a batch once, by all that says where pixels come from."""
     batch, _, rows, columns = (int(n) for n in image.shape)
-    matrices = [each for each in made if isinstance(each, Matrix)]
-    moves = [each for each in made if isinstance(each, Move)]
-    whole = functools.reduce(operator.matmul, matrices, Matrix())
-    origin = whole(
-        sum((-move.row * rows for move in moves), 0.0),
-        sum((-move.column * columns for move in moves), 0.0),
-    )
-    down, right = (rows - 1) / 2 + origin[0], (columns - 1) / 2 + origin[1]
-    entries = (whole.a, whole.b, down, whole.c, whole.d, right)
-    columns_of = [e if isinstance(e, Tensor) else Tensor.full((batch,), e) for e in entries]
-    matrix = Tensor.stack(*columns_of, dim=1).contiguous()
-    reflect = any(isinstance(each, Reflect) for each in made)
-    return kernels.warp(image, label, matrix, reflect=reflect, ignore=IGNORE)
+    moves, crops, fields = _all(made, Move), _all(made, Crop), _all(made, Elastic)
+    whole = functools.reduce(operator.matmul, _all(made, Matrix), Matrix())
+    down: Entry = sum((-move.row * rows for move in moves), 0.0)
+    right: Entry = sum((-move.column * columns for move in moves), 0.0)
+    down, right = whole(down, right)
+    for crop in crops:
+        whole = Matrix(crop.side, 0.0, 0.0, crop.side) @ whole
+        middle = crop(label)
+        down, right = crop.side * down + middle[0], crop.side * right + middle[1]
+    entries = (whole.a, whole.b, down + (rows - 1) / 2, whole.c, whole.d, right + (columns - 1) / 2)
+    parts = [e if isinstance(e, Tensor) else Tensor.full((batch,), e) for e in entries]
+    matrix = Tensor.stack(*parts, dim=1).contiguous()
+    shift = fields[0](batch, rows, columns) if fields else None
+    reflect = bool(_all(made, Reflect))
+    return kernels.warp(image, label, matrix, shift, reflect=reflect, ignore=IGNORE)
+
+
+def _all(made: Sequence[object], kind: type[Kind]) -> list[Kind]:
+    return [each for each in made if isinstance(each, kind)]

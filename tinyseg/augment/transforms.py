@@ -3,34 +3,73 @@
 import inspect
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from tinyseg.augment import geometry
+from tinyseg.augment import field, geometry, intensity
 from tinyseg.errors import ConfigError
 from tinyseg.text import Call, Value, check_name, fill, parse_sum, write_value
 
 TRANSFORMS: dict[str, Callable[..., object]] = {
+    "crop": field.crop,
     "flip": geometry.flip,
     "rotate90": geometry.rotate90,
     "rotate": geometry.rotate,
     "scale": geometry.scale,
     "shear": geometry.shear,
     "translate": geometry.translate,
+    "elastic": field.elastic,
     "reflect": geometry.reflect,
+    "blur": intensity.blur,
+    "lowres": intensity.lowres,
+    "gamma": intensity.gamma,
+    "contrast": intensity.contrast,
+    "brightness": intensity.brightness,
+    "noise": intensity.noise,
+    "cutout": intensity.cutout,
 }
 """All transforms, in the order in which they draw and (but for the matrix) are applied."""
 
 PRESETS = {
-    "light": "flip+0.5*rotate(degrees=10)+0.5*scale(low=0.9,high=1.1)",
+    "light": (
+        "flip(vertical=false)+0.5*rotate(degrees=10)+0.5*scale(low=0.9,high=1.1)"
+        "+0.5*brightness(amount=0.2)+0.5*contrast(low=0.9,high=1.1)"
+    ),
+    "medium": (
+        "flip(vertical=false)+0.3*rotate(degrees=30)+0.3*scale(low=0.7,high=1.4)+0.3*elastic"
+        "+0.2*blur+0.2*lowres+0.3*gamma+0.2*contrast+0.2*brightness+0.2*noise"
+    ),
+    "strong": (
+        "0.5*crop+flip(vertical=false)+0.5*rotate(degrees=60)+0.5*scale(low=0.6,high=1.6)"
+        "+0.3*shear(amount=0.2)+0.3*translate+0.5*elastic(deviation=0.03)"
+        "+0.3*blur(high=1.5)+0.3*lowres(low=0.3)+0.5*gamma(low=0.5,high=2)"
+        "+0.4*contrast(low=0.5,high=1.5)+0.4*brightness(amount=0.6)+0.4*noise(deviation=0.4)"
+        "+0.3*cutout"
+    ),
 }
-"""Names that stand for a whole sum."""
+"""Names that stand for a whole sum. None turns an image over: where there is no up or down, add
+`+rotate90`, which with the flip makes all eight symmetries of the square."""
+
+TRIVIAL = (
+    "rotate(degrees=90)+scale(low=0.5,high=2)+shear(amount=0.4)+translate(fraction=0.3)"
+    "+elastic(deviation=0.05)+blur(low=0,high=2)+lowres(low=0.2)+gamma(low=0.3,high=3)"
+    "+contrast(low=0.2,high=2)+brightness(amount=1.5)+noise(deviation=0.8)+cutout(side=0.6)"
+)
+"""What `trivial` chooses from, beside nothing: each at a strength uniform over a wide range."""
 
 _RULES: dict[str, tuple[float, float, str]] = {
     "degrees": (0, 180, "0 to 180 degrees"),
     "low": (0.1, 1, "0.1 to 1"),
     "high": (1, 10, "1 to 10"),
-    "amount": (0, 1, "0 to 1"),
+    "shear.amount": (0, 1, "0 to 1"),
+    "amount": (0, 100, "0 to 100 deviations"),
     "fraction": (0, 1, "a fraction, 0 to 1"),
+    "foreground": (0, 1, "a probability, 0 to 1"),
+    "elastic.deviation": (0, 0.2, "0 to 0.2 of the image's side"),
+    "deviation": (0, 100, "0 to 100 deviations"),
+    "grid": (2, 16, "a whole number of nodes, 2 to 16"),
+    "blur.low": (0, 10, "0 to 10 pixels"),
+    "blur.high": (0, 10, "0 to 10 pixels"),
+    "side": (0, 1, "a fraction, 0 to 1"),
 }
 """Smallest and largest value of each number, and the rule in words."""
 
@@ -43,6 +82,8 @@ class Term:
     probability: float
     """Share of the samples that get it."""
     options: dict[str, Value]
+    choice: int = 0
+    """Its number among those of which every sample gets one (TrivialAugment), or 0."""
 
     def __str__(self) -> str:
         standard = defaults(self.name)
@@ -55,7 +96,8 @@ def parse(text: str) -> tuple[Term, ...]:
     """Reads e.g. "flip+0.5*rotate(degrees=15)": terms in the order of TRANSFORMS.
 
     A number before a transform is the probability that a sample gets it. Names of PRESETS stand
-    for their sums, "none" for no transform. Raises ConfigError.
+    for their sums, "none" for no transform. "trivial" is TrivialAugment (Mueller & Hutter 2021):
+    every sample gets one transform of TRIVIAL or none, all equally likely. Raises ConfigError.
     """
     if text.strip() == "none":
         return ()
@@ -74,14 +116,17 @@ def defaults(name: str) -> dict[str, Value]:
 
 
 def _expand(weight: float, call: Call) -> list[Term]:
-    check_name(call, (*TRANSFORMS, *PRESETS, "none"), "transform")
+    check_name(call, (*TRANSFORMS, *PRESETS, "trivial", "none"), "transform")
     if call.name == "none":
         raise ConfigError("'none' stands alone: it means no augmentation")
-    if call.name not in PRESETS:
+    if call.name in TRANSFORMS:
         return [_term(weight, call)]
     if weight != 1:
         raise ConfigError(f"{call}: a ready-made sum has no probability; write its terms instead")
     fill(call, {})
+    if call.name == "trivial":
+        terms = [_term(*pair) for pair in parse_sum(TRIVIAL)]
+        return [replace(term, choice=number) for number, term in enumerate(terms, start=1)]
     return [_term(inner, term) for inner, term in parse_sum(PRESETS[call.name])]
 
 
@@ -91,8 +136,12 @@ def _term(probability: float, call: Call) -> Term:
     if call.name == "reflect" and probability != 1:
         raise ConfigError("reflect is a rule for the whole batch: it has no probability")
     options = fill(call, defaults(call.name))
-    for name, value in options.items():
-        low, high, rule = _RULES.get(f"{call.name}.{name}") or _RULES.get(name, (0, math.inf, ""))
-        if isinstance(value, float) and not isinstance(value, bool) and not low <= value <= high:
+    numbers = {name: value for name, value in options.items() if type(value) is float}
+    for name, value in numbers.items():
+        low, high, rule = _RULES.get(f"{call.name}.{name}") or _RULES[name]
+        whole = name != "grid" or value.is_integer()
+        if not (low <= value <= high and whole):
             raise ConfigError(f"{call}: {name}={write_value(value)} cannot be used: give {rule}")
+    if numbers.get("low", 0.0) > numbers.get("high", math.inf):
+        raise ConfigError(f"{call}: low={numbers['low']:g} is above high={numbers['high']:g}")
     return Term(call.name, probability, options)

@@ -5,7 +5,7 @@ from tinyseg.kernels.convolution import conv2d, conv_transpose2d, plan
 from tinyseg.kernels.normalisation import batch_norm
 from tinyseg.kernels.optimiser import adam, moving_averages
 from tinyseg.kernels.pixels import join, max_pool
-from tinyseg.kernels.resample import warp
+from tinyseg.kernels.resample import smooth, warp
 
 __all__ = [
     "adam",
@@ -17,5 +17,6 @@ __all__ = [
     "moving_averages",
     "plain",
     "plan",
+    "smooth",
     "warp",
 ]

@@ -122,6 +122,20 @@ def warp(
     return image.contiguous(), label.cast(label_bhw.dtype).contiguous()
 
 
+def smooth(image_bchw: Tensor, down: Tensor, right: Tensor) -> Tensor:
+    """Return images filtered along the rows and then along the columns."""
+    taps, (rows, columns) = int(down.shape[1]), image_bchw.shape[2:]
+    reach = taps // 2
+    padded = image_bchw.pad((0, 0, reach, reach))
+    lines = [padded[:, :, k : k + rows] * down[:, k].reshape(-1, 1, rows, 1) for k in range(taps)]
+    padded = sum(lines[1:], lines[0]).contiguous().pad((reach, reach, 0, 0))
+    parts = [
+        padded[:, :, :, k : k + columns] * right[:, k].reshape(-1, 1, 1, columns)
+        for k in range(taps)
+    ]
+    return sum(parts[1:], parts[0]).contiguous()
+
+
 class _Axis(NamedTuple):
     """Where coordinates fall on one axis of an image: neighbours, how far between, nearest."""
 

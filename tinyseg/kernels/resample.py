@@ -4,7 +4,8 @@ from tinygrad import Tensor
 
 from tinyseg.kernels import plain
 from tinyseg.kernels.memory import settled
-from tinyseg.kernels.plans import refusal, shared_threads
+from tinyseg.kernels.plans import machine, refusal, shared_threads
+from tinyseg.kernels.smooth import Smooth, smooth_kernel
 from tinyseg.kernels.warp import Warp, warp_kernel
 
 
@@ -39,6 +40,26 @@ def warp(
     read = [image_bchw, label_bhw, matrix] + ([] if shift is None else [shift])
     made = image.custom_kernel(label, *(settled(tensor.uop) for tensor in read), fxn=kernel)
     return made[0], made[1]
+
+
+def smooth(image_bchw: Tensor, down: Tensor, right: Tensor) -> Tensor:
+    """Return images filtered along the rows and then along the columns.
+
+    `down` (B, taps, H) and `right` (B, taps, W), taps odd, hold the weights of the neighbours of
+    each place, the middle one its own; those of neighbours outside must be 0. There is no gradient.
+    """
+    batch, channels, rows, columns = (int(n) for n in image_bchw.shape)
+    taps = int(down.shape[1])
+    if taps % 2 == 0 or down.shape != (batch, taps, rows) or right.shape != (batch, taps, columns):
+        raise ValueError(f"weights {down.shape}, {right.shape} do not fit {image_bchw.shape}")
+    if refusal(image_bchw, down, right):
+        return plain.smooth(image_bchw, down, right)
+    device, threads = str(image_bchw.device), shared_threads(batch * channels * rows, columns)
+    size = Smooth(batch, channels, rows, columns, taps, machine().lanes, threads)
+    scratch = Tensor.empty(threads, size.line, device=device)
+    read = [settled(tensor.uop) for tensor in (image_bchw, down, right)]
+    out = Tensor.empty(batch, channels, rows, columns, device=device)
+    return out.custom_kernel(scratch, *read, fxn=smooth_kernel(size, device))[0]
 
 
 def _check(
