@@ -35,7 +35,7 @@ class Server:
         """Seconds to wait instead of cutting, and at each 64 KiB when nothing is cut."""
         self.shift = 0
         """How far ranges begin from where they were asked."""
-        self.location = ""
+        self.location, self.chunked = "", False
         self.requests: list[dict[str, str]] = []
         outer = self
 
@@ -79,7 +79,9 @@ class Server:
             request.send_header("Content-Range", place)
         if self.version:
             request.send_header("ETag", self.version)
-        if self.length:
+        if self.chunked:
+            request.send_header("Transfer-Encoding", "chunked")
+        elif self.length:
             request.send_header("Content-Length", str(len(body)))
         request.end_headers()
         self.send(request, body)
@@ -94,11 +96,16 @@ class Server:
         cut = self.cuts.pop(0) if self.cuts else None
         try:
             for place in range(0, len(body[:cut]), 1 << 16):
-                request.wfile.write(body[place : min(place + (1 << 16), cut or len(body))])
+                piece = body[place : min(place + (1 << 16), cut or len(body))]
+                request.wfile.write(
+                    b"%x\r\n%b\r\n" % (len(piece), piece) if self.chunked else piece
+                )
                 request.wfile.flush()
                 time.sleep(self.stall if cut is None else 0)
             if cut is not None:
                 time.sleep(self.stall)
+            elif self.chunked:
+                request.wfile.write(b"0\r\n\r\n")
         except OSError:  # the other side had enough
             pass
 
@@ -281,6 +288,20 @@ def test_a_server_that_does_not_tell_the_length(server, tmp_path):
     server.length = False
     fetch(server.archive(), tmp_path / "a.zip", HASTY)
     assert (tmp_path / "a.zip").read_bytes() == CONTENT
+
+
+def test_an_answer_in_chunks_that_is_cut_is_not_taken_for_whole(server, tmp_path):
+    server.chunked, server.cuts = True, [100_000]
+    fetch(server.archive(), tmp_path / "a.zip", HASTY)
+    assert (tmp_path / "a.zip").read_bytes() == CONTENT
+    assert server.ranges_asked == [None, "bytes=100000-"]
+
+
+def test_a_continued_download_follows_redirects(server, tmp_path):
+    server.location, server.cuts = "/final", [100_000]
+    fetch(server.archive(), tmp_path / "a.zip", HASTY)
+    assert (tmp_path / "a.zip").read_bytes() == CONTENT
+    assert server.ranges_asked == [None, None, *["bytes=100000-"] * 2]
 
 
 def test_an_endless_answer_is_stopped(server, tmp_path, monkeypatch):

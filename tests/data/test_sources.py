@@ -295,7 +295,7 @@ def test_options_that_change_labels_change_the_fingerprint(pets):
     [
         ("pets:", "the folder is missing; `tinyseg data download pets PATH`"),
         ("pets", "the folder is missing; `tinyseg data download pets PATH`"),
-        ("cats:x", "unknown dataset 'cats'; known: pets, busi, isbi2012, camvid, dsb2018"),
+        ("cats:x", "cats:x: no such folder, and cats: is no known dataset; known: pets:, busi:"),
         ("pets:nowhere", "no such folder: nowhere; `tinyseg data download pets nowhere`"),
         ("pets:.", "not there: images, annotations/trimaps, annotations/trainval.txt"),
         ("busi:.?kind=x", "unknown option 'kind'; known: kinds"),

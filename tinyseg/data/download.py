@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from tinyseg.data.sample import name_some
-from tinyseg.data.sources import Archive, source_of
+from tinyseg.data.sources import SOURCES, Archive
 from tinyseg.data.unpack import MOST_BYTES, unpack
 from tinyseg.errors import DataError
 from tinyseg.files import PARTIAL, write_json
@@ -56,7 +56,9 @@ def download(
     under its own name is used as it is. Size and SHA-256 are compared where they are published.
     DataError tells what to do about everything that can go wrong.
     """
-    source, folder = source_of(name), Path(folder)
+    if name not in SOURCES:
+        raise DataError(f"unknown dataset {name!r}; known: {', '.join(SOURCES)}")
+    source, folder = SOURCES[name], Path(folder)
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder}: is a file; give the name of a folder")
     if folder.is_dir() and not source.missing(folder):
@@ -73,9 +75,11 @@ def download(
         elif wrong := _wrong(archive, path):
             raise DataError(f"{path}: {wrong}; remove it, or put the right file there")
         _place(archive, path, folder)
-        absent = [name for name in archive.gives if not (source.root(folder) / name).exists()]
-        if absent:
-            raise DataError(f"{path}: does not hold {name_some(absent)}; look for it by hand")
+        lacking = [given for given in archive.gives if not (source.root(folder) / given).exists()]
+        if lacking:
+            raise DataError(
+                f"{path}: does not hold {name_some(lacking)}; remove it, look elsewhere"
+            )
         path.unlink()
     say(f"{name} is complete in {folder}; use it as {name}:{folder}")
 
@@ -86,7 +90,7 @@ def _place(archive: Archive, path: Path, folder: Path) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
-        with Progress(f"unpacking {path.name}") as progress:
+        with Progress(f"unpacking {_short(path)}") as progress:
             unpack(
                 path,
                 temporary / archive.folder,
@@ -100,11 +104,16 @@ def _place(archive: Archive, path: Path, folder: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _short(path: Path) -> str:
+    """Leaves room for the bar when the name is a long number."""
+    return path.name if len(path.name) <= 24 else f"{path.name[:8]}…{path.suffix}"
+
+
 def fetch(archive: Archive, path: Path, patience: Patience = Patience()) -> None:
     """Downloads an archive to `path`, which is there only when it is whole and as published."""
     partial, tries = _Partial(archive, path), 0
     most = partial.size
-    with Progress(f"downloading {path.name}") as progress:
+    with Progress(f"downloading {_short(path)}") as progress:
         while True:
             try:
                 _attempt(archive, partial, patience.timeout, progress)
@@ -185,14 +194,18 @@ def _attempt(archive: Archive, partial: _Partial, timeout: float, progress: Prog
             raise _Broken("the file on the server has changed") from None
         if error.code in _BUSY:
             raise _Broken(told) from None
-        raise DataError(
-            f"{archive.url}: {told}; look for the file by hand and put it at {partial.whole}"
-        ) from None
+        raise _final(archive, partial, told) from None
     except (http.client.HTTPException, OSError) as error:
         reason = error.reason if isinstance(error, URLError) else error
         if isinstance(reason, ssl.SSLCertVerificationError):
-            raise DataError(f"{archive.url}: {reason.verify_message}; not downloaded") from None
+            raise _final(archive, partial, f"certificate: {reason.verify_message}") from None
         raise _Broken(str(reason) or type(reason).__name__) from None
+
+
+def _final(archive: Archive, partial: _Partial, told: str) -> DataError:
+    return DataError(
+        f"{archive.url}: {told}; look for the file by hand and put it at {partial.whole}"
+    )
 
 
 class _SafeRedirects(HTTPRedirectHandler):

@@ -12,7 +12,7 @@ from tinyseg.data.sources.pets import PETS
 from tinyseg.data.sources.source import Archive, Named, Option, Source
 from tinyseg.errors import DataError
 
-__all__ = ["SOURCES", "Archive", "Named", "Option", "Source", "find_named", "source_of"]
+__all__ = ["SOURCES", "Archive", "Named", "Option", "Source", "find_named"]
 
 SOURCES: dict[str, Source] = {
     "pets": PETS,
@@ -23,13 +23,6 @@ SOURCES: dict[str, Source] = {
 }
 
 
-def source_of(name: str) -> Source:
-    """A source by its name; DataError names the known ones."""
-    if name not in SOURCES:
-        raise DataError(f"unknown dataset {name!r}; known: {', '.join(SOURCES)}")
-    return SOURCES[name]
-
-
 def find_named(text: str) -> Named | None:
     """Reads "NAME:PATH?option=choice&..."; None when it is the path of a folder.
 
@@ -38,7 +31,10 @@ def find_named(text: str) -> Named | None:
     name, colon, rest = text.partition(":")
     if not re.fullmatch(r"\w{2,}", name) or Path(text).exists() or not (colon or name in SOURCES):
         return None
-    source = source_of(name)
+    if name not in SOURCES:
+        known = ", ".join(f"{known}:" for known in (*SOURCES, "sim"))
+        raise DataError(f"{text}: no such folder, and {name}: is no known dataset; known: {known}")
+    source = SOURCES[name]
     path, _, query = rest.partition("?")
     if not path:
         raise DataError(

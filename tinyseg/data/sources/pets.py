@@ -6,7 +6,7 @@ from pathlib import Path
 from tinyseg.config import IGNORE
 from tinyseg.data.layout import Case, Layout, natural
 from tinyseg.data.sample import name_some
-from tinyseg.data.sources.source import Archive, Named, Option, Source, list_warning
+from tinyseg.data.sources.source import Archive, Named, Option, Source
 from tinyseg.errors import DataError
 
 _LISTS = {"train": "annotations/trainval.txt", "test": "annotations/test.txt"}
@@ -31,9 +31,8 @@ def _find(root: Path, options: Mapping[str, str]) -> Named:
             cases[name] = Case(name, photos[name], (trimaps[name],), part, table)
     ordered = sorted(cases.values(), key=lambda case: natural(case.name))
     beside = sorted(photos.keys() - cases.keys(), key=natural)
-    layout = Layout(
-        tuple(ordered), tuple(list_warning(beside, "images in no official list left out"))
-    )
+    told = f"{len(beside)} images in no official list left out: {name_some(beside)}"
+    layout = Layout(tuple(ordered), (told,) * bool(beside))
     if by_species:
         return Named(layout, {0: 0, 1: 1, 2: 2, IGNORE: IGNORE}, ("background", "cat", "dog"))
     return Named(layout, _table(options["border"], 1), ("background", "pet"))
@@ -102,6 +101,7 @@ PETS = Source(
     find=_find,
     options={
         "target": Option(("pet", "species")),
+        # the dataset's README calls the border "not classified"
         "border": Option(("ignore", "foreground", "background")),
         "split": Option(("official", "none")),
     },

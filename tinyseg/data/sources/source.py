@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinyseg.data.layout import Layout
-from tinyseg.data.sample import name_some
 from tinyseg.errors import DataError
 
 
@@ -85,8 +84,3 @@ class Source:
             return []
         given = (name for archive in self.archives for name in archive.gives)
         return [name for name in given if not (root / name).exists()]
-
-
-def list_warning(names: list[str], what: str) -> list[str]:
-    """A line for names that something was done with, if there are any."""
-    return [f"{len(names)} {what}: {name_some(names)}"] * bool(names)
