@@ -118,6 +118,17 @@ def _add_data(commands: Commands) -> None:
     fetch.add_argument("name", help="pets, busi, isbi2012, camvid or dsb2018")
     fetch.add_argument("folder", type=Path, help="where to put it")
     fetch.set_defaults(run=_data_download)
+    check = actions.add_parser("check", help="all that could spoil a run; exit 1 when it would")
+    check.add_argument("data", help=DATA)
+    check.add_argument("--json", type=Path, metavar="FILE", help="write all findings there")
+    check.add_argument(
+        "--save-split",
+        type=Path,
+        metavar="FILE",
+        help="write the split or folds, for data.split_file",
+    )
+    _add_settings(check)
+    check.set_defaults(run=_data_check)
 
 
 def _add_cache(commands: Commands) -> None:
@@ -204,6 +215,24 @@ def _data_download(options: argparse.Namespace) -> int:
 
     download(options.name, options.folder)
     return 0
+
+
+def _data_check(options: argparse.Namespace) -> int:
+    from tinyseg.data.check import check
+    from tinyseg.files import write_json
+    from tinyseg.progress import Progress
+
+    with Progress(f"checking {options.data}") as progress:
+        found = check(options.data, _config(options), progress.update)
+    drawn = found.folds or found.split
+    if options.json:
+        write_json(options.json, found.to_json())
+    if options.save_split and drawn:
+        drawn.save(options.save_split)
+    print(found.table())
+    for path in filter(None, (options.json, drawn and options.save_split)):
+        print(f"written: {path}")
+    return 1 if found.level == "error" else 0
 
 
 def _info(options: argparse.Namespace) -> int:

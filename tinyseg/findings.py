@@ -31,6 +31,15 @@ class Finding:
         return asdict(self)
 
 
+def listed(
+    level: str, check: str, seen: str, evidence: Iterable[object], why: str = "", remedy: str = ""
+) -> list[Finding]:
+    """One finding when there is any evidence, with its number after `seen`; else none."""
+    texts = tuple(map(str, evidence))
+    found = Finding(level, check, f"{seen}: {len(texts)}", why, remedy, texts)
+    return [found] if texts else []
+
+
 def worst(findings: Iterable[Finding]) -> str:
     """The highest level among the findings; ok when there is none."""
     return max((f.level for f in findings), key=LEVELS.index, default="ok")

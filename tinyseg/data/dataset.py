@@ -4,6 +4,7 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +134,7 @@ def open_dataset(
     channels: int | None = None,
     labelled: bool = True,
     progress: Progress | None = None,
+    layout: Layout | None = None,
 ) -> Dataset:
     """Opens a folder of images and masks, "pets:PATH" or "sim:cells?n=64&size=128&seed=0".
 
@@ -140,14 +142,16 @@ def open_dataset(
     `label_map` and `channels` of a run are enforced instead of found; with `labelled=False` masks
     are not looked for. Named and simulated datasets know their labels, so that there only the
     number of classes of a run is compared. `progress(done, total)` is called while scanning.
+    `layout` stands in for the cases that would be found.
     """
     channels = channels or _COLORS.get(config.color)
     if str(source).startswith("sim:"):
         return _open_simulated(parse_simulation(str(source)), str(source), label_map, channels)
     named = find_named(str(source))
     if named:
+        named = replace(named, layout=layout or named.layout)
         return _open_named(named, str(source), config.labels, label_map, channels, progress)
-    layout = find_cases(Path(source), labelled)
+    layout = layout or find_cases(Path(source), labelled)
     given = dict(label_map) if label_map else parse_labels(config.labels)
     settled = label_map is not None or (given is not None and not scans_rest(config.labels))
     facts = scan_cases(layout.cases, given if settled else None, progress)

@@ -60,6 +60,14 @@ def count_pages(path: Path) -> int:
     return _guarded(path, lambda image: int(getattr(image, "n_frames", 1)))
 
 
+def stored_mode(path: Path) -> str:
+    """Pillow's name of how a file stores its pixels: "L", "RGBA", "I;16"; "P+A" has transparency.
+
+    DataError when the file cannot be used.
+    """
+    return _guarded(path, lambda image: image.mode + "+A" * ("transparency" in image.info))
+
+
 def to_channels(image_hwc: np.ndarray, channels: int | None) -> np.ndarray:
     """Grey to RGB by repeating, RGB to grey by ITU-R 601 luma; None keeps the image."""
     if channels in (None, image_hwc.shape[2]):

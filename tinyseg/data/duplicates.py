@@ -20,8 +20,8 @@ RADIUS = 16
 HASH_DISTANCE = 0.25
 """Share of the hash's bits that may differ in a proposed pair; unlike pictures differ in half."""
 NEAR = 0.9
-"""Correlation from which two pictures are near-duplicates. On 578 real images of five datasets
-different scenes reach 0.74 and the same ones 0.96 and more when saved again."""
+"""Correlation from which two pictures are near-duplicates. Of 578 real images of five datasets no
+two scenes come beyond 0.74; copies saved again reach 0.99 (0.86 to 0.99 with clipped contrast)."""
 SAME = 0.98
 """Correlation from which a thumbnail shows no difference: saved again, or a camera at rest."""
 FLAT = 1 / 255

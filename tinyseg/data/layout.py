@@ -71,6 +71,10 @@ class Layout:
 
     cases: tuple[Case, ...]
     warnings: tuple[str, ...]
+    bare: tuple[str, ...] = ()
+    """Images without a mask, when pairs were not enforced."""
+    orphans: tuple[str, ...] = ()
+    """Masks without an image, when pairs were not enforced."""
 
 
 @dataclass
@@ -96,7 +100,7 @@ def natural(text: str) -> tuple[object, ...]:
     return ([int(p) if i % 2 else p.casefold() for i, p in enumerate(parts)], text)
 
 
-def find_cases(root: Path, labelled: bool = True) -> Layout:
+def find_cases(root: Path, labelled: bool = True, strict: bool = True) -> Layout:
     """Pairs the images below `root` with their masks.
 
     Rules, in this order. 1. A folder named like images/, masks/, train/, trainannot/ or
@@ -104,7 +108,8 @@ def find_cases(root: Path, labelled: bool = True) -> Layout:
     stem such as NAME_mask or NAME_mask_1 is a mask of the image NAME beside it. 3. A mask belongs
     to the image of the same stem, with or without such an ending. 4. In a folder of one case
     (CASE/images/ with one image, CASE/masks/) all masks belong to that image. DataError names
-    images without mask, masks without image and names that stand twice.
+    images without mask, masks without image (unless `strict` is off: then the layout lists them)
+    and names that stand twice.
     """
     files, skipped = _sorted_out(root)
     images, masks, warnings = _roles(files, labelled)
@@ -112,16 +117,22 @@ def find_cases(root: Path, labelled: bool = True) -> Layout:
     if not images:
         raise DataError(f"{root}: no images found; {_LAYOUT}")
     by_key = _by_key(images, root)
+    bare: list[_File] = []
+    orphans: list[_File] = []
     if labelled:
         orphans = _assign(masks, by_key)
         images, more = _labelled_images(images, root)
         warnings += more
-        _check_pairs([image for image in images if not image.masks], orphans, root)
+        bare = [image for image in images if not image.masks]
+        if strict:
+            _check_pairs(bare, orphans, root)
+        images = [image for image in images if image.masks]
     cases = sorted((_case(image, labelled) for image in images), key=lambda c: natural(c.name))
     for case, other in pairwise(cases):
         if case.name == other.name:
             raise _same_name(root, str(case.image), str(other.image))
-    return Layout(tuple(cases), tuple(warnings))
+    unpaired = (tuple(file.relative for file in files) for files in (bare, orphans))
+    return Layout(tuple(cases), tuple(warnings), *unpaired)
 
 
 def find_images(root: Path) -> list[Path]:

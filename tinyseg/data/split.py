@@ -112,6 +112,14 @@ def make_split(dataset: Dataset, config: DataConfig) -> Split:
     (two classes) or of the images with rare classes (more). `config.limit` cuts the training
     names last. DataError when a part is left empty.
     """
+    split = draw_split(dataset, config)
+    _check(split, dataset, config)
+    _check_groups(split, config.groups, dataset.source)
+    return split
+
+
+def draw_split(dataset: Dataset, config: DataConfig) -> Split:
+    """The split of `make_split`, also when a part is empty or a given one tears groups apart."""
     if config.split_file:
         split = _from_file(dataset, config)
     elif config.folds:
@@ -120,11 +128,9 @@ def make_split(dataset: Dataset, config: DataConfig) -> Split:
         split = _from_folders(dataset, dataset.predefined, config)
     else:
         split = _by_fractions(dataset, dataset.names, config, config.test)
-    _check(split, dataset, config)
-    _check_groups(split, config.groups, dataset.source)
     if config.limit:
-        kept = sorted(split.train, key=lambda name: seeded(config.split_seed, name))[: config.limit]
-        split = Split(in_order(kept), split.val, split.test)
+        kept = sorted(split.train, key=lambda name: seeded(config.split_seed, name))
+        split = Split(in_order(kept[: config.limit]), split.val, split.test)
     return split
 
 
@@ -199,13 +205,18 @@ def _by_fractions(
     return Split(in_order(train), in_order(val), in_order(test))
 
 
-def _check_groups(split: Split, pattern: str, source: str) -> None:
-    """A split by folders or from a file may tear a group apart; that is for its maker to mend."""
-    parts: dict[str, set[str]] = {}
+def torn_groups(split: Split, pattern: str) -> dict[str, tuple[str, ...]]:
+    """The groups that stand in more than one part, and in which."""
+    parts: dict[str, dict[str, None]] = {}
     for part in PARTS if pattern else ():
         for name in getattr(split, part):
-            parts.setdefault(group_of(name, pattern), set()).add(part)
-    torn = [group for group, where in parts.items() if len(where) > 1]
+            parts.setdefault(group_of(name, pattern), {})[part] = None
+    return {group: tuple(where) for group, where in parts.items() if len(where) > 1}
+
+
+def _check_groups(split: Split, pattern: str, source: str) -> None:
+    """A split by folders or from a file may tear a group apart; that is for its maker to mend."""
+    torn = torn_groups(split, pattern)
     if torn:
         raise DataError(
             f"{source}: groups that stand in more than one part of the split: {name_some(torn)}; "
@@ -224,4 +235,6 @@ def _check(split: Split, dataset: Dataset, config: DataConfig) -> None:
         raise DataError(
             f"{dataset.source}: zero training samples of {count} (data.val={config.val:g}, "
             f"data.test={config.test:g}); lower both, add images, or check data.groups"
+            + " and the duplicates (`tinyseg data check`)"
+            * bool(dataset.duplicates)
         )
