@@ -61,14 +61,14 @@ def check(source: str | Path, config: Config, progress: Progress | None = None) 
     source, findings, layout = str(source), list[Finding](), None
     if not source.startswith("sim:"):
         layout, known = _layout(source, config)
-        seen = inspect_files(layout.cases, known, progress)
+        seen = inspect_files(layout.cases, known, _half(progress, 0))
         findings += file_findings(seen, layout, config.data)
         findings += _label_findings(seen, config) if known is None else []
         layout = replace(layout, cases=tuple(one.case for one in seen if one.usable))
         if not layout.cases:
             return Check(source, 0, tuple(findings))
     try:
-        dataset = open_dataset(source, config.data, layout=layout)
+        dataset = open_dataset(source, config.data, layout=layout, progress=_half(progress, 1))
     except DataError as error:
         told = any(str(error) == finding.seen for finding in findings)
         findings += [] if told else [Finding("error", "labels", str(error))]
@@ -84,6 +84,11 @@ def check(source: str | Path, config: Config, progress: Progress | None = None) 
     findings += duplicate_findings(dataset, split)
     findings += split_findings(dataset, split, config)
     return Check(source, len(dataset), tuple(findings), split, folds)
+
+
+def _half(progress: Progress | None, half: int) -> Progress | None:
+    """The files are read twice: one by one, then as a run reads them."""
+    return progress and (lambda done, total: progress(half * total + done, 2 * total))
 
 
 def _layout(source: str, config: Config) -> tuple[Layout, Mapping[int, int] | None]:
