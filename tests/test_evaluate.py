@@ -1,10 +1,16 @@
 """The table that `tinyseg evaluate` prints."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
 
-from tinyseg.evaluate import Evaluation
+from tinyseg.config import Config
+from tinyseg.errors import RunError
+from tinyseg.evaluate import Evaluation, evaluate
 from tinyseg.metrics import baselines, evaluate_image, summarise
+from tinyseg.train import train
 
 
 def evaluation(label: np.ndarray, prediction: np.ndarray, names: tuple[str, ...]) -> Evaluation:
@@ -32,3 +38,35 @@ def test_every_class_has_its_line_where_there_are_several() -> None:
 def test_two_classes_need_no_lines_of_their_own() -> None:
     label = np.array([[0, 0, 1, 1]], np.uint8)
     assert "pet" not in evaluation(label, label, ("background", "pet")).table()
+
+
+def draw_pets(folder: Path) -> None:
+    """Bright cats and dark dogs, eight to train and two to test, as Oxford-IIIT Pet is laid out."""
+    for name in ("images", "annotations/trimaps"):
+        (folder / name).mkdir(parents=True)
+    lines = []
+    for index in range(10):
+        name, dog = f"pet_{index}", index % 2
+        image = np.full((32, 32, 3), 128, np.uint8)
+        trimap = np.full((32, 32), 2, np.uint8)
+        image[8:24, 4 + index : 20 + index] = 0 if dog else 255
+        trimap[7:25, 3 + index : 21 + index], trimap[8:24, 4 + index : 20 + index] = 3, 1
+        Image.fromarray(image).save(folder / "images" / f"{name}.jpg")
+        Image.fromarray(trimap).save(folder / "annotations/trimaps" / f"{name}.png")
+        lines.append(f"{name} 1 {dog + 1} 1\n")
+    (folder / "annotations/trainval.txt").write_text("".join(lines[:8]))
+    (folder / "annotations/test.txt").write_text("".join(lines[8:]))
+
+
+@pytest.mark.slow
+def test_a_run_on_a_named_dataset_from_training_to_the_table(tmp_path: Path) -> None:
+    draw_pets(tmp_path / "pets")
+    source = f"pets:{tmp_path / 'pets'}?target=species"
+    small = ["data.size=32", "model.base=4", "model.depth=2", "train.epochs=2", "train.batch=4"]
+    run = train(source, tmp_path / "run", Config().override(small), say=print)
+    assert run.open(run.facts.source).fingerprint() == run.facts.fingerprint
+    found = evaluate(run, source, "test")
+    assert found.names == ("pet_8", "pet_9")
+    assert all(f"\n  {name} " in found.table() for name in ("background", "cat", "dog"))
+    with pytest.raises(RunError, match="is not the data that"):
+        train(f"{source}&border=foreground", tmp_path / "run", resume=True)

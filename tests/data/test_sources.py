@@ -138,8 +138,11 @@ def test_pets_listed_without_a_pet_pixel_is_told(pets):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("beagle_3 1 2 1", r"trainval.txt: 1 listed images have no photo or no trimap: beagle_3"),
-        ("../images/beagle_1 1 2 1", "1 listed images have no photo"),
+        (
+            "beagle_3 1 2 1",
+            r"trainval.txt: 1 of 5 listed images have no photo or no trimap: beagle_3",
+        ),
+        ("../images/beagle_1 1 2 1", "1 of 5 listed images have no photo"),
         ("beagle_1 1 2 1", "'beagle_1' is listed before"),
         ("beagle_1 1 3 1", r"trainval.txt:6: 'beagle_1 1 3 1' is not NAME CLASS SPECIES BREED"),
         ("beagle_1", "is not NAME CLASS"),
@@ -150,6 +153,12 @@ def test_pets_bad_lists(pets, line, said):
     path = pets.path / "annotations" / "trainval.txt"
     path.write_bytes(path.read_bytes() + line.encode(errors="surrogateescape"))
     with pytest.raises(DataError, match=said):
+        opened("pets", pets)
+
+
+def test_pets_empty_list(pets):
+    pets.text("annotations/test.txt", "# nothing\n")
+    with pytest.raises(DataError, match=r"test.txt: lists no image; restore"):
         opened("pets", pets)
 
 

@@ -21,11 +21,11 @@ def _find(root: Path, options: Mapping[str, str]) -> Named:
     cases: dict[str, Case] = {}
     by_species = options["target"] == "species"
     for split, path in _LISTS.items():
-        for name, species in _read_list(root / path):
+        rows = _read_list(root / path)
+        _refuse_absent(root / path, [name for name, _ in rows], photos.keys() & trimaps.keys())
+        for name, species in rows:
             if name in cases:
                 raise DataError(f"{root / path}: {name!r} is listed before; keep it in one list")
-            if name not in photos or name not in trimaps:
-                raise _absent(root / path, name, trimaps if name in photos else photos)
             table = _table(options["border"], _SPECIES[species]) if by_species else None
             part = split if options["split"] == "official" else None
             cases[name] = Case(name, photos[name], (trimaps[name],), part, table)
@@ -61,6 +61,8 @@ def _read_list(path: Path) -> list[tuple[str, str]]:
                 "1 (cat) or 2 (dog); restore the official list"
             )
         rows.append((words[0], words[2]))
+    if not rows:
+        raise DataError(f"{path}: lists no image; restore the official list")
     return rows
 
 
@@ -71,12 +73,13 @@ def _text(path: Path) -> str:
         raise DataError(f"{path}: cannot be read ({error}); restore the official list") from None
 
 
-def _absent(path: Path, name: str, found: Mapping[str, Path]) -> DataError:
-    listed = [listed for listed, _ in _read_list(path) if listed not in found]
-    return DataError(
-        f"{path}: {len(listed)} listed images have no photo or no trimap: {name_some(listed)}; "
-        "restore them, or take their lines out of the list"
-    )
+def _refuse_absent(path: Path, names: list[str], there: set[str]) -> None:
+    absent = [name for name in names if name not in there]
+    if absent:
+        raise DataError(
+            f"{path}: {len(absent)} of {len(names)} listed images have no photo or no trimap: "
+            f"{name_some(absent)}; restore them, or take their lines out of the list"
+        )
 
 
 _URL = "https://www.robots.ox.ac.uk/~vgg/data/pets/data/"
