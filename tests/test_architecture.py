@@ -48,6 +48,7 @@ LAYERS = {
     "evaluate": 8,
     "masks": 8,
     "overfit": 9,
+    "plots": 9,
     # the doors
     "cli": 10,
     "__init__": 11,
@@ -74,7 +75,7 @@ WITHOUT = {
     "config": {"tinygrad"},
 }
 RUNTIME = {"tinygrad", "numpy", "PIL", "scipy"}
-OPTIONAL = {"backend": {"ziglang"}}
+OPTIONAL = {"backend": {"ziglang"}, "plots": {"matplotlib"}}
 """Packages of an extra, and the one module that may try to import them."""
 
 

@@ -19,6 +19,8 @@ from tinyseg.data import simulate, write_pairs
 SMALL = ["data.size=32", "model.base=2", "model.depth=1", "train.epochs=1"]
 
 
+TWO = "fixed(mean=[0.5,0.5],std=[1,1])"
+
 # a test that runs in the background inherits that Ctrl-C is ignored
 LISTENING = """
 import runpy, signal
@@ -151,6 +153,22 @@ def test_changed_data_is_told(
     assert "is not as it was" in capsys.readouterr().out
 
 
+def test_data_stats_prints_and_writes_what_differs(
+    cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "stats.json"
+    assert main(["data", "stats", str(cells)]) == 0
+    assert "distance" not in capsys.readouterr().out
+    other = "sim:ultrasound?n=4&size=32"
+    assert main(["data", "stats", str(cells), other, "--json", str(path)]) == 0
+    text = capsys.readouterr().out
+    for word in ("cells: 12 images", "ultrasound?n=4", "red", "objects", "distance", "together"):
+        assert word in text
+    found = json.loads(path.read_text())
+    assert [one["images"] for one in found["sets"]] == [12, 4]
+    assert found["comparison"]["advice"] in text
+
+
 def test_info_names_device_compiler_and_versions(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info"]) == 0
     text = capsys.readouterr().out
@@ -170,6 +188,10 @@ def test_bad_input_is_one_line_with_the_file_and_the_remedy(
         "kind 'sells'": ("train", "sim:sells", "--out", new),
         "bad.toml": ("train", cells, "--out", new, "--config", tmp_path / "bad.toml"),
         "model.bass": ("train", cells, "--out", new, "--set", "model.bass=3"),
+        "unknown step 'blur'": ("train", cells, "--out", new, "--set", "preprocess=blur"),
+        "unknown normalisation": ("train", cells, "--out", new, "--set", "normalize=z"),
+        "3 channels; give": ("train", cells, "--out", new, "--set", f"normalize={TWO}"),
+        "size is odd": ("data", "stats", cells, "--set", "preprocess=median(size=4)"),
         "unknown loss": ("train", cells, "--out", new, "--set", "loss=dise"),
         "train.batch=": ("train", cells, "--out", new, "--set", "train.batch=64"),
         "not empty": ("train", cells, "--out", run, "--set", *SMALL),

@@ -130,6 +130,14 @@ def _add_data(commands: Commands) -> None:
     _add_settings(check)
     check.set_defaults(run=_data_check)
 
+    stats = actions.add_parser("stats", help="levels, foreground, objects; how two sets differ")
+    stats.add_argument("data", help=DATA)
+    stats.add_argument("other", nargs="?", help="a second one, e.g. real beside simulated images")
+    stats.add_argument("--picture", type=Path, metavar="PNG", help="draw them (needs matplotlib)")
+    stats.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
+    _add_settings(stats)
+    stats.set_defaults(run=_data_stats)
+
 
 def _add_cache(commands: Commands) -> None:
     command = commands.add_parser("cache", help="the compiled steps kept on disk")
@@ -233,6 +241,29 @@ def _data_check(options: argparse.Namespace) -> int:
     for path in filter(None, (options.json, drawn and options.save_split)):
         print(f"written: {path}")
     return 1 if found.level == "error" else 0
+
+
+def _data_stats(options: argparse.Namespace) -> int:
+    from tinyseg.data.compare import compare
+    from tinyseg.data.stats import open_stats
+    from tinyseg.files import write_json
+    from tinyseg.plots import draw_stats
+
+    config = _config(options).data
+    sets = [open_stats(options.data, config)]
+    sets += [open_stats(options.other, config, like=sets[0])] if options.other else []
+    comparison = compare(*sets) if options.other else None
+    print("\n\n".join(stats.table() for stats in sets))
+    if comparison:
+        print(f"\n{comparison.table(sets[0].channel_names)}")
+    if options.json:
+        found = {"comparison": comparison.to_dict()} if comparison else {}
+        write_json(options.json, {"sets": [stats.to_dict() for stats in sets], **found})
+    if options.picture:
+        draw_stats(options.picture, sets, comparison)
+    for path in filter(None, (options.json, options.picture)):
+        print(f"written: {path}")
+    return 0
 
 
 def _info(options: argparse.Namespace) -> int:

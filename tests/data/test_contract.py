@@ -131,6 +131,7 @@ def test_simulated_images(kind: str) -> None:
     check(f"sim:{kind}?n=40&size=64")
 
 
+@pytest.mark.slow
 def test_real_images(real_data) -> None:
     check(real_data / "isbi2012", labels="0:1,255:0")
     check(real_data / "camvid", labels="auto,11:ignore")

@@ -1,0 +1,49 @@
+"""Drawings: they are pictures with both datasets in them, and a missing matplotlib is one line."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tinyseg.config import DataConfig
+from tinyseg.data.compare import compare
+from tinyseg.data.stats import open_stats
+from tinyseg.errors import TinysegError
+from tinyseg.plots import COLORS, _share_between, draw_stats
+
+
+def colored(path: Path, color: str) -> int:
+    """Pixels of a colour, give or take the anti-aliasing."""
+    with Image.open(path) as picture:
+        pixels = np.array(picture.convert("RGB")).astype(int)
+    wanted = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+    return int((np.abs(pixels - wanted).max(axis=2) < 30).sum())
+
+
+def test_one_dataset_and_two(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    one = open_stats("sim:cells?n=3&size=32", DataConfig())
+    draw_stats(tmp_path / "one.png", [one], None)
+    assert colored(tmp_path / "one.png", COLORS[0]) > 500
+    assert colored(tmp_path / "one.png", COLORS[1]) == 0
+    other = open_stats("sim:ultrasound?n=3&size=32", DataConfig(), like=one)
+    draw_stats(tmp_path / "two.png", [one, other], compare(one, other))
+    assert min(colored(tmp_path / "two.png", color) for color in COLORS) > 500
+
+
+def test_without_matplotlib_it_is_one_line(tmp_path: Path, monkeypatch) -> None:
+    one = open_stats("sim:cells?n=2&size=32", DataConfig())
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(TinysegError, match=r'pip install "tinyseg\[plot\]"'):
+        draw_stats(tmp_path / "one.png", [one], None)
+    assert not (tmp_path / "one.png").exists()
+
+
+def test_shares_between_edges_add_up_and_levels_make_no_comb() -> None:
+    levels, weights = np.tile(np.linspace(0, 1, 256), 3), np.ones(768)
+    heights = _share_between(levels, weights, np.linspace(-0.025, 1, 42))
+    assert heights.sum() == pytest.approx(1)
+    inner = heights[1:]
+    assert inner.max() < 1.01 * inner[1:].min()

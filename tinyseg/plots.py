@@ -1,0 +1,111 @@
+"""Drawings of statistics, with matplotlib: the optional extra `plot`."""
+
+from collections.abc import Callable, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyseg.data.compare import PLAIN, Comparison, normalized
+from tinyseg.data.stats import DatasetStats, weighted_quantiles
+from tinyseg.errors import TinysegError
+from tinyseg.files import write_atomic
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Panel = Callable[[Any], None]
+"""Draws into the axes it is given."""
+
+COLORS = ("#0072B2", "#D55E00")
+"""Okabe & Ito's blue and vermilion, told apart by the colour-blind too; dashes help in print."""
+STYLES = ("-", "--")
+COLUMNS = 3
+BINS = 40
+
+
+def draw_stats(path: Path, sets: Sequence[DatasetStats], comparison: Comparison | None) -> None:
+    """Writes a PNG of one or two datasets: levels, foreground, objects.
+
+    With a comparison, the levels stand there again as its best normalisation leaves them.
+    """
+    panels = _level_panels(sets, PLAIN, "pixels in [0, 1]")
+    if comparison and comparison.best != PLAIN:
+        panels += _level_panels(sets, comparison.best, comparison.best.replace(" data", "\ndata"))
+    panels += _shape_panels(sets)
+    rows = -(-len(panels) // COLUMNS)
+    figure = _new_figure(figsize=(4 * COLUMNS, 3 * rows + 0.5), layout="constrained")
+    grid = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
+    for axes, panel in zip(grid, panels, strict=False):
+        panel(axes)
+        axes.grid(alpha=0.3)
+    for axes in grid[len(panels) :]:
+        axes.remove()
+    names = [f"{stats.source} ({len(stats.images)} images)" for stats in sets]
+    figure.legend(grid[0].patches, names, loc="outside upper center")
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    write_atomic(path, buffer.getvalue())
+
+
+def _new_figure(**options: Any) -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise TinysegError(
+            'a drawing needs matplotlib, which is not installed: pip install "tinyseg[plot]"'
+        ) from None
+    return Figure(**options)
+
+
+def _level_panels(sets: Sequence[DatasetStats], way: str, what: str) -> list[Panel]:
+    def panel(channel: int, name: str) -> Panel:
+        levels = [of_set[channel] for of_set in by_set]
+        ends = np.concatenate([weighted_quantiles(v, w, (0.001, 0.999)) for v, w in levels])
+        gap = (ends.max() - ends.min()) / BINS or 1
+        edges = np.linspace(ends.min() - gap, ends.max(), BINS + 2)
+        heights = [_share_between(v, w, edges) for v, w in levels]
+        return lambda axes: _steps(
+            axes, heights, edges, title=name, xlabel=what, ylabel="% of pixels"
+        )
+
+    by_set = [normalized(stats, way) for stats in sets]
+    return [panel(channel, name) for channel, name in enumerate(sets[0].channel_names)]
+
+
+def _share_between(values: Array, weights: Array, edges: Array) -> Array:
+    """The weight between two edges; a level counts as all values since the one before it.
+
+    Plainly counted, 256 levels in 40 bins would look like a comb.
+    """
+    levels, place = np.unique(values, return_inverse=True)
+    sums = np.cumsum(np.bincount(place, weights)) / weights.sum()
+    return np.diff(np.interp(edges, np.append(edges[0], levels), np.append(0, sums)))
+
+
+def _shape_panels(sets: Sequence[DatasetStats]) -> list[Panel]:
+    shares = [100 * np.array([i.foreground for i in s.images if i.foreground >= 0]) for s in sets]
+    counts = [np.array([sum(map(len, image.areas)) for image in s.images]) for s in sets]
+    areas = [np.concatenate([a for image in s.images for a in image.areas]) for s in sets]
+    top, most, largest = (max(v.max(initial=1) for v in of) for of in (shares, counts, areas))
+    width = 1 + most // BINS
+    percent, size = np.linspace(0, top, BINS // 2), np.geomspace(0.9, 1.1 * largest, BINS // 2)
+    number = np.arange(0, most + 1 + width, width) - 0.5
+    return [
+        _counted(shares, percent, "foreground", "% of the image", "% of images"),
+        _counted(counts, number, "objects in an image", "number", "% of images"),
+        _counted(areas, size, "size of the objects", "pixels", "% of objects", xscale="log"),
+    ]
+
+
+def _counted(
+    sets: Sequence[Array], edges: Array, title: str, what: str, share: str, **more: str
+) -> Panel:
+    heights = [np.histogram(values, edges)[0] / max(1, len(values)) for values in sets]
+    labels = {"title": title, "xlabel": what, "ylabel": share}
+    return lambda axes: _steps(axes, heights, edges, **labels, **more)
+
+
+def _steps(axes: Any, sets: Sequence[Array], edges: Array, **labels: str) -> None:
+    for heights, color, style in zip(sets, COLORS, STYLES, strict=False):
+        axes.stairs(100 * heights, edges, color=color, linestyle=style, linewidth=1.5)
+    axes.set(**labels)
