@@ -200,6 +200,11 @@ CHANGES: dict[str, Any] = {
     "nesterov": {"optimizer": "sgd(momentum=0.9,nesterov=true)"},
     "clip": {"clip": 1.0},
     "other clip": {"clip": 0.5},
+    "bfloat16": {"model": UNet(1, 1, base=2, depth=1, precision="bfloat16")},
+    "float16": {"model": UNet(1, 1, base=2, depth=1, precision="float16")},
+    "fixed scale": {
+        **{"model": UNet(1, 1, base=2, depth=1, precision="float16"), "loss_scale": 65536.0}
+    },
     "width": {"model": UNet(1, 1, base=4, depth=1)},
     "depth": {"model": UNet(1, 1, base=2, depth=2)},
     "norm": {"model": UNet(1, 1, base=8, depth=1, norm="group")},

@@ -52,13 +52,13 @@ def first_not_finite(step: TrainStep, image: Tensor, label: Tensor, names: Seque
     with _recorded(step.model) as outputs:
         logits = step.model(image, training=True)
     terms = step.loss(logits, label)
-    losses = [(f"the loss term {name}", value) for name, value in terms.items()]
-    for name, tensor in [*outputs, ("the logits", logits), *losses]:
+    gradients = step.gradients(terms["loss"])  # before any of it is realized: its history is gone
+    found = [*outputs, ("the logits", logits)]
+    found += [(f"the loss term {name}", value) for name, value in terms.items()]
+    found += [(f"the gradient of {name}", value) for name, value in gradients.items()]
+    for name, tensor in found:
         if not _finite(tensor.numpy()):
             return name
-    for name, tensor in step.gradients(terms["loss"]).items():
-        if not _finite(tensor.numpy()):
-            return f"the gradient of {name}"
     return "a sum too small to be seen outside of the compiled step"
 
 

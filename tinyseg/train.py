@@ -11,7 +11,7 @@ import numpy as np
 
 from tinyseg import checkpoint
 from tinyseg.augment import Augmentation
-from tinyseg.backend import Array, upload
+from tinyseg.backend import Array, backend, upload
 from tinyseg.config import IGNORE, Config, DataConfig, TrainConfig
 from tinyseg.data import (
     Contract,
@@ -206,6 +206,11 @@ class Trainer:
     def run_all(self) -> None:
         """Trains until the last epoch or an early stop; Ctrl-C leaves a run to resume."""
         self._resume()
+        if self.config.precision != "float32" and backend().device == "CPU":
+            self.say(
+                f"train.precision={self.config.precision} is for GPUs: on this CPU a step takes "
+                "longer than in float32"
+            )
         first = 0
         try:
             for phase in self.phases:
