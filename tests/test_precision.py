@@ -10,8 +10,8 @@ from tinygrad import Tensor
 
 from tinyseg import checkpoint
 from tinyseg.backend import backend, overwrite, upload
-from tinyseg.config import PRECISIONS, Config
-from tinyseg.data import fit_label, simulate
+from tinyseg.config import PRECISIONS, Config, DataConfig
+from tinyseg.data import Door, InputScale, fit_label, simulate
 from tinyseg.errors import ConfigError, NonFiniteError
 from tinyseg.evaluate import evaluate
 from tinyseg.metrics import foreground_mean
@@ -19,7 +19,6 @@ from tinyseg.models import UNet
 from tinyseg.nn import BatchNorm, Conv2d, ConvTranspose2d, layers
 from tinyseg.nonfinite import _recorded
 from tinyseg.optim import LossScale
-from tinyseg.predict import InputScale
 from tinyseg.run import load_run
 from tinyseg.step import TrainStep
 from tinyseg.track import read_log
@@ -35,11 +34,12 @@ Batch = tuple[Tensor, Tensor]
 def cells(count: int = 8, size: int = 32) -> tuple[np.ndarray, np.ndarray]:
     """Simulated images (N, 3, S, S) as the network gets them, and their labels."""
     samples = simulate("cells", n=count, size=size, seed=4, empty=0)
-    images = np.stack([sample.image for sample in samples])
+    images = [sample.image for sample in samples]
+    door = Door(DataConfig(size=size, fit="pad"), InputScale.of(images))
     labels = [
         fit_label(sample.label, size, "pad") for sample in samples if sample.label is not None
     ]
-    return InputScale.of(list(images)).apply(images), np.stack(labels)
+    return door.enter([door.fit(image) for image in images]), np.stack(labels)
 
 
 @pytest.fixture(scope="module")

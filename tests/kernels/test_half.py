@@ -157,3 +157,11 @@ def test_what_is_no_convolution_computes_as_in_float32_and_rounds_once(
         results.append([tensor.cast(dtype).float().numpy() for tensor in (y, to_x)])
     for found, wanted in zip(*results, strict=True):
         np.testing.assert_array_equal(found, wanted)
+
+
+@half
+def test_the_plan_tells_the_path_of_half_types(dtype: DType) -> None:
+    x, w = Tensor.empty(1, 16, 8, 8), Tensor.empty(16, 16, 3, 3)
+    if kernels.plans.device_reason(str(x.device)) == "":
+        told = f"in float32, {kernels.plan(x, w, 1, 1)}"
+        assert kernels.plan(x.cast(dtype), w, 1, 1) == told

@@ -91,6 +91,8 @@ def plan(x_bchw: Tensor, w_oihw: Tensor, stride: int = 1, padding: int = 0) -> s
     conv = _describe(x_bchw, w_oihw, None, stride, padding)
     if instruction := tensor_core(conv, x_bchw):
         return f"tensor cores: {forward_warp(conv, instruction)}"
+    if x_bchw.dtype in HALF:
+        return f"in float32, {plan(wide(x_bchw), wide(w_oihw), stride, padding)}"
     return str(_plan(conv, x_bchw, w_oihw, None))
 
 
