@@ -277,7 +277,7 @@ def test_a_leak_across_a_given_split(cells, tmp_path, quality):
     Split((*names[2:24], names[0]), (names[1], *names[24:])).save(tmp_path / "leak.json")
     assert note(found(cells, f"data.split_file={tmp_path / 'fair.json'}"), "duplicates")
     finding = only(found(cells, f"data.split_file={tmp_path / 'leak.json'}"), "error", "leak")
-    assert finding.evidence[0].startswith("train and val: cells_0001 ")
+    assert finding.evidence[0].startswith("train: cells_0002; val: cells_0001 (")
 
 
 def test_groups_across_a_given_split(cells, tmp_path):

@@ -1,4 +1,5 @@
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -125,11 +126,21 @@ def test_identical_images_are_one_group_and_stand_first():
     assert values == sorted(values, reverse=True)
 
 
+def test_images_that_hang_together_are_one_group():
+    copies = [IMAGES[2], *(jpeg(IMAGES[2], quality) for quality in (30, 40, 60))]
+    found_last, found_first = found([*copies, *IMAGES[3:], jpeg(IMAGES[9])])
+    assert {found_last.names, found_first.names} == {("0", "1", "2", "3"), ("10", "31")}
+    (group,) = found(copies)
+    least = min(found([a, b])[0].correlation for a, b in itertools.combinations(copies, 2))
+    assert group.correlation == pytest.approx(least)
+
+
 def test_blocks_see_every_pair_once(monkeypatch):
     images = [*IMAGES, *(jpeg(image) for image in IMAGES)]
     whole = found(images)
     assert {same.names for same in whole} == {(str(i), str(i + 30)) for i in range(30)}
     monkeypatch.setattr("tinyseg.data.duplicates._ROWS", 7)
+    monkeypatch.setattr("tinyseg.data.duplicates._PAIRS", 3)
     assert found(images) == whole
 
 

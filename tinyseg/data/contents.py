@@ -138,19 +138,25 @@ def _rare(share: float) -> list[Finding]:
 
 def duplicate_findings(dataset: Dataset, split: Split | None = None) -> list[Finding]:
     """One picture in two parts is a leak; within a part it is told only."""
-    parts = {part: getattr(split, part) for part in PARTS} if split else {}
-    place = {name: part for part, names in parts.items() for name in names}
-    across: dict[str, list[str]] = {"error": [], "warning": []}
-    within = []
+    parts = {part: set(getattr(split, part)) for part in PARTS} if split else {}
+    leaks, within = [], []
     for same in dataset.duplicates:
-        met = [part for part in PARTS if any(place.get(name) == part for name in same.names)]
+        met = {part: [name for name in same.names if name in parts[part]] for part in parts}
+        met = {part: names for part, names in met.items() if names}
+        where = "; ".join(f"{part}: {', '.join(names)}" for part, names in met.items())
         if len(met) > 1:
-            texts = across["warning" if same.kind == "near" else "error"]
-            texts.append(f"{' and '.join(met)}: {same}")
+            leaks.append(f"{where} ({same.words})")
         else:
             within.append(same)
     return [
-        *(finding for level, texts in across.items() for finding in _leak(level, texts)),
+        *listed(
+            "error",
+            "leak",
+            "one picture in two parts of the split",
+            leaks,
+            "scores come out too good: the network has seen the answer",
+            "move all into one part, or remove some; splits made here never tear them apart",
+        ),
         *listed(
             "warning",
             "contradiction",
@@ -168,17 +174,6 @@ def duplicate_findings(dataset: Dataset, split: Split | None = None) -> list[Fin
             "keep one if that is not meant; splits made here never tear them apart",
         ),
     ]
-
-
-def _leak(level: str, texts: Sequence[str]) -> list[Finding]:
-    return listed(
-        level,
-        "leak",
-        "one picture in two parts of the split",
-        texts,
-        "scores come out too good: the network has seen the answer",
-        "move both into one part, or remove one; splits made here never tear them apart",
-    )
 
 
 def _contradictions(dataset: Dataset) -> Iterable[object]:

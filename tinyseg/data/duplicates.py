@@ -26,7 +26,7 @@ SAME = 0.98
 """Correlation from which a thumbnail shows no difference: saved again, or a camera at rest."""
 FLAT = 1 / 255
 """Deviation of a thumbnail below which it shows nothing that could be compared."""
-_ROWS = 1024  # so many thumbnails are compared with all others at a time, to bound the memory
+_ROWS, _PAIRS = 1024, 1 << 16  # so many are compared at a time, to bound the memory
 
 # transposed, upside down, mirrored (in this order) makes the first picture of the second, which
 # lies as the words say
@@ -47,20 +47,26 @@ class Duplicate:
     """Names of images that show one picture."""
 
     names: tuple[str, ...]
-    """All equal ones when identical; else a pair."""
+    """Two, or more when each is a duplicate of another one of them."""
     kind: str
     """identical: pixel for pixel; same: no difference at the size of a thumbnail; near: little."""
     correlation: float = 1.0
-    """Of the thumbnails, 0.9 to 1."""
+    """The lowest of the pairs among them, 0.9 to 1."""
     turned: str = ""
-    """How the second picture lies, seen from the first, in words; empty: as the first."""
+    """How the second of a pair lies, seen from the first, in words; empty: as the first."""
 
     def __str__(self) -> str:
+        between = " = " if self.kind == "identical" else " ~ "
+        return f"{between.join(self.names)} ({self.words})"
+
+    @property
+    def words(self) -> str:
+        """How alike they are."""
         if self.kind == "identical":
-            return f"{' = '.join(self.names)} (equal pixel for pixel)"
+            return "equal pixel for pixel"
         turned = f", {self.turned}" if self.turned else ""
-        words = "look the same" if self.kind == "same" else "look nearly the same"
-        return f"{' ~ '.join(self.names)} ({words}, correlation {self.correlation:.3f}{turned})"
+        nearly = "nearly " if self.kind == "near" else ""
+        return f"look {nearly}the same, correlation {self.correlation:.3f}{turned}"
 
 
 def thumbnail(image_hwc: np.ndarray) -> np.ndarray:
@@ -75,9 +81,9 @@ def thumbnail(image_hwc: np.ndarray) -> np.ndarray:
 def find_duplicates(
     names: Sequence[str], digests: Sequence[bytes], thumbnails: Sequence[np.ndarray]
 ) -> tuple[Duplicate, ...]:
-    """All duplicates: groups of identical images, then pairs of near ones, the closest first.
+    """All duplicates: identical images first, then those that look alike, the closest first.
 
-    A digest is of all pixels. Of identical images only the first takes part in pairs, and flat
+    A digest is of all pixels. Of identical images only the first is compared further, and flat
     images (a deviation of one grey level or less) are never near.
     """
     groups: dict[bytes, list[int]] = {}
@@ -89,47 +95,75 @@ def find_duplicates(
         if len(group) > 1
     ]
     firsts = [group[0] for group in groups.values() if thumbnails[group[0]].std() > FLAT]
-    near = _pairs(np.stack([thumbnails[index] for index in firsts])) if firsts else []
-    found = [
-        Duplicate((names[firsts[a]], names[firsts[b]]), "same" if r >= SAME else "near", r, turned)
-        for r, a, b, turned in sorted(near, key=lambda pair: (-pair[0], pair[1:3]))
-    ]
-    return (*identical, *found)
+    if len(firsts) < 2:
+        return tuple(identical)
+    near = _near([names[i] for i in firsts], np.stack([thumbnails[i] for i in firsts]))
+    return (*identical, *near)
 
 
-def _pairs(thumbnails: np.ndarray) -> list[tuple[float, int, int, str]]:
-    """Correlation, both indices and orientation of each near pair, at its best orientation."""
+def _near(names: Sequence[str], thumbnails: np.ndarray) -> list[Duplicate]:
+    """Images that hang together by near pairs."""
+    from scipy.sparse import coo_array  # loaded where it is needed: it takes a quarter of a second
+    from scipy.sparse.csgraph import connected_components
+
+    first, second, r, turn = _pairs(thumbnails)
+    if not len(first):
+        return []
+    links = coo_array((np.ones(len(first)), (first, second)), (len(names), len(names)))
+    groups = connected_components(links, directed=False)[1]
+    found = []
+    for group in np.unique(groups[first]):
+        inside = groups[first] == group
+        lowest = float(r[inside].min())
+        turned = tuple(_TURNS.values())[turn[inside][0]] if inside.sum() == 1 else ""
+        members = tuple(names[index] for index in np.flatnonzero(groups == group).tolist())
+        kind = "same" if lowest >= SAME else "near"
+        found.append(Duplicate(members, kind, min(lowest, 1.0), turned))
+    return sorted(found, key=lambda same: -same.correlation)
+
+
+def _pairs(thumbnails: np.ndarray) -> list[np.ndarray]:
+    """First, second, correlation and number of the best orientation of each near pair."""
     waves = _coefficients(thumbnails)
-    best: dict[tuple[int, int], tuple[float, str]] = {}
-    for turn, words in _TURNS.items():
-        turned = _turn(waves, turn)
-        for rows, columns in _proposed(waves, turned):
-            r = np.einsum("nk,nk->n", waves[rows], turned[columns])
-            for index in np.flatnonzero(r >= NEAR):
-                pair = (int(rows[index]), int(columns[index]))
-                best[pair] = max(best.get(pair, (0.0, "")), (float(r[index]), words))
-    return [(min(r, 1.0), a, b, words) for (a, b), (r, words) in best.items()]
+    blocks = [
+        (*block, np.full(len(block[0]), number))
+        for number, turn in enumerate(_TURNS)
+        for block in _close(waves, _turn(waves, turn))
+    ]
+    first, second, r, number = (np.concatenate(column) for column in zip(*blocks, strict=True))
+    order = np.lexsort((-r, second, first))
+    keys = (first * len(thumbnails) + second)[order]
+    best = order[np.unique(keys, return_index=True)[1]]
+    return [column[best] for column in (first, second, r, number)]
 
 
-def _proposed(waves: np.ndarray, turned: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Indices of the pairs whose hashes are close, in blocks; each pair once."""
-    mask = _weights().ravel() > 0
-    hashes, others = (
-        np.where(x[:, mask] >= 0, np.float32(1), np.float32(-1)) for x in (waves, turned)
-    )
-    enough = (1 - 2 * HASH_DISTANCE) * mask.sum()
-    for start in range(0, len(hashes), _ROWS):
+def _close(
+    waves: np.ndarray, turned: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """First, second and correlation of near pairs in one orientation, in blocks; each pair once."""
+    used = _weights().ravel() > 0
+    waves, turned = waves[:, used], turned[:, used]
+    hashes, others = (np.where(x >= 0, np.float32(1), np.float32(-1)) for x in (waves, turned))
+    enough = (1 - 2 * HASH_DISTANCE) * used.sum()
+    for start in range(0, len(waves), _ROWS):
         # a product of signs counts equal bits minus different ones
-        close = hashes[start : start + _ROWS] @ others[start:].T >= enough
-        rows, columns = np.nonzero(np.triu(close, 1))
-        yield rows + start, columns + start
+        proposed = hashes[start : start + _ROWS] @ others[start:].T >= enough
+        first, second = np.nonzero(np.triu(proposed, 1))
+        r = np.empty(len(first), np.float32)
+        for part in range(0, len(first), _PAIRS):
+            here = slice(part, part + _PAIRS)
+            r[here] = np.einsum(
+                "nk,nk->n", waves[start + first[here]], turned[start + second[here]]
+            )
+        near = r >= NEAR
+        yield first[near] + start, second[near] + start, r[near]
 
 
 def _coefficients(thumbnails: np.ndarray) -> np.ndarray:
     """(N, SIDE * SIDE) weighted cosine coefficients of unit length."""
     cosine = _cosine()
     waves = (cosine @ thumbnails @ cosine.T * _weights()).reshape(len(thumbnails), -1)
-    unit: np.ndarray = waves / np.linalg.norm(waves, axis=1, keepdims=True)
+    unit: np.ndarray = waves / np.maximum(np.linalg.norm(waves, axis=1, keepdims=True), 1e-9)
     return unit
 
 
