@@ -34,8 +34,8 @@ class Finding:
 def listed(
     level: str, check: str, seen: str, evidence: Iterable[object], why: str = "", remedy: str = ""
 ) -> list[Finding]:
-    """One finding when there is any evidence, with its number after `seen`; else none."""
-    texts = tuple(map(str, evidence))
+    """One finding when there is evidence, each piece once, its number after `seen`; else none."""
+    texts = tuple(dict.fromkeys(map(str, evidence)))
     found = Finding(level, check, f"{seen}: {len(texts)}", why, remedy, texts)
     return [found] if texts else []
 
@@ -51,6 +51,11 @@ def table(findings: Sequence[Finding], width: int = 100, most: int = 5) -> str:
     return "\n".join(line for finding in ordered for line in _lines(finding, width, most))
 
 
+def printable(text: str) -> str:
+    """A text without what a terminal cannot show or would obey: file names may hold any bytes."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def _lines(finding: Finding, width: int, most: int) -> list[str]:
     head = f"{finding.level:8}{finding.check:14}"
     lines = _wrap(finding.seen, head, " " * len(head), width)
@@ -64,7 +69,7 @@ def _lines(finding: Finding, width: int, most: int) -> list[str]:
 
 def _wrap(text: str, first: str, rest: str, width: int) -> list[str]:
     return textwrap.wrap(
-        text,
+        printable(text),
         width,
         initial_indent=first,
         subsequent_indent=rest,

@@ -11,8 +11,11 @@ from tinyseg.cli import main
 from tinyseg.config import Config
 from tinyseg.data import make_split, open_dataset, simulate, write_pairs
 from tinyseg.data.check import check
+from tinyseg.data.inspection import file_findings, inspect_files
+from tinyseg.data.layout import Case, Layout
 from tinyseg.data.split import Folds, Split, load_split
-from tinyseg.errors import DataError
+from tinyseg.errors import DataError, TinysegError
+from tinyseg.train import train
 
 
 @pytest.fixture(scope="module")
@@ -352,6 +355,55 @@ def test_classes_that_a_part_does_not_hold(cells, tmp_path):
         ("error", "classes in no train image: 1", ("class 2",)),
         ("warning", "classes in no val image: 1", ("class 3",)),
     ]
+
+
+def test_folds_are_told_beside_each_other(cells):
+    result = found(cells, "data.folds=3")
+    (finding,) = [f for f in result.findings if f.check == "folds"]
+    assert [line[:17] for line in finding.evidence] == [f"fold {k}: 10 images" for k in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "settings"),
+    [
+        (lambda cells: cells.text("images/cells_0003.png", b"x"), []),
+        (lambda cells: (cells.path / "masks/cells_0003.png").unlink(), []),
+        (lambda cells: cells.mask("masks/cells_0003.png", height=16), []),
+        (lambda cells: cells.mask("masks/cells_0003.png", (0, 7), 32, 32), ["labels=0:0,255:1"]),
+        (lambda cells: None, ["fit=pad", "size=16"]),
+        (lambda cells: None, ["limit=3"]),
+        (lambda cells: None, ["val=0"]),
+        (lambda cells: None, ["groups=cells"]),
+        (lambda cells: None, ["folds=31"]),
+        (lambda cells: None, ["split_file=nowhere.json"]),
+        (
+            lambda cells: [cells.mask(f"masks/cells_{i:04}.png", (0,), 32, 32) for i in range(30)],
+            [],
+        ),
+    ],
+)
+def test_what_training_refuses_is_an_error(cells, tmp_path, spoil, settings):
+    spoil(cells)
+    assert found(cells, *settings).level == "error"
+    with pytest.raises(TinysegError):
+        train(cells.path, tmp_path / "run", config(*settings), say=pytest.fail)
+
+
+def test_file_names_of_any_bytes(cells, capsys):
+    name = "cells\udcff\x1b[2J"
+    for folder in ("images", "masks"):
+        (cells.path / folder / "cells_0003.png").rename(cells.path / folder / f"{name}.png")
+    cells.text(f"images/{name}.png", b"x")
+    assert main(["data", "check", str(cells.path), "--set", "data.size=32"]) == 1
+    assert "cells\\udcff\\x1b[2J.png: not an image" in capsys.readouterr().out
+
+
+def test_pages_of_one_bad_stack_are_told_once(tmp_path):
+    stack = tmp_path / "train-volume.tif"
+    cases = [Case(f"p{page}", stack, (), page=page) for page in range(3)]
+    stack.write_bytes(b"")
+    findings = file_findings(inspect_files(cases, None), Layout(tuple(cases), ()), config().data)
+    assert [len(f.evidence) for f in findings if f.check == "unreadable"] == [1]
 
 
 def test_nothing_to_check():

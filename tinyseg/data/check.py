@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyseg.config import Config
-from tinyseg.data.contents import class_findings, duplicate_findings, split_findings
+from tinyseg.data.contents import class_findings, duplicate_findings, fold_findings, split_findings
 from tinyseg.data.dataset import open_dataset
 from tinyseg.data.inspection import Inspected, file_findings, inspect_files
 from tinyseg.data.labels import find_label_map, parse_labels, scans_rest
@@ -15,7 +15,7 @@ from tinyseg.data.scan import Progress
 from tinyseg.data.sources import find_named
 from tinyseg.data.split import Folds, Split, draw_split, make_folds
 from tinyseg.errors import DataError
-from tinyseg.findings import LEVELS, Finding, table, worst
+from tinyseg.findings import LEVELS, Finding, printable, table, worst
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Check:
         told = [f"{n} {level}{'s' * (n > 1)}" for level, n in counts.items() if n and level != "ok"]
         verdict = {"error": "FAIL: mend the errors before training", "warning": "PASS, but look"}
         last = f"{verdict.get(self.level, 'PASS')} ({', '.join(reversed(told)) or 'all well'})"
-        head = f"{self.source}: {self.images} images"
+        head = printable(f"{self.source}: {self.images} images")
         return "\n".join([head, "", table(self.findings, width), "", last])
 
     def to_json(self) -> dict[str, Any]:
@@ -58,12 +58,13 @@ def check(source: str | Path, config: Config, progress: Progress | None = None) 
 
     DataError when there is nothing that could be checked: no folder, or no images in it.
     """
-    source, findings, layout = str(source), list[Finding](), None
+    source, findings, layout, scanned = str(source), list[Finding](), None, False
     if not source.startswith("sim:"):
         layout, known = _layout(source, config)
+        scanned = known is None
         seen = inspect_files(layout.cases, known, _half(progress, 0))
         findings += file_findings(seen, layout, config.data)
-        findings += _label_findings(seen, config) if known is None else []
+        findings += _label_findings(seen, config) if scanned else []
         layout = replace(layout, cases=tuple(one.case for one in seen if one.usable))
         if not layout.cases:
             return Check(source, 0, tuple(findings))
@@ -73,7 +74,7 @@ def check(source: str | Path, config: Config, progress: Progress | None = None) 
         told = any(str(error) == finding.seen for finding in findings)
         findings += [] if told else [Finding("error", "labels", str(error))]
         return Check(source, len(layout.cases) if layout else 0, tuple(findings))
-    findings += class_findings(dataset, config.data)
+    findings += class_findings(dataset, config.data, scanned)
     try:
         split = draw_split(dataset, config.data)
         dealt = config.data.folds and not config.data.split_file
@@ -83,6 +84,7 @@ def check(source: str | Path, config: Config, progress: Progress | None = None) 
         return Check(source, len(dataset), tuple(findings))
     findings += duplicate_findings(dataset, split)
     findings += split_findings(dataset, split, config)
+    findings += fold_findings(dataset, folds) if folds else []
     return Check(source, len(dataset), tuple(findings), split, folds)
 
 

@@ -8,7 +8,7 @@ from tinyseg.config import IGNORE, Config, DataConfig
 from tinyseg.data.dataset import Dataset
 from tinyseg.data.fit import fit_label
 from tinyseg.data.labels import value_text
-from tinyseg.data.split import PARTS, Split, torn_groups
+from tinyseg.data.split import PARTS, Folds, Split, torn_groups
 from tinyseg.data.strata import strata_of
 from tinyseg.findings import Finding, listed
 
@@ -20,8 +20,8 @@ RARE = 0.01
 """Share of foreground below which a plain loss may learn to predict nothing."""
 
 
-def class_findings(dataset: Dataset, config: DataConfig) -> list[Finding]:
-    """What the masks hold under the label map."""
+def class_findings(dataset: Dataset, config: DataConfig, scanned: bool) -> list[Finding]:
+    """What the masks hold under the label map, which a scan may have guessed wrongly."""
     pixels = _pixels(dataset)
     shares = {name: foreground(counts) for name, counts in pixels.items()}
     share = float(np.mean(list(shares.values())))
@@ -61,7 +61,7 @@ def class_findings(dataset: Dataset, config: DataConfig) -> list[Finding]:
             "the network is taught that there is nothing",
             "raise data.size",
         ),
-        *(_swapped(dataset, share) if config.labels == "auto" else []),
+        *(_swapped(dataset, share) if scanned else []),
         *_rare(share),
     ]
 
@@ -116,7 +116,8 @@ def _class_name(dataset: Dataset, kind: int) -> str:
 def _swapped(dataset: Dataset, share: float) -> list[Finding]:
     if share <= 0.5 or dataset.classes != 2:
         return []
-    back, front = (value_text(value) for value in sorted(dataset.label_map)[:2])
+    values = {kind: value_text(value) for value, kind in dataset.label_map.items()}
+    back, front = values[0], values[1]
     return [
         Finding(
             "warning",
@@ -251,11 +252,7 @@ def _shares(
     parts: Mapping[str, Sequence[str]], pixels: Mapping[str, Mapping[int, int]]
 ) -> list[Finding]:
     shares = {part: [foreground(pixels[name]) for name in names] for part, names in parts.items()}
-    lines = [
-        f"{part}: {len(values)} images, {values.count(0.0)} empty, foreground "
-        f"{np.mean(values):.1%} (from {min(values):.1%} to {max(values):.1%})"
-        for part, values in shares.items()
-    ]
+    lines = [_line(part, values) for part, values in shares.items()]
     seen = " / ".join(f"{len(names)} {part}" for part, names in parts.items())
     train, val = (float(np.mean(shares.get(part, [0.0]))) for part in ("train", "val"))
     another = "set another data.split_seed, raise data.val, or leave data.stratify=true"
@@ -269,6 +266,23 @@ def _shares(
         why = "the score is of other images than those that are learned"
         found.append(Finding("warning", "balance", seen, why, another))
     return found
+
+
+def _line(part: str, shares: Sequence[float]) -> str:
+    return (
+        f"{part}: {len(shares)} images, {shares.count(0.0)} empty, foreground "
+        f"{np.mean(shares):.1%} (from {min(shares):.1%} to {max(shares):.1%})"
+    )
+
+
+def fold_findings(dataset: Dataset, folds: Folds) -> list[Finding]:
+    """What the folds hold, to be seen beside each other."""
+    pixels = _pixels(dataset)
+    lines = [
+        _line(f"fold {number}", [foreground(pixels[name]) for name in names])
+        for number, names in enumerate(folds.folds)
+    ]
+    return [Finding("ok", "folds", f"{len(lines)} folds", evidence=tuple(lines))]
 
 
 def _absent(

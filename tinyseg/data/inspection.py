@@ -1,7 +1,7 @@
 """Every file of a dataset looked at by itself, so that all faults are found, not only the first."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -28,8 +28,11 @@ class Inspected:
     more_frames: bool = False
     masks: tuple[MaskFacts, ...] = ()
     unreadable: tuple[str, ...] = ()
+    """A line for each file that cannot be decoded."""
     sizes: tuple[str, ...] = ()
+    """A line for each mask of another size than the image."""
     values: tuple[str, ...] = ()
+    """A line for each mask with values outside the label map."""
 
     @property
     def usable(self) -> bool:
@@ -79,7 +82,7 @@ def _inspect(case: Case, table: Mapping[int, int] | None) -> Inspected:
     return Inspected(case, mode, shape, flat, more_frames, tuple(masks), *faults)
 
 
-def _fault(check, *arguments) -> list[str]:  # type: ignore[no-untyped-def]
+def _fault(check: Callable[..., object], *arguments: object) -> list[str]:
     try:
         check(*arguments)
     except DataError as error:
@@ -180,6 +183,7 @@ def _shapes(
         if config.fit == "pad" and max(rows, columns) > config.size
     ]
     side = -(-max(max(size) for size in sizes) // 16) * 16
+    enlarge = f", or data.size={side}" if side <= 4096 else ""
     return [
         Finding("ok", "image sizes", f"{text} pixels, {how} to {config.size} x {config.size}"),
         *listed(
@@ -188,7 +192,7 @@ def _shapes(
             f"images larger than data.size={config.size}",
             large,
             "data.fit=pad keeps the scale, so they do not fit and a run stops",
-            f"set data.fit=resize, or data.size={side}",
+            f"set data.fit=resize{enlarge}",
         ),
     ]
 
