@@ -395,7 +395,7 @@ def test_file_names_of_any_bytes(cells, capsys):
         (cells.path / folder / "cells_0003.png").rename(cells.path / folder / f"{name}.png")
     cells.text(f"images/{name}.png", b"x")
     assert main(["data", "check", str(cells.path), "--set", "data.size=32"]) == 1
-    assert "cells\\udcff\\x1b[2J.png: not an image" in capsys.readouterr().out
+    assert "cells\\udcff\\x1b[2J.png:" in capsys.readouterr().out
 
 
 def test_pages_of_one_bad_stack_are_told_once(tmp_path):
