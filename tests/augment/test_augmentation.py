@@ -114,7 +114,7 @@ def test_turning_and_zooming_match_scipy(name: str) -> None:
         nearest = ndimage.affine_transform(label, matrix, offset, order=0, mode="nearest")
         np.testing.assert_array_equal(got[inside & near], nearest[inside & near])
         outside = ((places < -0.55) | (places > size - 0.45)).any(axis=0)
-        assert (pixels[outside] == 0).all()
+        np.testing.assert_allclose(pixels[outside], picture.mean(), atol=1e-6)
         assert (got[outside] == 255).all()
     assert len(found) == 8
 
@@ -182,7 +182,7 @@ EVERYTHING = [*PRESETS, "trivial", f"flip+rotate90+{GEOMETRY}+reflect"]
     "text", [pytest.param(text, marks=pytest.mark.slow) for text in EVERYTHING] + [LIGHT]
 )
 def test_image_and_label_stay_together(text: str) -> None:
-    found = alignment(Augmentation(text).pipeline, rounds=12, channels=2, levels=(-4.0, 4.0))
+    found = alignment(Augmentation(text).pipeline, rounds=12, channels=2, levels=(-1.0, 1.0))
     assert found.passed, found
 
 

@@ -41,7 +41,11 @@ def expected(
     classes = ndimage.map_coordinates(label, places, order=0, mode=mode)
     y, x = places
     inside = (y >= -0.5) & (y <= rows - 0.5) & (x >= -0.5) & (x <= columns - 0.5)
-    return (moved, classes) if reflect else (moved * inside, np.where(inside, classes, 255))
+    return (
+        (moved, classes)
+        if reflect
+        else (np.where(inside, moved, 7), np.where(inside, classes, 255))
+    )
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -53,7 +57,8 @@ def test_images_and_labels_match_scipy(
     image, label, matrix = draw()
     shift = np.random.default_rng(1).standard_normal((2, 2, *size)).astype(np.float32) * 3
     given = upload(shift) if shifted else None
-    made = kernels.warp(upload(image), upload(label), upload(matrix), given, size, reflect)
+    fill = None if reflect else upload(np.full((2, 3), 7, np.float32))
+    made = kernels.warp(upload(image), upload(label), upload(matrix), given, fill, size)
     got_image, got_label = (tensor.numpy() for tensor in made)
     assert got_image.shape == (2, 3, *size)
     centred = np.indices(size) - (np.array(size).reshape(2, 1, 1) - 1) / 2
@@ -72,18 +77,20 @@ def test_images_and_labels_match_scipy(
 def test_whole_pixel_moves_are_exact_in_every_label_type(way: str, dtype: type) -> None:
     image, label, _ = draw(dtype)
     matrix = upload(np.array([[1, 0, 12, 0, 1, 14.5]] * 2, np.float32))  # 2 down, 2 to the left
-    got_image, got_label = kernels.warp(upload(image), upload(label), matrix)
+    fill = upload(np.arange(6, dtype=np.float32).reshape(2, 3))
+    got_image, got_label = kernels.warp(upload(image), upload(label), matrix, None, fill)
     assert got_label.dtype == upload(label).dtype
     np.testing.assert_array_equal(got_image.numpy()[:, :, :-2, 2:], image[:, :, 2:, :-2])
     np.testing.assert_array_equal(got_label.numpy()[:, :-2, 2:], label[:, 2:, :-2])
     assert (got_label.numpy()[:, -2:] == 255).all()
-    assert (got_image.numpy()[:, :, :, :2] == 0).all()
+    assert (got_image.numpy()[:, :, 0, 0] == np.arange(6).reshape(2, 3)).all()
 
 
 def test_places_far_outside_are_filled_and_never_read(way: str) -> None:
     image, label, matrix = draw()
     far = matrix * np.array([1, 1, 1e9, 1, 1, -1e9], np.float32)
-    got_image, got_label = kernels.warp(upload(image), upload(label), upload(far), fill=-3.0)
+    fill = upload(np.full((2, 3), -3, np.float32))
+    got_image, got_label = kernels.warp(upload(image), upload(label), upload(far), None, fill)
     assert (got_image.numpy() == -3).all()
     assert (got_label.numpy() == 255).all()
 
@@ -95,4 +102,6 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match=r"need \(2, 6\)"):
         kernels.warp(image, label, matrix[:1])
     with pytest.raises(ValueError, match=r"need \(2, 2, 5, 5\)"):
-        kernels.warp(image, label, matrix, matrix, (5, 5))
+        kernels.warp(image, label, matrix, matrix, size=(5, 5))
+    with pytest.raises(ValueError, match=r"need \(2, 3\)"):
+        kernels.warp(image, label, matrix, fill=matrix)

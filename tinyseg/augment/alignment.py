@@ -16,7 +16,7 @@ Pipeline = Callable[[Array, Array], tuple[Array, Array]]
 MARK = 100
 """The label of the bright squares: far from 0, so that a blend of the two is a new value."""
 
-SQUARE = 12
+SQUARE = 16
 """Side of the squares, in pixels."""
 
 
@@ -43,7 +43,7 @@ class Alignment:
 
 def alignment(
     pipeline: Pipeline,
-    size: int = 96,
+    size: int = 128,
     channels: int = 1,
     rounds: int = 16,
     levels: tuple[float, float] = (0, 255),
@@ -81,9 +81,9 @@ def _apart(image: Array, label: Array, middle: float) -> float:
     marked = label >= MARK / 2
     bright = _split(image, valid, marked, middle)
     # noise on single pixels is no misalignment
-    bright, marked = (ndimage.median_filter(m & valid, 3, mode="nearest") for m in (bright, marked))
-    # at the rim a square may show in one by less than a pixel, and not in the other
-    inner = ndimage.binary_erosion(valid, np.ones((5, 5)))
+    bright, marked = (ndimage.median_filter(m & valid, 5, mode="nearest") for m in (bright, marked))
+    # at the rim a blur mixes in the border, and a square's last pixel may be in one of both only
+    inner = ndimage.binary_erosion(valid, np.ones((9, 9)))
     away = np.zeros(label.shape)
     for state in (True, False):
         here = inner & (bright == state) & (marked != state)

@@ -26,9 +26,9 @@ Kind = TypeVar("Kind")
 class Augmentation:
     """Called as `augmentation(image, label)` it returns both, augmented.
 
-    Images are at the network's door: (B, C, H, W) float32 of mean 0 and deviation 1, labels
-    (B, H, W) class ids. Every sample has draws of its own. An image is sampled bilinearly, its
-    label at the nearest pixel of the same place; what has no source is 0, and ignored.
+    Images are at the network's door, (B, C, H, W) float32 of any scale; labels (B, H, W) class
+    ids. Every sample has draws of its own. An image is sampled bilinearly, its label at the
+    nearest pixel of the same place; what has no source is the image's own mean, and ignored.
     """
 
     def __init__(self, text: str = "none", seed: int = 0):
@@ -101,21 +101,23 @@ def _apply(made: Sequence[object], image: Tensor, label: Tensor) -> tuple[Tensor
     rows, columns = int(image.shape[2]), int(image.shape[3])
     own = Statistics.of(image)
     if any(isinstance(each, Matrix | Move | Crop | Elastic) for each in made):
-        image, label = _sample(made, image, label)
+        image, label = _sample(made, image, label, own)
     if optics := _all(made, Optics):
         image = functools.reduce(operator.add, optics)(image)
     for tone in _all(made, Tone):
         image = tone.change(image, own)
     for cutout in _all(made, Cutout):
         gone = cutout(rows, columns)
-        image = gone.unsqueeze(1).where(0.0, image)
+        image = gone.unsqueeze(1).where(own.mean, image)
         label = gone.where(IGNORE, label).cast(label.dtype).contiguous()
     return image.contiguous(), label
 
 
-def _sample(made: Sequence[object], image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+def _sample(
+    made: Sequence[object], image: Tensor, label: Tensor, own: Statistics
+) -> tuple[Tensor, Tensor]:
     """Samples a batch once, by all that says where pixels come from."""
-    batch, _, rows, columns = (int(n) for n in image.shape)
+    batch, channels, rows, columns = (int(n) for n in image.shape)
     moves, crops, fields = _all(made, Move), _all(made, Crop), _all(made, Elastic)
     whole = functools.reduce(operator.matmul, _all(made, Matrix), Matrix())
     down: Entry = sum((-move.row * rows for move in moves), 0.0)
@@ -129,8 +131,8 @@ def _sample(made: Sequence[object], image: Tensor, label: Tensor) -> tuple[Tenso
     parts = [e if isinstance(e, Tensor) else Tensor.full((batch,), e) for e in entries]
     matrix = Tensor.stack(*parts, dim=1).contiguous()
     shift = fields[0](batch, rows, columns) if fields else None
-    reflect = bool(_all(made, Reflect))
-    return kernels.warp(image, label, matrix, shift, reflect=reflect, ignore=IGNORE)
+    fill = None if _all(made, Reflect) else own.mean.reshape(batch, channels)
+    return kernels.warp(image, label, matrix, shift, fill, ignore=IGNORE)
 
 
 def _all(made: Sequence[object], kind: type[Kind]) -> list[Kind]:

@@ -89,6 +89,6 @@ class Reflect:
 
 
 def reflect(draw: Draw) -> Reflect:
-    """Beyond its edge the image is mirrored; without this term it is filled with 0, the images'
-    mean, and the label is ignored there."""
+    """Beyond its edge the image is mirrored; without this term it is filled with its own mean, and
+    the label is ignored there."""
     return Reflect()

@@ -1,7 +1,7 @@
 """What happens to grey values: optics and resolution, then tone and noise, then holes.
 
-Strengths are in units of the network's input: its deviation over the training images is 1. An
-image's own mean and range are those it had before it was sampled.
+Strengths are in units of an image's own statistics, so that they mean the same however images are
+normalised: mean, deviation and range of each channel, as they were before it was sampled.
 """
 
 import functools
@@ -110,6 +110,7 @@ class Statistics:
     """Of every channel of every sample (B, C, 1, 1)."""
 
     mean: Tensor
+    deviation: Tensor
     low: Tensor
     high: Tensor
 
@@ -117,8 +118,10 @@ class Statistics:
     def of(image: Tensor) -> "Statistics":
         """Computed when they are used."""
         axes = {"axis": (2, 3), "keepdim": True}
-        found = image.mean(**axes), image.min(**axes), image.max(**axes)
-        return Statistics(*(each.contiguous() for each in found))
+        mean = image.mean(**axes).contiguous()
+        deviation = (image - mean).square().mean(**axes).sqrt()
+        found = deviation, image.min(**axes), image.max(**axes)
+        return Statistics(mean, *(each.contiguous() for each in found))
 
 
 @dataclass(frozen=True)
@@ -148,18 +151,18 @@ def contrast(draw: Draw, low: float = 0.75, high: float = 1.25) -> Tone:
 
 
 def brightness(draw: Draw, amount: float = 0.3) -> Tone:
-    """Adds up to +-amount to all values of an image."""
+    """Adds up to +-amount deviations to all values of an image."""
     shift = _pixels(draw.between(-amount, amount, 0.0))
-    return Tone(lambda x, own: x + shift)
+    return Tone(lambda x, own: x + own.deviation * shift)
 
 
 def noise(draw: Draw, deviation: float = 0.2) -> Tone:
-    """Adds normal noise of its own to every pixel, its deviation uniform in 0 to `deviation`."""
+    """Adds normal noise to every pixel, up to `deviation` of the image's own as its own."""
     strength = _pixels(draw.between(0.0, deviation, 0.0))
 
     def change(x: Tensor, own: Statistics) -> Tensor:
         pixels = int(x.shape[1] * x.shape[2] * x.shape[3])
-        return x + draw.normal(pixels).reshape(*x.shape) * strength
+        return x + draw.normal(pixels).reshape(*x.shape) * (own.deviation * strength)
 
     return Tone(change)
 
@@ -184,7 +187,7 @@ class Cutout:
 
 
 def cutout(draw: Draw, side: float = 0.3) -> Cutout:
-    """A square anywhere, of up to `side` times the image's, is 0, and its label ignored.
+    """A square anywhere, of up to `side` times the image's, is its mean, and its label ignored.
 
     DeVries & Taylor 2017; there, for classification, the label stays.
     """

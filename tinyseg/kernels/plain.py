@@ -87,9 +87,8 @@ def warp(
     label_bhw: Tensor,
     matrix: Tensor,
     shift: Tensor | None,
+    fill: Tensor | None,
     size: tuple[int, int],
-    reflect: bool,
-    fill: float,
     ignore: int,
 ) -> tuple[Tensor, Tensor]:
     """Return images sampled bilinearly and labels sampled at the nearest pixel."""
@@ -100,8 +99,8 @@ def warp(
         down, right = down + shift[:, 0], right + shift[:, 1]
     m = [matrix[:, k].reshape(-1, 1, 1) for k in range(6)]
     # kept in memory: otherwise every channel computes them anew
-    y = _axis((m[0] * down + m[1] * right + m[2]).contiguous(), rows, reflect)
-    x = _axis((m[3] * down + m[4] * right + m[5]).contiguous(), columns, reflect)
+    y = _axis((m[0] * down + m[1] * right + m[2]).contiguous(), rows, fill is None)
+    x = _axis((m[3] * down + m[4] * right + m[5]).contiguous(), columns, fill is None)
     sample = Tensor.arange(batch).reshape(-1, 1, 1)
     label = label_bhw.flatten()[(sample * rows + y.nearest) * columns + x.nearest]
     plane = Tensor.arange(batch * channels).reshape(batch, channels, 1, 1)
@@ -115,9 +114,9 @@ def warp(
     down, right = y.fraction.unsqueeze(1), x.fraction.unsqueeze(1)
     above, below = a + (b - a) * right, c + (d - c) * right
     image = above + (below - above) * down
-    if not reflect:
+    if fill is not None:
         outside = y.outside | x.outside
-        image = outside.unsqueeze(1).where(fill, image)
+        image = outside.unsqueeze(1).where(fill.reshape(batch, channels, 1, 1), image)
         label = outside.where(ignore, label)
     return image.contiguous(), label.cast(label_bhw.dtype).contiguous()
 

@@ -14,31 +14,32 @@ def warp(
     label_bhw: Tensor,
     matrix: Tensor,
     shift: Tensor | None = None,
+    fill: Tensor | None = None,
     size: tuple[int, int] | None = None,
-    reflect: bool = False,
-    fill: float = 0.0,
     ignore: int = 255,
 ) -> tuple[Tensor, Tensor]:
     """Return images sampled bilinearly and labels sampled at the nearest pixel, of `size`.
 
     `matrix` (B, 6) takes output pixels to input pixels: with p = (row, column) from the centre of
     the output, plus `shift` (B, 2, rows, columns) when given, row = m0 p0 + m1 p1 + m2 and
-    column = m3 p0 + m4 p1 + m5. What lies over half a pixel outside is filled (images: `fill`,
-    labels: `ignore`), or reflected at the outer edges of the outer pixels. There is no gradient.
+    column = m3 p0 + m4 p1 + m5. What lies over half a pixel outside is filled with `fill` (B, C),
+    the label with `ignore`; without `fill` both are reflected at the edges of the outer pixels.
+    There is no gradient.
     """
     batch, channels, rows, columns = (int(n) for n in image_bchw.shape)
     out_rows, out_columns = size or (rows, columns)
-    _check(image_bchw, label_bhw, matrix, shift, (out_rows, out_columns))
-    if refusal(image_bchw, matrix, shift):
-        given = (image_bchw, label_bhw, matrix, shift, (out_rows, out_columns))
-        return plain.warp(*given, reflect, fill, ignore)
+    _check(image_bchw, label_bhw, matrix, shift, fill, (out_rows, out_columns))
+    if refusal(image_bchw, matrix, shift, fill):
+        given = (image_bchw, label_bhw, matrix, shift, fill)
+        return plain.warp(*given, (out_rows, out_columns), ignore)
     device, threads = str(image_bchw.device), shared_threads(batch * out_rows, out_columns)
     sizes = (batch, channels, rows, columns, out_rows, out_columns)
-    kernel = warp_kernel(Warp(*sizes, shift is not None, reflect, fill, ignore, threads), device)
+    plan = Warp(*sizes, shift is not None, fill is not None, ignore, threads)
     image = Tensor.empty(batch, channels, out_rows, out_columns, device=device)
     label = Tensor.empty(batch, out_rows, out_columns, dtype=label_bhw.dtype, device=device)
-    read = [image_bchw, label_bhw, matrix] + ([] if shift is None else [shift])
-    made = image.custom_kernel(label, *(settled(tensor.uop) for tensor in read), fxn=kernel)
+    given = (image_bchw, label_bhw, matrix, shift, fill)
+    read = [settled(tensor.uop) for tensor in given if tensor is not None]
+    made = image.custom_kernel(label, *read, fxn=warp_kernel(plan, device))
     return made[0], made[1]
 
 
@@ -63,12 +64,15 @@ def smooth(image_bchw: Tensor, down: Tensor, right: Tensor) -> Tensor:
 
 
 def _check(
-    image: Tensor, label: Tensor, matrix: Tensor, shift: Tensor | None, size: tuple[int, int]
+    image: Tensor,
+    label: Tensor,
+    matrix: Tensor,
+    shift: Tensor | None,
+    fill: Tensor | None,
+    size: tuple[int, int],
 ) -> None:
-    batch, _, rows, columns = image.shape
+    batch, channels, rows, columns = image.shape
     wanted = [(label, (batch, rows, columns)), (matrix, (batch, 6))]
-    if shift is not None:
-        wanted.append((shift, (batch, 2, *size)))
-    for tensor, shape in wanted:
-        if tensor.shape != shape:
+    for tensor, shape in (*wanted, (shift, (batch, 2, *size)), (fill, (batch, channels))):
+        if tensor is not None and tensor.shape != shape:
             raise ValueError(f"images {image.shape} need {shape}, got {tensor.shape}")

@@ -9,8 +9,9 @@ from tinygrad.uop.ops import Ops, UOp
 
 from tinyseg.kernels.program import Program, integer, larger, quotient, remainder, smaller
 
-IMAGE_OUT, LABEL_OUT, IMAGE, LABEL, MATRIX, SHIFT = range(6)
-"""Buffers; the last is there only when pixels have displacements of their own."""
+IMAGE_OUT, LABEL_OUT, IMAGE, LABEL, MATRIX = range(5)
+"""Buffers; displacements of pixels and what fills the border follow, where there are any."""
+SHIFT, FILL = 5, -1
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,8 @@ class Warp:
     out_columns: int
     shifted: bool
     """Whether each output pixel has a displacement of its own."""
-    reflect: bool
-    """The border: reflected, or filled."""
-    fill: float
+    filled: bool
+    """Whether what lies outside is filled; else the border is reflected."""
     ignore: int
     threads: int
 
@@ -40,7 +40,7 @@ class Warp:
 
 @functools.cache
 def warp_kernel(warp: Warp, device: str) -> Callable[..., UOp]:
-    """Return the kernel (image, label, from image, from label, matrices, and maybe shifts)."""
+    """Return the kernel (image, label, from image, from label, matrices, [shifts], [fill])."""
 
     @functools.cache
     def build(*buffers: UOp) -> UOp:
@@ -81,7 +81,7 @@ def _pixel(
         right = right + program.load(program.at(SHIFT, first + plane))
     y = _axis(warp, matrix[0] * down + matrix[1] * right + matrix[2], warp.rows)
     x = _axis(warp, matrix[3] * down + matrix[4] * right + matrix[5], warp.columns)
-    outside = None if warp.reflect else y.outside.alu(Ops.OR, x.outside)
+    outside = y.outside.alu(Ops.OR, x.outside) if warp.filled else None
     nearest = (sample * warp.rows + y.nearest) * warp.columns + x.nearest
     value = program.load(program.at(LABEL, nearest))
     if outside is not None:
@@ -94,7 +94,8 @@ def _pixel(
         plane = sample * warp.channels + channel
         value = _bilinear(program, warp, plane, y, x)
         if outside is not None:
-            value = outside.where(_number(warp.fill), value)
+            slot = len(program.buffers) + FILL
+            value = outside.where(program.load(program.at(slot, plane)), value)
         target = (plane * warp.out_rows + row) * warp.out_columns + column
         program.store(program.at(IMAGE_OUT, target), value)
 
@@ -113,7 +114,7 @@ class _Axis:
 
 def _axis(warp: Warp, place: UOp, size: int) -> _Axis:
     """Follow `plain.axis`, operation by operation."""
-    if warp.reflect:
+    if not warp.filled:
         place = _reflected(place, size)
     outside = place.alu(Ops.CMPLT, _number(-0.5)).alu(
         Ops.OR, _number(size - 0.5).alu(Ops.CMPLT, place)
