@@ -527,7 +527,7 @@ def test_the_command_line_tells_and_clears(home: Path, capsys: pytest.CaptureFix
     assert "2 compiled steps, " in capsys.readouterr().out
     assert main(["cache", "clear"]) == 0
     assert "2 compiled steps removed" in capsys.readouterr().out
-    assert StepCache().info().steps == 0
+    assert StepCache().info().files == 0
 
 
 def test_plain_steps_and_steps_without_a_canary_leave_the_cache_alone(

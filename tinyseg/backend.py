@@ -11,7 +11,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -31,6 +30,7 @@ from tinygrad.runtime.ops_cpu import CPUWorker
 from tinygrad.runtime.support.compiler_cpu import ClangJITCompiler
 from tinygrad.runtime.support.elf import jit_loader
 
+from tinyseg.cache import cache_folder
 from tinyseg.errors import BackendError
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -156,32 +156,6 @@ def copied(tensor: Tensor) -> Tensor:
     return made
 
 
-def cache_folder() -> Path:
-    """tinyseg's folder for things that can be made again (made when missing)."""
-    wanted = [*_usual_cache(), Path(tempfile.gettempdir()) / f"tinyseg-{_user()}"]
-    for folder in wanted:
-        try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            mine = not hasattr(os, "getuid") or folder.stat().st_uid == os.getuid()
-        except OSError:
-            continue
-        # code is kept there: what somebody else made in a shared folder is not to be trusted
-        if mine and os.access(folder, os.W_OK):
-            return folder
-    tried = ", ".join(map(str, wanted))
-    raise BackendError(f"no writable cache folder (tried {tried}); set XDG_CACHE_HOME to one")
-
-
-def _usual_cache() -> list[Path]:
-    if base := os.environ.get("XDG_CACHE_HOME"):
-        return [Path(base) / "tinyseg"]
-    home = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
-    try:
-        return [Path(home).expanduser() / "tinyseg"]
-    except RuntimeError:  # a user without a home, as in containers
-        return []
-
-
 def versions() -> dict[str, str]:
     """Versions of what numbers depend on, for the run folder and `tinyseg info`."""
     names = ("tinyseg", "tinygrad", "numpy", "pillow", "scipy")
@@ -220,10 +194,6 @@ def _version(name: str) -> str:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
-
-
-def _user() -> str:
-    return str(os.getuid()) if hasattr(os, "getuid") else "ser"
 
 
 def _use_writable_cache() -> None:

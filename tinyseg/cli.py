@@ -5,10 +5,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from tinyseg.config import Config
 from tinyseg.errors import RunError, TinysegError
+
+if TYPE_CHECKING:
+    from tinyseg.cache import FileCache
+    from tinyseg.stepcache import StepCache
 
 DATA = (
     'a folder with images and masks, a named dataset "pets:FOLDER", or simulated: '
@@ -140,7 +144,7 @@ def _add_data(commands: Commands) -> None:
 
 
 def _add_cache(commands: Commands) -> None:
-    command = commands.add_parser("cache", help="the compiled steps kept on disk")
+    command = commands.add_parser("cache", help="compiled steps and decoded images kept on disk")
     actions = command.add_subparsers(required=True, metavar="ACTION")
     actions.add_parser("info", help="folder, number, size").set_defaults(run=_cache_info)
     actions.add_parser("clear", help="remove all of them").set_defaults(run=_cache_clear)
@@ -267,7 +271,8 @@ def _data_stats(options: argparse.Namespace) -> int:
 
 
 def _info(options: argparse.Namespace) -> int:
-    from tinyseg.backend import backend, cache_folder, compilers, versions
+    from tinyseg.backend import backend, compilers, versions
+    from tinyseg.cache import cache_folder
 
     chosen = backend()
     print(f"device    {chosen.device} ({chosen.threads} CPU threads)")
@@ -281,22 +286,25 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def _cache_info(options: argparse.Namespace) -> int:
-    from tinyseg.stepcache import StepCache
-
-    found = StepCache().info()
-    size, limit = found.bytes / 2**20, found.limit / 2**20
-    print(f"{found.steps} compiled steps, {size:.1f} MiB of {limit:.0f}, in {found.folder}")
+    for what, cache in _caches().items():
+        found = cache.info()
+        size, limit = found.bytes / 2**20, found.limit / 2**20
+        print(f"{found.files} {what}, {size:.1f} MiB of {limit:.0f}, in {found.folder}")
     return 0
 
 
 def _cache_clear(options: argparse.Namespace) -> int:
+    for what, cache in _caches().items():
+        folder = cache.info().folder
+        print(f"{cache.clear()} {what} removed from {folder}")
+    return 0
+
+
+def _caches() -> "dict[str, StepCache | FileCache]":
+    from tinyseg.data import image_files
     from tinyseg.stepcache import StepCache
 
-    cache = StepCache()
-    count = cache.info().steps
-    cache.clear()
-    print(f"{count} compiled steps removed from {cache.folder}")
-    return 0
+    return {"compiled steps": StepCache(), "decoded images and training sets": image_files()}
 
 
 if __name__ == "__main__":

@@ -15,9 +15,10 @@ import numpy as np
 from tinygrad import Tensor
 
 from tinyseg.backend import Array, copied, jitted, overwrite, owns_buffer, upload
+from tinyseg.cache import CacheOff
 from tinyseg.captured import NotPacked, pack, unpack
 from tinyseg.errors import StepError
-from tinyseg.stepcache import CacheOff, StepCache
+from tinyseg.stepcache import StepCache
 from tinyseg.stepkey import NotDescribed, signature, step_key
 
 Alter = Callable[[Array], Array]

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -17,12 +17,12 @@ from tinyseg.data import (
     Contract,
     Dataset,
     Door,
-    Fitted,
     Split,
+    Squares,
     box_of,
     epoch_order,
-    find_scale,
-    fit_label,
+    fit_squares,
+    keep_scale,
     make_split,
     moments_of,
     open_dataset,
@@ -74,8 +74,7 @@ def train(
         split = make_split(dataset, config.data)
         _check(config, len(split.train), dataset.classes)
         _check_images(config.data, dataset, split)
-        images = (dataset.load(dataset.index(name)).image for name in split.train)
-        scale = find_scale(config.data, images, dataset.channels)
+        scale = keep_scale(dataset, split.train, config.data)
         run = Run.create(out, config, dataset, split, scale)
     for warning in dataset.warnings:
         say(f"warning: {warning}")
@@ -192,13 +191,13 @@ class Trainer:
             **self.loss_scale.state,
         }
         self.door = run.door
-        self.images, self.labels = self._fit_training_images()
+        self.images = self._fit(run.split.train, "fitting images")
+        self.labels = self.images.labels
         self.steps = -(-len(self.images) // self.config.batch)
         if run.facts.contract is None:
             run.remember(self._contract())
         self.predictor = run.make_predictor(self.model)
-        indices = [self.dataset.index(name) for name in run.split.val]
-        self.held_out = [self.door.fit(self.dataset.load(index).image) for index in indices]
+        self.held_out = self._fit(run.split.val, "fitting validation images")
         self.shown = [self.dataset.index(name) for name in run.split.val[:SHOWN]]
 
     # 1. The loop
@@ -391,17 +390,10 @@ class Trainer:
         self.log.cut_after(self.at.step)
         self.say(f"resumed after epoch {self.at.epoch} from {path}")
 
-    def _fit_training_images(self) -> tuple[list[Fitted], Array]:
-        """All training images, fitted, and labels (N, S, S) uint8, in memory."""
-        images, labels, data = [], [], self.run.config.data
-        with Progress("fitting images", len(self.run.split.train)) as progress:
-            for count, name in enumerate(self.run.split.train, start=1):
-                sample = self.dataset.load(self.dataset.index(name))
-                assert sample.label is not None
-                images.append(self.door.fit(sample.image))
-                labels.append(fit_label(sample.label, data.size, data.fit))
-                progress.update(count)
-        return images, np.stack(labels)
+    def _fit(self, names: Sequence[str], title: str) -> Squares:
+        """Images and labels at the network's size."""
+        with Progress(title, len(names)) as progress:
+            return fit_squares(self.dataset, names, self.door, progress.update)
 
     def _contract(self) -> Contract:
         """What the training images are like at the network's door."""

@@ -9,6 +9,14 @@ from PIL import Image
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder for each test: what one has decoded, another one decodes again."""
+    home = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home))
+    return home / "tinyseg" / "images"
+
+
 class Folder:
     """Writes files below `path`; each returns the file's path."""
 

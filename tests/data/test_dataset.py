@@ -161,6 +161,7 @@ def test_a_file_that_vanishes_after_the_scan_is_named(folder):
     folder.pairs(2)
     data = open_dataset(folder.path, CONFIG)
     (folder.path / "images/a1.png").unlink()
+    data.store._files.clear()
     with pytest.raises(DataError, match=r"images/a1\.png: no such file"):
         data.load(1)
     with pytest.raises(DataError, match="no sample 'zz'"):

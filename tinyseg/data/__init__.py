@@ -11,6 +11,8 @@ from tinyseg.data.pairs import write_pairs
 from tinyseg.data.sample import Sample
 from tinyseg.data.simulate import KINDS, simulate
 from tinyseg.data.split import Split, make_split
+from tinyseg.data.squares import Squares, fit_squares, keep_scale
+from tinyseg.data.store import Store, image_files
 
 __all__ = [
     "KINDS",
@@ -22,12 +24,17 @@ __all__ = [
     "InputScale",
     "Sample",
     "Split",
+    "Squares",
+    "Store",
     "Watch",
     "box_of",
     "epoch_order",
     "find_scale",
     "fit_image",
     "fit_label",
+    "fit_squares",
+    "image_files",
+    "keep_scale",
     "load_image",
     "make_split",
     "moments_of",

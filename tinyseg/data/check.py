@@ -11,9 +11,9 @@ from tinyseg.data.dataset import open_dataset
 from tinyseg.data.inspection import Inspected, file_findings, inspect_files
 from tinyseg.data.labels import find_label_map, parse_labels, scans_rest
 from tinyseg.data.layout import Layout, find_cases
-from tinyseg.data.scan import Progress
 from tinyseg.data.sources import find_named
 from tinyseg.data.split import Folds, Split, draw_split, make_folds
+from tinyseg.data.threads import Progress
 from tinyseg.errors import DataError
 from tinyseg.findings import LEVELS, Finding, printable, table, worst
 

@@ -6,10 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from tinyseg.config import DataConfig
+from tinyseg.data.cases import check_same_size
 from tinyseg.data.decode import decode_image, decode_mask, stored_mode
 from tinyseg.data.labels import MaskFacts, apply_label_map, mask_facts
 from tinyseg.data.layout import Case, Layout
-from tinyseg.data.scan import Progress, check_same_size
+from tinyseg.data.threads import Progress
 from tinyseg.errors import DataError
 from tinyseg.findings import Finding, listed
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from tinyseg.data.sample import Sample, name_some
-from tinyseg.data.scan import Progress
+from tinyseg.data.threads import Progress
 from tinyseg.errors import DataError
 
 _LIST = ".tinyseg-pairs.json"

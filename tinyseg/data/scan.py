@@ -1,136 +1,127 @@
-"""One pass over all files of a folder: every bad file is found before training, not in hour 3."""
+"""One pass over all files of a folder: every bad file is found before training, not in hour 3.
 
+Each case is decoded once for its content: what was decoded before comes from the store.
+"""
+
+import contextlib
 import hashlib
-import os
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from tinyseg.config import IGNORE
-from tinyseg.data.decode import decode_image, decode_mask
-from tinyseg.data.duplicates import Duplicate, find_duplicates, thumbnail
-from tinyseg.data.labels import MaskFacts, apply_label_map, mask_facts
+from tinyseg.data.cases import MOST_SETS, CaseFacts, check_values, decode_case
+from tinyseg.data.duplicates import Duplicate, find_duplicates
 from tinyseg.data.layout import Case
 from tinyseg.data.sample import name_some
+from tinyseg.data.store import Arrays, Store, digest
+from tinyseg.data.threads import Progress, in_threads
 from tinyseg.errors import DataError
 
-Progress = Callable[[int, int], None]
 
+class CaseReader:
+    """Cases by index, from the store when it has them, else decoded and kept there."""
 
-@dataclass(frozen=True)
-class CaseFacts:
-    """What a scan keeps of one case; the pixels are let go."""
+    def __init__(self, cases: Sequence[Case], store: Store):
+        self.cases, self.store = cases, store
+        self.contents: list[tuple[bytes, ...]] = [()] * len(cases)
+        """SHA-256 of the files of each case, as they were scanned."""
+        self.found: dict[int, CaseFacts] = {}
+        self._stamps: list[object] = [None] * len(cases)
+        self._digests: dict[object, bytes] = {}
 
-    case: Case
-    grey: bool
-    digest: bytes
-    """Of the decoded pixels: equal for the same image in two files."""
-    masks: tuple[MaskFacts, ...]
-    """Counts of mask values; of class ids when the label map is known."""
-    more_frames: bool
-    thumbnail: np.ndarray = field(compare=False)
-    """Small and grey, see `duplicates.thumbnail`."""
+    def scan(self, table: Mapping[int, int] | None, progress: Progress | None) -> list[CaseFacts]:
+        """The facts of all cases, checked; mask values too when `table` is given.
 
-    def class_pixels(self, table: Mapping[int, int]) -> dict[int, int]:
-        """Pixels of each class id (255 = ignored), given what the counts mean.
-
-        Of several masks the objects are added up, and background is what they leave.
+        DataError for the first case that cannot be used, with the number and names of the others.
         """
-        pixels: dict[int, int] = {}
-        for mask in self.masks:
-            for value, count in mask.counts.items():
-                if table[value]:
-                    pixels[table[value]] = pixels.get(table[value], 0) + count
-        rest = self.pixels - sum(pixels.values())
-        return {0: rest, **pixels} if rest > 0 else pixels
 
-    def foreground(self, table: Mapping[int, int]) -> int:
-        """Pixels of a class other than background and ignored, given what the counts mean."""
-        return sum(n for kind, n in self.class_pixels(table).items() if kind not in (0, IGNORE))
+        def scan(index: int) -> CaseFacts | DataError:
+            try:
+                facts = self._facts(index)
+                if table is not None:
+                    check_values(facts, table)
+                return facts
+            except DataError as error:
+                return error
 
-    @property
-    def pixels(self) -> int:
-        """Pixels of the image, if it has a mask."""
-        return sum(self.masks[0].counts.values()) if self.masks else 0
-
-
-def scan_cases(
-    cases: Sequence[Case], table: Mapping[int, int] | None, progress: Progress | None
-) -> list[CaseFacts]:
-    """Decodes every file once, in threads; checks sizes, and mask values when `table` is given.
-
-    DataError for the first case that cannot be used, with the number and names of the others.
-    """
-
-    def scan(case: Case) -> CaseFacts | DataError:
-        try:
-            return scan_case(case, table)
-        except DataError as error:
-            return error
-
-    facts: list[CaseFacts] = []
-    errors: list[tuple[Case, DataError]] = []
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for done, (case, found) in enumerate(zip(cases, pool.map(scan, cases), strict=True)):
+        facts: list[CaseFacts] = []
+        errors: list[tuple[Case, DataError]] = []
+        indices = range(len(self.cases))
+        for case, found in zip(self.cases, in_threads(scan, indices, progress), strict=True):
             if isinstance(found, DataError):
                 errors.append((case, found))
             else:
                 facts.append(found)
-            if progress:
-                progress(done + 1, len(cases))
+        _refuse(errors)
+        return facts
+
+    def read(self, index: int) -> tuple[Arrays, CaseFacts]:
+        """The arrays of `decode_case`, as they were scanned unless the store has lost them."""
+        arrays = self.store.load(self._key(index))
+        return (arrays, self.found[index]) if arrays else self._decode(index)
+
+    def _facts(self, index: int) -> CaseFacts:
+        case = self.cases[index]
+        self._stamps[index] = stamps = _stamps(case)
+        self.contents[index] = tuple(self._content(*pair) for pair in stamps)
+        kept = self.store.facts(self._key(index))
+        facts = CaseFacts.from_json(kept, case) if kept else self._decode(index)[1]
+        self.found[index] = facts
+        return facts
+
+    def _decode(self, index: int) -> tuple[Arrays, CaseFacts]:
+        case = self.cases[index]
+        arrays, facts = decode_case(case)
+        # a file that was written to meanwhile is not the one that the key tells
+        if len(facts.sets) <= MOST_SETS and _stamps(case) == self._stamps[index]:
+            self.store.keep(self._key(index), arrays, facts.to_json())
+        return arrays, facts
+
+    def _key(self, index: int) -> str:
+        return digest("case", self.cases[index].page, *self.contents[index])
+
+    def _content(self, path: Path, stamp: object) -> bytes:
+        """SHA-256 of a file, once for a stack of many; nothing where decoding will say why."""
+        if (path, stamp) not in self._digests:
+            found = b""
+            with contextlib.suppress(OSError):
+                if path.is_file():
+                    with path.open("rb") as file:
+                        found = hashlib.file_digest(file, "sha256").digest()
+            self._digests[path, stamp] = found
+        return self._digests[path, stamp]
+
+
+def _stamps(case: Case) -> list[tuple[Path, object]]:
+    """The files of a case, each with what changes when it is written."""
+    return [(path, _stamp(path)) for path in (case.image, *case.masks)]
+
+
+def _stamp(path: Path) -> object:
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
+
+
+def check_all_values(facts: Sequence[CaseFacts], table: Mapping[int, int]) -> None:
+    """`check_values` of all cases: a scan keeps only the first values of a mask that has many."""
+    errors = []
+    for fact in facts:
+        try:
+            check_values(fact, table)
+        except DataError as error:
+            errors.append((fact.case, error))
     _refuse(errors)
-    return facts
 
 
-def _refuse(errors: list[tuple[Case, DataError]]) -> None:
+def _refuse(errors: Sequence[tuple[Case, DataError]]) -> None:
+    """Raises the first error, with the number and names of the others."""
     if len(errors) == 1:
         raise errors[0][1]
     if errors:
         others = name_some(case.name for case, _ in errors[1:])
         raise DataError(f"{errors[0][1]}; also bad, {len(errors)} in all: {others}")
-
-
-def scan_case(case: Case, table: Mapping[int, int] | None) -> CaseFacts:
-    """Decodes the files of one case and keeps what the dataset must know of them."""
-    image = decode_image(case.image, case.page)
-    height, width, channels = image.pixels.shape
-    more_frames, masks = image.more_frames, []
-    for path in case.masks:
-        mask = decode_mask(path, case.page)
-        more_frames = more_frames or mask.more_frames
-        check_same_size(case, (height, width), path, mask.pixels.shape)
-        known = case.labels or table
-        values = mask.pixels if known is None else apply_label_map(mask.pixels, known, path)
-        masks.append(mask_facts(values, path))
-    digest = hashlib.blake2b(image.pixels.tobytes(), digest_size=16)
-    digest.update(repr(image.pixels.shape).encode())
-    small = thumbnail(image.pixels)
-    return CaseFacts(case, channels == 1, digest.digest(), tuple(masks), more_frames, small)
-
-
-def read_label(case: Case, table: Mapping[int, int], size: tuple[int, int]) -> np.ndarray | None:
-    """The label of a case: of several masks the highest class wins, and ignored over all."""
-    label: np.ndarray | None = None
-    for path in case.masks:
-        mask = decode_mask(path, case.page).pixels
-        check_same_size(case, size, path, mask.shape)
-        ids = apply_label_map(mask, case.labels or table, path)
-        label = ids if label is None else np.maximum(label, ids)
-    return label
-
-
-def check_same_size(case: Case, image: tuple[int, int], path: Path, mask: tuple[int, ...]) -> None:
-    """Raises DataError when a mask has another size than its (upright) image."""
-    if image == mask:
-        return
-    turned = " (the mask lies on its side: is the photo turned by its EXIF tag?)"
-    raise DataError(
-        f"{path}: the mask is {mask[0]} x {mask[1]} pixels but {case.image} is {image[0]} x "
-        f"{image[1]}{turned if image == mask[::-1] else ''}; export both at one size"
-    )
 
 
 def remarks(facts: Sequence[CaseFacts], table: Mapping[int, int], scanned: bool) -> list[str]:

@@ -1,0 +1,24 @@
+"""Work on many images at once. Threads: Pillow lets go of Python's lock while it decodes."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Progress = Callable[[int, int], None]
+
+
+def in_threads(
+    work: Callable[[Item], Result], items: Sequence[Item], progress: Progress | None = None
+) -> Iterator[Result]:
+    """The results in the order of the items; an error or Ctrl-C leaves the rest undone."""
+    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+    try:
+        for done, result in enumerate(pool.map(work, items), start=1):
+            yield result
+            if progress:
+                progress(done, len(items))
+    finally:
+        pool.shutdown(cancel_futures=True)
