@@ -11,7 +11,6 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,12 +25,12 @@ from tinygrad.codegen import to_program, to_program_cache
 from tinygrad.dtype import _from_np_dtype
 from tinygrad.helpers import BEAM, CPU_COUNT, DEV, Context, diskcache_get
 from tinygrad.renderer.cstyle import ClangJITRenderer
-from tinygrad.runtime.ops_cpu import CPUWorker
 from tinygrad.runtime.support.compiler_cpu import ClangJITCompiler
 from tinygrad.runtime.support.elf import jit_loader
 
 from tinyseg.cache import cache_folder
 from tinyseg.errors import BackendError
+from tinyseg.graphs import finalize, launcher, mend
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -77,11 +76,13 @@ def backend() -> Backend:
     """Chooses device and compiler at the first call; raises BackendError when there is none."""
     _use_writable_cache()
     device, reason = _choose_device()
-    _mend_graphs(Device[device])
+    mend(Device[device])
     if device != "CPU":
         return Backend(device, reason, None, CPU_COUNT.value)
     compiler, why = _choose_compiler()
     _install(compiler)
+    if compiler.command:
+        Device["CPU"].graph = launcher(Device["CPU"].renderer.compiler.compile_cached)
     return Backend(device, f"{reason}; {why}", compiler, CPU_COUNT.value)
 
 
@@ -109,14 +110,18 @@ def owns_buffer(tensor: Tensor) -> bool:
 
 def jitted(function: Callable[..., Any]) -> TinyJit:
     """A TinyJit that captures at its first call; all state must be realized before."""
-    _finalize_graphs()
+    finalize()
     jit = _Jit(function)
     jit.cnt = 1  # call 0 would run eagerly and compile everything twice
     return jit
 
 
 class _Jit(TinyJit):  # type: ignore[misc]
-    """Compiles the kernels of a capture in several processes at once."""
+    """Compiles the kernels of a capture in several processes at once; replays them as one graph."""
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        with Context(JIT_BATCH_SIZE=0) if self.captured is None else contextlib.nullcontext():
+            return super().__call__(*arguments, **named)
 
     def add_linear(self, linear: Any, var_vals: dict[str, int]) -> None:
         super().add_linear(linear, var_vals)
@@ -217,48 +222,6 @@ def _choose_device() -> tuple[str, str]:
             return name, f"{name} because it is the first GPU that answers"
     DEV.value = "CPU"
     return "CPU", "CPU because no GPU answers"
-
-
-def _mend_graphs(device: Any) -> None:
-    """Cures two faults of tinygrad 0.13's graphs, which replay the kernels of a captured step.
-
-    1. The silent lock: GraphRunner exchanges arguments that are a PARAM itself and bakes in views
-       of one (an image of one channel permuted to channels-last). Here such kernels stay out of
-       graphs and get their inputs one by one.
-    2. A hang: a graph's finalizer waits for the device. When Python collects it in a thread of the
-       device, that thread waits for itself. Here it is put off until a step is made elsewhere.
-    """
-    partial = isinstance(device.graph, functools.partial)
-    graph: Any = device.graph.func if partial else device.graph
-    if graph is None:
-        return
-
-    def supports(devices: list[Any], call: Any) -> bool:
-        views = [a for a in call.src[1:] if a.op.name in ("BUFFER_VIEW", "MSELECT")]
-        of_input = any(view.src[0].op.name == "PARAM" for view in views)
-        return not of_input and bool(graph.supports_uop(devices, call))
-
-    def finalize(self: Any) -> None:
-        if isinstance(threading.current_thread(), CPUWorker):
-            _unfinalized.append((graph, self))
-        elif hasattr(graph, "__del__"):
-            graph.__del__(self)
-
-    members = {"supports_uop": staticmethod(supports), "__del__": finalize}
-    mended = type(f"Mended{graph.__name__}", (graph,), members)
-    if partial:
-        device.graph = functools.partial(mended, *device.graph.args, **device.graph.keywords)
-    else:
-        device.graph = mended
-
-
-_unfinalized: list[tuple[Any, Any]] = []
-
-
-def _finalize_graphs() -> None:
-    while _unfinalized:
-        graph, instance = _unfinalized.pop()
-        graph.__del__(instance)
 
 
 def _opens(name: str, asked_for: bool = False) -> bool:

@@ -21,8 +21,8 @@ from tinyseg.kernels import plans
 
 PACKAGE = Path(__file__).parent
 CODE = (
-    *("augment", "backend", "captured", "config", "draws", "guard", "kernels", "losses", "models"),
-    *("nn", "optim", "step", "stepcache", "stepkey"),
+    *("augment", "backend", "captured", "config", "draws", "graphs", "guard", "kernels", "losses"),
+    *("models", "nn", "optim", "step", "stepcache", "stepkey"),
 )
 """Modules of tinyseg whose code shapes a step: their text is in the key, so their objects may be
 described by class and attributes. The behaviour of any other class may change unseen."""

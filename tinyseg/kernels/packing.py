@@ -10,6 +10,10 @@ from tinygrad.uop.ops import Ops, UOp
 from tinyseg.kernels.program import Index, Program, quotient, remainder
 from tinyseg.kernels.shapes import Convolution, Tile
 
+CHUNK = 256
+"""Inputs that `unpack_kernel` brings over for one vector of outputs: 16 streams are then written
+from front to back (1024 x 1024 x 3 x 3 took 22 ms the other way round, 11 ms so)."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -74,7 +78,11 @@ def unpack_kernel(
     def build(*buffers: UOp) -> UOp:
         program = Program(f"unpack_{conv.label}", buffers, threads)
         squares, part = conv.kernel**2, conv.kernel**2 * conv.inputs * conv.outputs
-        with program.share(conv.inputs) as channel, program.loop(conv.outputs // lanes) as vector:
+        chunk = max(d for d in range(1, CHUNK + 1) if conv.inputs % d == 0)
+        chunks = conv.inputs // chunk
+        pieces = conv.outputs // lanes * chunks
+        with program.share(pieces) as piece, program.loop(chunk) as inside:
+            vector, channel = quotient(piece, chunks), remainder(piece, chunks) * chunk + inside
             target = channel * layout.inputs + vector * (lanes * layout.outputs) + layout.first
             with program.loop(squares) as square:
                 row, column = quotient(square, conv.kernel), remainder(square, conv.kernel)
