@@ -1,11 +1,8 @@
 """The choice of device and compiler, and the upload."""
 
 import json
-import os
 import platform
 import stat
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
