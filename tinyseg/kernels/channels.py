@@ -62,8 +62,26 @@ def sums_kernel(size: Channels, device: str) -> Callable[..., UOp]:
             centred = program.load(program.at(1, place, size.lanes)) - first
             return centred, centred * centred
 
-        _sum_pairs(program, size, terms)
+        _sum_terms(program, size, 2, terms)
         return program.finish(device, 3 * size.pixels * size.channels)
+
+    return build
+
+
+@functools.cache
+def totals_kernel(size: Channels, device: str) -> Callable[..., UOp]:
+    """Return the kernel (parts, x): the sum of each channel over the pixels of each thread."""
+
+    @functools.cache
+    def build(*buffers: UOp) -> UOp:
+        program = Program(f"totals_{size.label}", buffers, size.threads)
+
+        def term(pixel: UOp, vector: UOp) -> tuple[UOp]:
+            place = pixel * size.channels + vector * size.lanes
+            return (program.load(program.at(1, place, size.lanes)),)
+
+        _sum_terms(program, size, 1, term)
+        return program.finish(device, size.pixels * size.channels)
 
     return build
 
@@ -112,7 +130,7 @@ def gradient_sums_kernel(size: Channels, device: str, rectify: bool) -> Callable
             dz = _before_relu(program, size, table, x, 1, place, vector, rectify)
             return dz, dz * (x - table.read(MEAN, vector))
 
-        _sum_pairs(program, size, terms)
+        _sum_terms(program, size, 2, terms)
         return program.finish(device, 6 * size.pixels * size.channels)
 
     return build
@@ -172,34 +190,34 @@ class _Table:
         self.program.store(self.program.at(self.slot, self._place(row) + channel), value)
 
 
-def _sum_pairs(
-    program: Program, size: Channels, terms: Callable[[UOp, UOp], tuple[UOp, UOp]]
+def _sum_terms(
+    program: Program, size: Channels, count: int, terms: Callable[[UOp, UOp], tuple[UOp, ...]]
 ) -> None:
-    """Write the sums over this thread's pixels of two terms, as (threads, 2, channels) in 0."""
+    """Write the sums over this thread's pixels of `count` terms, as (threads, count, channels)."""
     first = quotient(program.core * size.pixels, size.threads)
-    count = quotient((program.core + 1) * size.pixels, size.threads) - first
+    pixels = quotient((program.core + 1) * size.pixels, size.threads) - first
     with program.loop(size.vectors // size.group) as group:
-        totals = program.registers(2 * size.group, size.lanes)
+        totals = program.registers(count * size.group, size.lanes)
         for total in totals:
             program.store(total, constant(0.0, size.lanes))
-        with program.loop(quotient(count + (RUN - 1), RUN)) as run:
-            sums = program.registers(2 * size.group, size.lanes)
+        with program.loop(quotient(pixels + (RUN - 1), RUN)) as run:
+            sums = program.registers(count * size.group, size.lanes)
             for held in sums:
                 program.store(held, constant(0.0, size.lanes))
-            with program.loop(smaller(RUN, count - run * RUN)) as index:
+            with program.loop(smaller(RUN, pixels - run * RUN)) as index:
                 pixel = first + run * RUN + index
                 for number in range(size.group):
-                    pair = terms(pixel, group * size.group + number)
-                    for half, term in enumerate(pair):
-                        held = sums[2 * number + half]
+                    each = terms(pixel, group * size.group + number)
+                    for row, term in enumerate(each):
+                        held = sums[count * number + row]
                         program.store(held, program.load(held) + term)
             for total, held in zip(totals, sums, strict=True):
                 program.store(total, program.load(total) + program.load(held))
         for number in range(size.group):
-            for half in range(2):
-                row = (program.core * 2 + half) * size.channels
-                place = row + (group * size.group + number) * size.lanes
-                value = program.load(totals[2 * number + half])
+            for row in range(count):
+                start = (program.core * count + row) * size.channels
+                place = start + (group * size.group + number) * size.lanes
+                value = program.load(totals[count * number + row])
                 program.store(program.at(0, place, size.lanes), value)
 
 

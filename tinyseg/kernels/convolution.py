@@ -7,12 +7,14 @@ from tinygrad import Tensor
 from tinygrad.uop.ops import UOp
 
 from tinyseg.kernels import matrix, plain
+from tinyseg.kernels.channels import totals_kernel
 from tinyseg.kernels.forward import forward_kernel
 from tinyseg.kernels.half import HALF, rounded, wide
 from tinyseg.kernels.memory import nchw, nhwc, settled
 from tinyseg.kernels.packing import Layout, pack_kernel, unpack_kernel
 from tinyseg.kernels.plans import (
     Plan,
+    channel_plan,
     forward_plan,
     forward_warp,
     refusal,
@@ -82,8 +84,7 @@ def conv_transpose2d(
     if chosen.tile is None or kernel != stride:
         return plain.conv_transpose2d(x_bchw, w_iohw, bias, stride)
     layout = Layout(stride**2, outputs * stride**2, 0, 0, phases=stride**2)
-    phases = None if bias is None else bias.repeat(stride**2)
-    return nchw(_convolve(nhwc(x_bchw), w_iohw, layout, phases, conv, chosen))
+    return nchw(_convolve(nhwc(x_bchw), w_iohw, layout, bias, conv, chosen))
 
 
 def plan(x_bchw: Tensor, w_oihw: Tensor, stride: int = 1, padding: int = 0) -> str:
@@ -198,7 +199,7 @@ def _convolve(
         backward = _transposed_gradients if conv.scatter > 1 else _gradients
         to_x, to_w = backward(x, y_bhwo, w, layout, conv)
         grads = [None, to_x.uop, None, to_w.uop]
-        return (*grads, _bias_gradient(y_bhwo, conv).uop) if bias is not None else tuple(grads)
+        return (*grads, _bias_gradient(y_bhwo).uop) if bias is not None else tuple(grads)
 
     packed = pack(weights, conv, chosen.tile, layout)
     return run_forward(x_bhwc, packed, [weights, bias], conv, chosen, gradient)
@@ -270,12 +271,14 @@ def _transposed_gradients(
     return to_x, weight_gradient(y_bhwo, x_bhwi, w_iohw, strided_layout, strided)
 
 
-def _bias_gradient(y_bhwo: Tensor, conv: Convolution) -> Tensor:
-    """Return the gradient per channel and, for a transposed convolution, per phase."""
-    batch, rows, columns, outputs = (int(size) for size in y_bhwo.shape)
-    scale = conv.scatter
-    split = y_bhwo.reshape(batch * rows // scale, scale, columns // scale, scale, outputs)
-    return split.sum((0, 2)).flatten()
+def _bias_gradient(y_bhwo: Tensor) -> Tensor:
+    """Return the sum of each channel."""
+    channels = int(y_bhwo.shape[3])
+    size = channel_plan(y_bhwo.numel() // channels, channels)
+    if size is None:
+        return y_bhwo.sum((0, 1, 2))
+    parts = Tensor.empty(size.threads, channels, device=y_bhwo.device)
+    return parts.custom_kernel(y_bhwo, fxn=totals_kernel(size, str(y_bhwo.device)))[0].sum(0)
 
 
 def _dilate(y_bhwo: Tensor, conv: Convolution) -> Tensor:

@@ -136,7 +136,8 @@ class _Forward:
             return program.load(self._output(row, number, start, step, vector))
         if not self.conv.bias:
             return constant(0.0, tile.lanes)
-        channel = number * tile.width + vector * tile.lanes
+        per_phase = self.conv.outputs // self.conv.scatter**2 // tile.width
+        channel = remainder(number, per_phase) * tile.width + vector * tile.lanes
         return program.load(program.at(BIAS, channel, tile.lanes))
 
     def _finished(self, value: UOp, block: UOp) -> UOp:
