@@ -9,22 +9,23 @@ import numpy as np
 from tinygrad import Device, Tensor, TinyJit
 
 from tinyseg.backend import backend, upload
-from tinyseg.data import simulate
+from tinyseg.config import DataConfig
+from tinyseg.data import Door, InputScale, simulate
 from tinyseg.losses import Loss
 from tinyseg.metrics import evaluate_image
 from tinyseg.models import UNet
 from tinyseg.nn import parameters
 from tinyseg.optim import Optimizer
 from tinyseg.pictures import color_classes, color_image, save_grid
-from tinyseg.predict import InputScale, Predictor, to_classes
+from tinyseg.predict import Predictor, to_classes
 from tinyseg.step import TrainStep
 
 SIZE, STEPS, RATE = 48, 480, "adam(lr=0.01)"
 SAMPLES = simulate("cells", n=8, size=SIZE, seed=11, empty=0)
 IMAGES = np.stack([sample.image for sample in SAMPLES])
 LABELS = np.stack([sample.label for sample in SAMPLES])
-SCALE = InputScale.of(list(IMAGES))
-PIXELS = SCALE.apply(IMAGES)
+DOOR = Door(DataConfig(size=SIZE), InputScale.of(list(IMAGES)))
+PIXELS = DOOR.enter([DOOR.fit(image) for image in IMAGES])
 
 Step = Callable[[int], None]
 
@@ -76,7 +77,7 @@ def learned(make: Callable[[UNet], Step]) -> tuple[list[float], list[np.ndarray]
     step = make(model)
     for number in range(STEPS):
         step(number % 8)
-    maps = [to_classes(p) for p in Predictor(model, SCALE, SIZE, "pad", batch=8)(list(IMAGES))]
+    maps = [to_classes(p) for p in Predictor(model, DOOR, batch=8)(list(IMAGES))]
     pairs = zip(maps, LABELS, strict=True)
     return [float(evaluate_image(p, y, 2).values["dice"][1]) for p, y in pairs], maps
 

@@ -53,6 +53,8 @@ class Facts:
         label_map = {int(value): int(kind) for value, kind in table["label_map"].items()}
         texts = (str(table["source"]), str(table["fingerprint"]))
         counts = (int(table["channels"]), int(table["classes"]))
+        if contract and len(contract.channels) != counts[0]:
+            raise ValueError("a contract of other channels")
         return Facts(*texts, *counts, label_map, scale, contract)
 
 

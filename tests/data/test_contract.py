@@ -71,14 +71,27 @@ def test_what_differs_is_named_with_both_numbers(count: int) -> None:
     odd[:, 2] += 3
     text = warned(contract, odd[:1], *([odd[1:]] if count > 1 else []))
     assert f"the {count} images are unlike" in text
-    assert f"blue mean {odd[:, 2].mean():.3g} where" in text
-    assert f"where training had {contract.channels[2].mean:.3g}" in text
+    assert f": blue mean {odd[:, 2].mean():.2f} where training had" in text
+    assert f"had {contract.channels[2].mean:.2f};" in text
     assert "red" not in text
     assert "green" not in text
     assert "\n" not in text
     flat = warned(contract_of(batch(40)), batch(count, 0, 0.004))
-    assert "grey deviation 0.0" in flat
+    assert "grey deviation 0.00 where training had " in flat
     assert "grey mean" not in flat
+
+
+def test_channels_that_differ_alike_are_told_together() -> None:
+    text = warned(contract_of(batch(40, channels=3)), batch(8, 9, channels=3))
+    assert "red, green, blue mean " in text
+    assert text.count("where training had") == 1
+
+
+@pytest.mark.parametrize("change", [{"images": 0}, {"channels": [{"mean": 1.0}]}, {"images": "x"}])
+def test_a_damaged_contract_is_refused(change: dict[str, object]) -> None:
+    table = {**asdict(contract_of(batch(3))), **change}
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        Contract.from_json(table)
 
 
 def test_more_images_make_it_sharper() -> None:

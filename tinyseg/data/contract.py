@@ -56,8 +56,11 @@ class Contract:
     @staticmethod
     def from_json(table: dict[str, Any]) -> "Contract":
         """Reads what `asdict` wrote; KeyError, TypeError or ValueError when it is not that."""
-        channels = [{k: float(v) for k, v in c.items()} for c in table["channels"]]
-        return Contract(int(table["images"]), tuple(Channel(**c) for c in channels))
+        rows = [{k: float(v) for k, v in row.items()} for row in table["channels"]]
+        contract = Contract(int(table["images"]), tuple(Channel(**row) for row in rows))
+        if contract.images < 1 or any(c.typical_std <= 0 for c in contract.channels):
+            raise ValueError("a contract of no images")
+        return contract
 
     def mismatch(self, moments: np.ndarray) -> str:
         """What is unlike in new images, from their moments (N, 4, C), in one line; "" if nothing.
@@ -69,18 +72,22 @@ class Contract:
         error = np.sqrt(1 / min(len(moments), MOST) + 1 / self.images) * (1 + 3 / self.images)
         means = moments[:, 0].mean(axis=0)
         stds = np.exp(np.log(np.maximum(moments[:, 1], DARKEST)).mean(axis=0))
-        unlike = []
-        for channel, mean, std, name in zip(self.channels, means, stds, self._names(), strict=True):
-            room = TOLERANCE * error * channel.spread_mean + FLOOR * channel.std
-            if abs(mean - channel.mean) > room:
-                unlike.append(f"{name} mean {mean:.3g} where training had {channel.mean:.3g}")
-            room = TOLERANCE * error * channel.spread_std + np.log1p(FLOOR)
-            if abs(np.log(std / channel.typical_std)) > room:
-                unlike.append(f"{name} deviation {std:.3g} where it had {channel.typical_std:.3g}")
-        return "; ".join(unlike)
+        room = TOLERANCE * error * self._all("spread_mean") + FLOOR * self._all("std")
+        far = np.abs(means - self._all("mean")) > room
+        unlike = self._told("mean", far, means, self._all("mean"))
+        room = TOLERANCE * error * self._all("spread_std") + np.log1p(FLOOR)
+        far = np.abs(np.log(stds / self._all("typical_std"))) > room
+        return "; ".join(unlike + self._told("deviation", far, stds, self._all("typical_std")))
 
-    def _names(self) -> tuple[str, ...]:
-        return ("red", "green", "blue") if len(self.channels) == 3 else ("grey",)
+    def _all(self, name: str) -> np.ndarray:
+        return np.array([getattr(channel, name) for channel in self.channels])
+
+    def _told(self, what: str, far: np.ndarray, now: np.ndarray, was: np.ndarray) -> list[str]:
+        """ "red, blue mean 3.00, 2.10 where training had 0.00, 0.01", if anything is far."""
+        names = ("red", "green", "blue") if len(self.channels) == 3 else ("grey",)
+        chosen = [name for name, is_far in zip(names, far, strict=True) if is_far]
+        new, old = (", ".join(f"{v + 0.0:.2f}" for v in a[far].round(2)) for a in (now, was))
+        return [f"{', '.join(chosen)} {what} {new} where training had {old}"] * bool(chosen)
 
 
 class Watch:
