@@ -81,6 +81,19 @@ def test_turned_copies_are_found_with_how_they_lie(turned, words):
     assert words in str(same)
 
 
+def test_a_picture_that_is_nearly_its_own_mirror_image():
+    image = IMAGES[3].astype(float)
+    even = image + image[:, ::-1] + 0.2 * (image - image[:, ::-1])  # its mirror image is near too
+    first = (even / even.max() * 255).astype(np.uint8)
+    (mirrored,) = found([first, np.ascontiguousarray(first[:, ::-1])])
+    assert mirrored.correlation > 0.999
+    assert mirrored.turned == "mirrored"
+    (copy,) = found([first, jpeg(first, 80)])
+    assert copy.turned == ""
+    waves = _coefficients(np.stack([thumbnail(first)]))
+    assert NEAR < float((waves * _turn(waves, (False, False, True))).sum()) < 0.999
+
+
 def test_correlations_are_those_of_the_weighted_cosine_transform():
     small = np.stack([thumbnail(image) for image in IMAGES[:6]])
     waves = dctn(small.astype(np.float64), axes=(1, 2))

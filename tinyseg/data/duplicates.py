@@ -103,38 +103,34 @@ def find_duplicates(
 
 def _near(names: Sequence[str], thumbnails: np.ndarray) -> list[Duplicate]:
     """Images that hang together by near pairs."""
-    from scipy.sparse import coo_array  # loaded where it is needed: it takes a quarter of a second
-    from scipy.sparse.csgraph import connected_components
-
     first, second, r, turn = _pairs(thumbnails)
     if not len(first):
         return []
+    from scipy.sparse import coo_array  # here, as it takes a quarter of a second to load
+    from scipy.sparse.csgraph import connected_components
+
     links = coo_array((np.ones(len(first)), (first, second)), (len(names), len(names)))
     groups = connected_components(links, directed=False)[1]
     found = []
     for group in np.unique(groups[first]):
         inside = groups[first] == group
         lowest = float(r[inside].min())
-        turned = tuple(_TURNS.values())[turn[inside][0]] if inside.sum() == 1 else ""
         members = tuple(names[index] for index in np.flatnonzero(groups == group).tolist())
+        turned = tuple(_TURNS.values())[turn[inside].min()] if len(members) == 2 else ""
         kind = "same" if lowest >= SAME else "near"
         found.append(Duplicate(members, kind, min(lowest, 1.0), turned))
     return sorted(found, key=lambda same: -same.correlation)
 
 
 def _pairs(thumbnails: np.ndarray) -> list[np.ndarray]:
-    """First, second, correlation and number of the best orientation of each near pair."""
+    """First, second, correlation and number of the orientation of each near pair."""
     waves = _coefficients(thumbnails)
     blocks = [
         (*block, np.full(len(block[0]), number))
         for number, turn in enumerate(_TURNS)
         for block in _close(waves, _turn(waves, turn))
     ]
-    first, second, r, number = (np.concatenate(column) for column in zip(*blocks, strict=True))
-    order = np.lexsort((-r, second, first))
-    keys = (first * len(thumbnails) + second)[order]
-    best = order[np.unique(keys, return_index=True)[1]]
-    return [column[best] for column in (first, second, r, number)]
+    return [np.concatenate(column) for column in zip(*blocks, strict=True)]
 
 
 def _close(

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from tinyseg.config import DataConfig
@@ -10,7 +9,7 @@ from tinyseg.data.cases import check_same_size
 from tinyseg.data.decode import decode_image, decode_mask, stored_mode
 from tinyseg.data.labels import MaskFacts, apply_label_map, mask_facts
 from tinyseg.data.layout import Case, Layout
-from tinyseg.data.threads import Progress
+from tinyseg.data.threads import Progress, in_threads
 from tinyseg.errors import DataError
 from tinyseg.findings import Finding, listed
 
@@ -50,13 +49,7 @@ def inspect_files(
     cases: Sequence[Case], table: Mapping[int, int] | None, progress: Progress | None = None
 ) -> list[Inspected]:
     """Decodes every file of every case, in threads; mask values are checked by `table` if given."""
-    found = []
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for seen in pool.map(lambda case: _inspect(case, table), cases):
-            found.append(seen)
-            if progress:
-                progress(len(found), len(cases))
-    return found
+    return list(in_threads(lambda case: _inspect(case, table), cases, progress))
 
 
 def _inspect(case: Case, table: Mapping[int, int] | None) -> Inspected:
