@@ -12,7 +12,7 @@ from tinygrad.dtype import DType
 from tinyseg import kernels
 from tinyseg.backend import overwrite
 from tinyseg.kernels.half import HALF, rounded
-from tinyseg.nn import BatchNorm, Dropout, GroupNorm, Identity, resize
+from tinyseg.nn import AttentionGate, BatchNorm, Dropout, GroupNorm, Identity, resize
 
 UNIT = {dtypes.bfloat16: 2.0**-8, dtypes.float16: 2.0**-11}
 """Half the distance from 1 to the next number: the largest relative error of rounding."""
@@ -25,7 +25,7 @@ def nearest(numbers: np.ndarray, dtype: DType) -> np.ndarray:
     if dtype == dtypes.float16:
         with np.errstate(over="ignore"):
             return numbers.astype(np.float16).astype(np.float32)
-    bits = numbers.view(np.uint32).astype(np.uint64)
+    bits = np.asarray(numbers).view(np.uint32).astype(np.uint64)
     kept = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16 << 16
     return np.where(np.isnan(numbers), numbers, kept.astype(np.uint32).view(np.float32))
 
@@ -145,6 +145,7 @@ def test_what_is_no_convolution_computes_as_in_float32_and_rounds_once(
 ) -> None:
     rng = np.random.default_rng(2)
     numbers = draw(rng, dtype, 2, 8, 6, 4)
+    numbers[0, 0], numbers[0, 1] = 0.0, nearest(np.float32(6e-8), dtype)  # a ReLU's threshold
     slope: Tensor | None = None
     results = []
     for x in (Tensor(numbers).cast(dtype).realize(), Tensor(numbers)):
@@ -157,6 +158,19 @@ def test_what_is_no_convolution_computes_as_in_float32_and_rounds_once(
         results.append([tensor.cast(dtype).float().numpy() for tensor in (y, to_x)])
     for found, wanted in zip(*results, strict=True):
         np.testing.assert_array_equal(found, wanted)
+
+
+@half
+def test_a_gate_that_is_nearly_shut_lets_a_little_through(dtype: DType) -> None:
+    """Its sigmoid(-12) is 6e-6, which float16 holds, but 1 / (1 + exp(12)) needs float32."""
+    rng = np.random.default_rng(3)
+    gate = AttentionGate(rng, 8)
+    overwrite(gate.weigh.weight, np.zeros(gate.weigh.weight.shape, np.float32))
+    overwrite(gate.weigh.bias, np.full(1, -12, np.float32))
+    skip, x = draw(rng, dtype, 1, 8, 4, 4), draw(rng, dtype, 1, 8, 4, 4)
+    found = gate(Tensor(skip).cast(dtype), Tensor(x).cast(dtype))
+    wanted = skip * Tensor([-12.0]).sigmoid().numpy()
+    np.testing.assert_array_equal(found.float().numpy(), nearest(wanted, dtype))
 
 
 @half

@@ -64,7 +64,7 @@ class AttentionGate:
 
     def __call__(self, skip_bchw: Tensor, gate_bchw: Tensor) -> Tensor:
         joint = relu(self.gate(gate_bchw) + self.skip(skip_bchw))
-        weight = wide(self.weigh(joint)).sigmoid()  # float16 overflows at sigmoid(-12): NaN
+        weight = wide(self.weigh(joint)).sigmoid()  # exp(12) is more than float16 holds
         return (wide(skip_bchw) * weight).cast(skip_bchw.dtype)
 
 
