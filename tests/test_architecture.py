@@ -50,6 +50,7 @@ LAYERS = {
     "evaluate": 8,
     "masks": 8,
     "overfit": 9,
+    "preview": 9,
     "plots": 9,
     # the doors
     "cli": 10,

@@ -142,6 +142,15 @@ def _add_data(commands: Commands) -> None:
     _add_settings(stats)
     stats.set_defaults(run=_data_stats)
 
+    show = actions.add_parser("preview", help="every augmentation, alone and combined, as one PNG")
+    show.add_argument("data", help=DATA)
+    show.add_argument("--out", type=Path, required=True, metavar="PNG")
+    show.add_argument(
+        "--images", nargs="+", default=["3"], metavar="N|NAME", help="how many, or which (by name)"
+    )
+    _add_settings(show)
+    show.set_defaults(run=_data_preview)
+
 
 def _add_cache(commands: Commands) -> None:
     command = commands.add_parser("cache", help="compiled steps and decoded images kept on disk")
@@ -245,6 +254,14 @@ def _data_check(options: argparse.Namespace) -> int:
     for path in filter(None, (options.json, drawn and options.save_split)):
         print(f"written: {path}")
     return 1 if found.level == "error" else 0
+
+
+def _data_preview(options: argparse.Namespace) -> int:
+    from tinyseg.preview import preview
+
+    preview(options.data, options.out, _config(options), options.images)
+    print(f"written: {options.out}")
+    return 0
 
 
 def _data_stats(options: argparse.Namespace) -> int:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from tinyseg.backend import upload
-from tinyseg.config import IGNORE, Config
-from tinyseg.data import Dataset, Door, box_of, find_scale, fit_label, open_dataset
+from tinyseg.config import Config
+from tinyseg.data import Door, box_of, find_scale, fit_label, open_dataset, with_foreground
 from tinyseg.errors import DataError, NonFiniteError
 from tinyseg.metrics import evaluate_image, foreground_mean
 from tinyseg.models import build
@@ -72,7 +72,7 @@ def overfit(
     with Progress(f"reading {data}") as progress:
         dataset = open_dataset(data, config.data, progress=progress.update)
     size, fit = config.data.size, config.data.fit
-    indices = _with_foreground(dataset, images, size, fit)
+    indices = with_foreground(dataset, images, size, fit)
     samples = [dataset.load(index) for index in indices]
     labels = [fit_label(sample.label, size, fit) for sample in samples if sample.label is not None]
     scale = find_scale(config.data, [sample.image for sample in samples], dataset.channels)
@@ -109,25 +109,6 @@ def overfit(
             loss = values["loss"]
             progress.update(done, note=f"worst Dice {min(dice):.3f}")
     return Overfit(names, dice, done - 1, loss)
-
-
-def _with_foreground(dataset: Dataset, count: int, size: int, fit: str) -> list[int]:
-    """The first images with foreground at the training size, spread over the dataset."""
-    if count < 1:
-        raise DataError(f"--images {count}: give at least 1")
-    order = [i for start in range(8) for i in range(start, len(dataset), 8)]
-    found: list[int] = []
-    for index in order:
-        label = dataset.load(index).label
-        seen = None if label is None else fit_label(label, size, fit)
-        if seen is not None and ((seen > 0) & (seen != IGNORE)).any():
-            found.append(index)
-        if len(found) == count:
-            return sorted(found)
-    raise DataError(
-        f"{dataset.source}: only {len(found)} of {len(dataset)} images have foreground "
-        f"at data.size={size}; give --images {max(len(found), 1)} or add images"
-    )
 
 
 def _dice(prediction: np.ndarray, label: np.ndarray, classes: int) -> float:

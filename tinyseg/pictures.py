@@ -19,6 +19,7 @@ COLORS = [
     *((204, 121, 167), (230, 159, 0), (0, 114, 178), (255, 255, 255)),
 ]
 IGNORED = (110, 110, 110)
+BACKGROUND = (24, 24, 24)
 
 
 def palette(classes: int) -> Array:
@@ -60,6 +61,27 @@ def row(
     ]
 
 
+def overlay(image: Array, label_hw: Array, classes: int, side: int) -> Array:
+    """An image (H, W, 3) uint8 of side x side pixels with its classes tinted and outlined.
+
+    What is ignored is darkened and striped.
+    """
+    shown = np.asarray(_inside(image, side, smooth=True), np.float64)
+    label = np.asarray(_inside(label_hw, side, smooth=False))
+    colors = palette(max(classes, 3))[label].astype(np.float64)
+    rows, columns = label.shape
+    edge = np.zeros(label.shape, bool)
+    edge[1:] |= label[1:] != label[:-1]
+    edge[:, 1:] |= label[:, 1:] != label[:, :-1]
+    edge &= (label > 0) & (label != IGNORE)
+    stripes = (np.arange(rows)[:, None] + np.arange(columns)) % 8 < 2
+    tint = np.where((label > 0) & (label != IGNORE), 0.25, 0.0) + 0.75 * edge
+    shown = shown * (1 - tint[..., None]) + colors * tint[..., None]
+    gone = label == IGNORE
+    shown[gone] = shown[gone] * 0.35 + 40 * stripes[gone][:, None]
+    return np.asarray(shown.round().clip(0, 255), np.uint8)
+
+
 def save_grid(
     path: Path,
     rows: Sequence[Sequence[Array]],
@@ -68,10 +90,35 @@ def save_grid(
     side: int = 192,
 ) -> None:
     """Writes rows of pictures (H, W, 3) uint8 as one PNG; a caption stands under each row."""
+    write_png(path, _grid(rows, captions, titles, side))
+
+
+def save_bands(
+    path: Path,
+    rows: Sequence[Sequence[Array]],
+    captions: Sequence[str],
+    titles: Sequence[str],
+    wide: int = 7,
+    side: int = 192,
+) -> None:
+    """The same for more columns than fit side by side: at most `wide`, the others below."""
+    cuts = range(0, len(titles), wide)
+    bands = [
+        _grid([r[c : c + wide] for r in rows], captions, titles[c : c + wide], side) for c in cuts
+    ]
+    sheet = Image.new("RGB", (bands[0].width, sum(band.height for band in bands)), BACKGROUND)
+    for index, band in enumerate(bands):
+        sheet.paste(band, (0, index * band.height))
+    write_png(path, sheet)
+
+
+def _grid(
+    rows: Sequence[Sequence[Array]], captions: Sequence[str], titles: Sequence[str], side: int
+) -> Image.Image:
     gap, line = 6, 18
     width = len(titles) * (side + gap) + gap
     height = line + gap + len(rows) * (side + line + gap)
-    sheet = Image.new("RGB", (width, height), (24, 24, 24))
+    sheet = Image.new("RGB", (width, height), BACKGROUND)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
     for column, title in enumerate(titles):
         draw.text((gap + column * (side + gap), 3), title, (230, 230, 230), font)
@@ -82,7 +129,7 @@ def save_grid(
             left = gap + column * (side + gap) + (side - tile.width) // 2
             sheet.paste(tile, (left, top + (side - tile.height) // 2))
         draw.text((gap, top + side + 1), _printable(caption), (200, 200, 200), font)
-    write_png(path, sheet)
+    return sheet
 
 
 def write_png(path: Path, picture: Image.Image) -> None:

@@ -86,10 +86,15 @@ class Term:
     """Its number among those of which every sample gets one (TrivialAugment), or 0."""
 
     def __str__(self) -> str:
+        weight = "" if self.probability == 1 else f"{write_value(self.probability)}*"
+        return f"{weight}{self.alone}"
+
+    @property
+    def alone(self) -> str:
+        """The transform as text, for every sample."""
         standard = defaults(self.name)
         options = {key: value for key, value in self.options.items() if value != standard[key]}
-        weight = "" if self.probability == 1 else f"{write_value(self.probability)}*"
-        return f"{weight}{Call(self.name, options)}"
+        return str(Call(self.name, options))
 
 
 def parse(text: str) -> tuple[Term, ...]:

@@ -1,6 +1,7 @@
 """Images and labels: from folders or simulated, checked, split and put in order. NumPy only."""
 
 from tinyseg.data.batches import epoch_order
+from tinyseg.data.choose import with_foreground
 from tinyseg.data.contract import Contract, Watch, moments_of
 from tinyseg.data.dataset import Dataset, open_dataset
 from tinyseg.data.decode import load_image
@@ -41,5 +42,6 @@ __all__ = [
     "open_dataset",
     "simulate",
     "unfit",
+    "with_foreground",
     "write_pairs",
 ]
