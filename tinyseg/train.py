@@ -3,20 +3,21 @@
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
 from tinyseg import checkpoint
-from tinyseg.augment import Augmentation
+from tinyseg.augment import Augmentation, Pipeline, on_host
 from tinyseg.backend import Array, backend, upload
 from tinyseg.config import IGNORE, Config, DataConfig, TrainConfig
 from tinyseg.data import (
     Contract,
     Dataset,
     Door,
+    Fitted,
     Split,
     Squares,
     box_of,
@@ -55,11 +56,14 @@ def train(
     config: Config | None = None,
     resume: bool = False,
     say: Say = print,
+    pipeline: Pipeline | None = None,
 ) -> Run:
     """Trains on `data` (a folder or "sim:...") into the run folder `out` and returns the run.
 
     With `resume` the run in `out` goes on from its last checkpoint, bit for bit as if it had never
-    stopped. Raises a TinysegError for anything that cannot be used.
+    stopped. `pipeline` augments each training image on the host, (H, W, C) as fitted, with its
+    label (H, W): it is no part of the run, so give it again to resume. Raises a TinysegError for
+    anything that cannot be used.
     """
     out = Path(out)
     if resume and (out / "run.json").exists():
@@ -78,7 +82,7 @@ def train(
         run = Run.create(out, config, dataset, split, scale)
     for warning in dataset.warnings:
         say(f"warning: {warning}")
-    Trainer(run, dataset, say).run_all()
+    Trainer(run, dataset, say, pipeline).run_all()
     return run
 
 
@@ -173,8 +177,10 @@ class Position:
 class Trainer:
     """Runs the phases of a run over its training images, validates, logs and saves."""
 
-    def __init__(self, run: Run, dataset: Dataset, say: Say = print):
-        self.run, self.dataset, self.say = run, dataset, say
+    def __init__(
+        self, run: Run, dataset: Dataset, say: Say = print, pipeline: Pipeline | None = None
+    ):
+        self.run, self.dataset, self.say, self.pipeline = run, dataset, say, pipeline
         self.config, self.log, self.at = run.config.train, Log(run.log), Position()
         self.phases = phases_of(self.config)
         self.epochs = sum(phase.epochs for phase in self.phases)
@@ -276,8 +282,10 @@ class Trainer:
         return {name: value / len(order) for name, value in sums.items()}
 
     def _train_batch(self, step: TrainStep, indices: Array, outer: Progress) -> dict[str, float]:
-        image = upload(self.door.enter([self.images[index] for index in indices]))
-        label = upload(self.labels[indices])
+        fitted, labels = [self.images[index] for index in indices], self.labels[indices]
+        if self.pipeline is not None:
+            fitted, labels = self._on_host(self.pipeline, fitted, labels)
+        image, label = upload(self.door.enter(fitted)), upload(labels)
         if step.compiled:
             values = step(image, label).numbers()
         else:
@@ -289,6 +297,16 @@ class Trainer:
         self.at.step += 1
         self.log.write("step", self.at.step, learning_rate=step.learning_rate, **values)
         return values
+
+    def _on_host(
+        self, pipeline: Pipeline, fitted: list[Fitted], labels: Array
+    ) -> tuple[list[Fitted], Array]:
+        seeds = np.random.SeedSequence([self.config.seed, self.at.step]).generate_state(len(fitted))
+        classes, made = self.run.facts.classes, []
+        for one, label, seed in zip(fitted, labels, seeds, strict=True):
+            pixels, moved = on_host(pipeline, one.pixels, label, classes, int(seed))
+            made.append((replace(one, pixels=pixels), moved))
+        return [one for one, _ in made], np.stack([moved for _, moved in made])
 
     def _check_finite(self, epoch: int) -> None:
         """An update may overflow although the loss was finite: such weights are never saved."""
