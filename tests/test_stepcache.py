@@ -20,6 +20,7 @@ from tinyseg import stepkey
 from tinyseg.backend import Array, overwrite, upload
 from tinyseg.captured import unpack
 from tinyseg.cli import main
+from tinyseg.guard import GuardedJit
 from tinyseg.kernels import plans
 from tinyseg.losses import Loss
 from tinyseg.models import UNet
@@ -437,10 +438,19 @@ def test_a_step_that_computes_something_else_than_when_it_was_stored_is_compiled
     recompiles(home)
 
 
-def test_a_failed_proof_leaves_the_state_as_it_was(home: Path) -> None:
-    step = make_step()
+def test_a_first_call_that_fails_leaves_the_state_as_it_was(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, (image, label) = make_step(), make_batch()
     before = {name: tensor.numpy().copy() for name, tensor in step.state.items()}
-    step._guarded._proof((*make_batch(), upload(np.ones(1, np.float32))))
+
+    def fail(self: object, inputs: object) -> str:
+        overwrite(step.state["model.head.weight"], np.ones((1, 2, 1, 1), np.float32))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(GuardedJit, "_proof", fail)
+    with pytest.raises(KeyboardInterrupt):
+        step(image, label)
     for name, tensor in step.state.items():
         np.testing.assert_array_equal(tensor.numpy(), before[name], err_msg=name)
 
