@@ -133,7 +133,6 @@ def _add_data(commands: Commands) -> None:
     )
     _add_settings(check)
     check.set_defaults(run=_data_check)
-
     stats = actions.add_parser("stats", help="levels, foreground, objects; how two sets differ")
     stats.add_argument("data", help=DATA)
     stats.add_argument("other", nargs="?", help="a second one, e.g. real beside simulated images")

@@ -1,7 +1,12 @@
 """What is done to an image before it is fitted: "median(size=3)+clahe(tiles=8,clip=2)".
 
-Each step is a pure function of one image (H, W, C), uint8 or float32 in [0, 1], to one of the same
-shape and type, at the image's original size; the same pixels give the same result everywhere.
+median(size)        of the size x size pixels around     quantise(colors)   to a palette, by k-means
+clahe(tiles,clip)   local contrast of the luma           quantise(bits)     to the upper bits
+clip(low,high)      at two percentiles of each channel
+
+Each is a pure function of one image (H, W, C), uint8 or float32 in [0, 1], to one of the same shape
+and type, at the image's original size; the same pixels give the same result everywhere. There is no
+step for grey, which is `data.color=grey`, nor for the scale of the levels: `data.normalize`.
 """
 
 from collections.abc import Callable
