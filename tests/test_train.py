@@ -440,3 +440,9 @@ def test_a_run_from_before_the_contract_opens_and_gets_one(run: Run, tmp_path: P
     assert load_run(old).config == run.config
     train(DATA, old, resume=True, say=silent)
     assert json.loads((old / "run.json").read_text()) == {**table, "contract": contract}
+    contract["channels"].pop()
+    flat = {"mean": [0.5], "deviation": [1.0]}
+    for change in ({"contract": contract}, {"scale": flat}, {"scale": None}):
+        (old / "run.json").write_text(json.dumps({**table, **change}))
+        with pytest.raises(RunError, match=r"run\.json: .*train anew"):
+            load_run(old)

@@ -13,7 +13,7 @@ from typing import Any
 from tinyseg import checkpoint
 from tinyseg.backend import Array, backend, overwrite, versions
 from tinyseg.config import Config
-from tinyseg.data import Contract, Dataset, Door, InputScale, Split, open_dataset
+from tinyseg.data import Contract, Dataset, Door, InputScale, Normalize, Split, open_dataset
 from tinyseg.errors import RunError
 from tinyseg.files import PARTIAL, read_json, write_atomic, write_json
 from tinyseg.models import UNet, build
@@ -53,8 +53,10 @@ class Facts:
         label_map = {int(value): int(kind) for value, kind in table["label_map"].items()}
         texts = (str(table["source"]), str(table["fingerprint"]))
         counts = (int(table["channels"]), int(table["classes"]))
-        if contract and len(contract.channels) != counts[0]:
-            raise ValueError("a contract of other channels")
+        sizes = {len(scale.mean), len(scale.deviation)} if scale else set()
+        sizes |= {len(contract.channels)} if contract else set()
+        if sizes - {counts[0]}:
+            raise ValueError("numbers of other channels")
         return Facts(*texts, *counts, label_map, scale, contract)
 
 
@@ -150,6 +152,11 @@ def load_run(folder: str | Path) -> Run:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(f"{folder / 'run.json'}: damaged ({error!r}); train anew") from None
     config = Config.load(folder / "config.toml")
+    if (facts.scale is None) != Normalize(config.data.normalize).by_image:
+        raise RunError(
+            f"{folder / 'run.json'}: its scale does not go with data.normalize="
+            f"{config.data.normalize!r} in config.toml; restore them, or train anew"
+        )
     return Run(folder, config, facts, Split.load(folder / "split.json"))
 
 

@@ -7,7 +7,7 @@ from tinyseg.data.dataset import Dataset, open_dataset
 from tinyseg.data.decode import load_image
 from tinyseg.data.door import Door, Fitted, find_scale
 from tinyseg.data.fit import Box, box_of, fit_image, fit_label, unfit
-from tinyseg.data.normalize import InputScale
+from tinyseg.data.normalize import InputScale, Normalize
 from tinyseg.data.pairs import write_pairs
 from tinyseg.data.sample import Sample
 from tinyseg.data.simulate import KINDS, simulate
@@ -23,6 +23,7 @@ __all__ = [
     "Door",
     "Fitted",
     "InputScale",
+    "Normalize",
     "Sample",
     "Split",
     "Squares",

@@ -72,15 +72,17 @@ class Normalize:
         except ConfigError as error:
             raise ConfigError(f"data.normalize: {error}") from None
         self.text, self.name = str(call), call.name
+        self.by_image = call.name in _OWN
+        """Whether each image has a scale of its own."""
         self.given = _given(self.text, **given) if call.name == "fixed" else None
 
     def of_image(self, image_hwc: np.ndarray) -> InputScale:
-        """The image's own scale; only where `of_dataset` gave None."""
+        """The image's own scale, where `by_image`."""
         return _OWN[self.name](image_hwc)
 
     def of_dataset(self, images: Iterable[np.ndarray], channels: int) -> InputScale | None:
-        """The scale of all images, found on the training images; None where each has its own."""
-        if self.name in _OWN:
+        """The scale of all images, found on the training images; None where `by_image`."""
+        if self.by_image:
             return None
         if self.name == "none":
             return InputScale((0.0,) * channels, (1.0,) * channels)
