@@ -1,6 +1,7 @@
 """The step's share of an epoch's wall time, and how long a start takes; see bench/README.md."""
 
 import argparse
+import inspect
 import json
 import os
 import platform
@@ -44,7 +45,8 @@ class Watch:
                 spent = time.perf_counter() - begin
                 self.seconds[name] = self.seconds.get(name, 0.0) + spent
 
-        setattr(owner, function, timed)
+        static = isinstance(inspect.getattr_static(owner, function), staticmethod)
+        setattr(owner, function, staticmethod(timed) if static else timed)
 
 
 def work(task: Row) -> Row:
@@ -73,7 +75,7 @@ def work(task: Row) -> Row:
         watch.seconds.clear()
 
     loop.Trainer._train_batch, loop.Trainer._finish_epoch = batch, finish
-    config = Config().override([*SETTINGS, f"train.epochs={task['epochs']}"])
+    config = Config().override([*task["settings"], f"train.epochs={task['epochs']}"])
     run = loop.train(task["data"], task["out"], config, say=lambda text: None)
     walls = [b - a for a, b in zip(marks["ends"], marks["ends"][1:], strict=False)]
     rows = [{"wall": wall, **row} for wall, row in zip(walls, epochs[1:], strict=True)]
@@ -91,7 +93,7 @@ def watch_all(watch: Watch, loop: Any) -> Callable[[], int]:
     watch.on(step.Measurements, "numbers", "step")
     watch.on(step.PredictStep, "__call__", "inference")
     watch.on(loop, "upload", "upload")
-    watch.on(loop.InputScale, "apply", "scale")
+    watch.on(loop.Door, "enter", "gather and scale")
     watch.on(loop.Log, "write", "log")
     watch.on(loop.Progress, "update", "progress")
     watch.on(loop.Trainer, "_validate", "validation")
@@ -116,16 +118,16 @@ def check_squares(run: Any, data: str) -> None:
     """The mapped training images are those that decoding and fitting the files gives."""
     import numpy as np
 
-    from tinyseg.data import fit_image, fit_label, fit_squares, load_image
+    from tinyseg.data import fit_label, fit_squares, load_image
 
-    dataset, config = run.open(data), run.config.data
-    squares = fit_squares(dataset, run.split.train, config.size, config.fit)
-    for name, square in list(zip(run.split.train, squares, strict=True))[::10]:
-        sample = dataset.load(dataset.index(name))
-        image = load_image(sample.files[0], run.facts.channels)
-        mask = load_image(sample.files[1], 1)[..., 0] // 255
-        assert (square["image"] == fit_image(image, config.size, config.fit)[0]).all(), name
-        assert np.array_equal(square["label"], fit_label(mask, config.size, config.fit)), name
+    dataset, config, names = run.open(data), run.config.data, run.split.train
+    squares = fit_squares(dataset, names, run.door)
+    for name, square, label in list(zip(names, squares, squares.labels, strict=True))[::10]:
+        image, mask = dataset.load(dataset.index(name)).files
+        fitted = run.door.fit(load_image(image, run.facts.channels))
+        assert np.array_equal(square.pixels, fitted.pixels), name
+        classes = load_image(mask, 1)[..., 0] // 255
+        assert np.array_equal(label, fit_label(classes, config.size, config.fit)), name
 
 
 # 2. The parent
@@ -156,6 +158,7 @@ def child(options: argparse.Namespace, folder: Path, turn: int) -> Row:
         "data": str(folder / "data"),
         "out": str(folder / f"run{turn}"),
         "epochs": options.epochs + 1,
+        "settings": options.settings,
         "started": time.time(),
     }
     command = [sys.executable, str(Path(__file__).resolve()), "--task", json.dumps(task)]
@@ -214,6 +217,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--side", type=int, default=500, help="their side in pixels, about")
     parser.add_argument("--epochs", type=int, default=3, help="measured in each process")
     parser.add_argument("--starts", type=int, default=3, help="processes after the first")
+    parser.add_argument("--settings", nargs="+", default=SETTINGS, metavar="KEY=VALUE")
     parser.add_argument("--json", metavar="NAME", help="keep as bench/results/NAME.json")
     parser.add_argument("--task", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
@@ -234,7 +238,7 @@ def main() -> None:
     if found["decoded"]["second"]:
         raise SystemExit(f"the second start decoded {found['decoded']['second']} files again")
     print(table(found))
-    settings = {"images": options.images, "side": options.side, "epochs": options.epochs}
+    settings = {name: vars(options)[name] for name in ("images", "side", "epochs", "settings")}
     made = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "load": load}
     result = {**made, "idle": load < IDLE_LOAD, "platform": platform.platform()}
     result |= {"settings": settings, **found, "facts": first["facts"]}

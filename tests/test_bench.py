@@ -113,6 +113,47 @@ def test_the_variants_of_a_device(step, monkeypatch):
     assert str(on_gpu[-1]) == "torch channels_last, bf16, compiled"
 
 
+@pytest.fixture
+def epoch(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH))
+    yield pytest.importorskip("epoch")
+    sys.modules.pop("epoch", None)
+
+
+def test_the_watch_adds_up_what_it_sees(epoch):
+    watch = epoch.Watch()
+    owner = SimpleNamespace(work=lambda value, more=0: value + more)
+    watch.on(owner, "work", "work")
+    assert [owner.work(value, more=1) for value in range(3)] == [1, 2, 3]
+    assert watch.calls == {"work": 3}
+    assert 0 < watch.seconds["work"] < 1
+
+
+def test_the_shares_of_an_epoch(epoch):
+    row = {"wall": 10.0, "step": 8.1, "validation": 1.0, "inference": 0.5}
+    start = {"data_s": 2.0, "first_step_s": 3.0, "epochs": [row], "decoded": 4}
+    again = {**start, "data_s": 1.0, "decoded": 0}
+    found = epoch.describe(start, [again, {**start, "decoded": 0}])
+    assert found["share"] == pytest.approx(
+        {"without_validation": 0.9, "with_validation": 0.81, "with_inference": 0.86}
+    )
+    assert found["second_start"] == {"data_s": 1.0, "first_step_s": 3.0}
+    assert found["decoded"] == {"first": 4, "second": 0}
+    assert "wanted 95%" in epoch.table(found)
+
+
+@pytest.mark.slow
+def test_an_epoch_is_measured(tmp_path):
+    options = ["--images", "12", "--side", "40", "--epochs", "1", "--starts", "1"]
+    small = ["--settings", "model.base=2", "model.depth=1", "data.size=32"]
+    command = [sys.executable, str(BENCH / "epoch.py"), *options, *small]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["decoded"] == {"first": 24, "second": 0}
+    assert 0 < found["share"]["with_validation"] < found["share"]["without_validation"] < 1
+
+
 def test_kernels_inside_of_graphs_are_counted(worker):
     program = SimpleNamespace(arg=None)
     call = SimpleNamespace(src=[program])

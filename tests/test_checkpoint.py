@@ -9,8 +9,9 @@ import pytest
 from tinygrad import Tensor
 from tinygrad.nn.state import safe_load, safe_save
 
+from tinyseg import checkpoint as module
 from tinyseg.backend import overwrite, upload
-from tinyseg.checkpoint import any_in, load, load_latest, rotate, save
+from tinyseg.checkpoint import any_in, load, load_latest, rotate, save, share
 from tinyseg.errors import RunError
 
 RNG = np.random.default_rng(0)
@@ -275,6 +276,37 @@ def test_a_damaged_last_checkpoint_never_replaces_the_whole_one_before(tmp_path:
     last.write_bytes(last.read_bytes()[:-3])
     rotate(tmp_path)  # killed now, before the new one is written
     assert load_latest(tmp_path)[1] == {"epoch": 1}
+
+
+def test_what_is_known_to_be_whole_is_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rotate(tmp_path, whole=True)
+    put(tmp_path, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "load", None)
+        rotate(tmp_path, whole=True)
+    assert load(tmp_path / "previous.safetensors")[1] == {"epoch": 1}
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_shared_checkpoint_keeps_its_content_when_the_other_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    def refuse(*paths: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    if not links:
+        monkeypatch.setattr(module.os, "link", refuse)
+    best, last = tmp_path / "best.safetensors", tmp_path / "last.safetensors"
+    for epoch in (1, 2):
+        put(tmp_path, epoch)
+        for _ in range(2):  # also when both are one file already
+            share(last, best)
+    assert load(best)[1] == {"epoch": 2}
+    put(tmp_path, 3)
+    assert load(best)[1] == {"epoch": 2}
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".safetensors"] * 3
 
 
 def test_without_a_whole_checkpoint_both_problems_are_told(tmp_path: Path) -> None:

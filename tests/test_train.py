@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -136,16 +137,20 @@ def test_a_run_killed_before_and_after_every_file_ends_as_if_it_had_not_been(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = small('train.phases="bce: 2 epochs; dice: 2 epochs from best"')
-    whole, save = tmp_path / "whole", checkpoint.save
+    whole = tmp_path / "whole"
     written: list[Path] = []
 
-    def counted(path: Path, *rest: Any) -> None:
-        if len(written) == stop:
-            raise Killed
-        save(path, *rest)
-        written.append(path)
+    def counted(write: Callable[..., None]) -> Callable[..., None]:
+        def counting(path: Path, *rest: Any) -> None:
+            if len(written) == stop:
+                raise Killed
+            write(path, *rest)
+            written.append(path)
 
-    monkeypatch.setattr(checkpoint, "save", counted)
+        return counting
+
+    for name in ("save", "share"):
+        monkeypatch.setattr(checkpoint, name, counted(getattr(checkpoint, name)))
     stop = -1
     train(DATA, whole, config, say=silent)
     for count in range(len(written)):

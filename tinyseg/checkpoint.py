@@ -8,6 +8,7 @@ is our JSON, "sha256" the digest of JSON and data, by which a damaged file is re
 import hashlib
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from tinyseg.backend import Array
 from tinyseg.errors import RunError
-from tinyseg.files import write_atomic
+from tinyseg.files import PARTIAL, write_atomic
 
 DTYPES = {"F32": np.float32, "U32": np.uint32, "I32": np.int32, "F16": np.float16}
 LATEST = ("last.safetensors", "previous.safetensors")
@@ -36,11 +37,12 @@ def save(path: str | Path, tensors: dict[str, Array], facts: dict[str, Any]) -> 
         }
         offset = end
     text = json.dumps(facts)
-    data = b"".join(np.ascontiguousarray(array).tobytes() for array in tensors.values())
-    header["__metadata__"] = {"tinyseg": text, "sha256": _digest(text, data)}
+    data = [np.ascontiguousarray(a).reshape(-1).view(np.uint8).data for a in tensors.values()]
+    header["__metadata__"] = {"tinyseg": text, "sha256": _digest(text, *data)}
     head = json.dumps(header).encode()
     head += b" " * (-len(head) % 8)
-    write_atomic(path, len(head).to_bytes(8, "little") + head + data)
+    # joined once: each copy of the state costs as much as its digest
+    write_atomic(path, b"".join([len(head).to_bytes(8, "little"), head, *data]))
 
 
 def load(path: str | Path) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -78,17 +80,32 @@ def any_in(folder: Path) -> bool:
     return any((folder / name).exists() for name in LATEST)
 
 
-def rotate(folder: Path) -> None:
+def rotate(folder: Path, whole: bool = False) -> None:
     """Makes the last checkpoint the previous one; killed here, the previous one is found.
 
-    A damaged last one, as after a resume from the one before, does not replace a whole one.
+    A damaged last one, as after a resume from the one before, does not replace a whole one. It is
+    read for that unless it is known to be `whole`.
     """
     last = folder / "last.safetensors"
     try:
-        load(last)
-    except RunError:
+        if not whole:
+            load(last)
+        last.replace(folder / "previous.safetensors")
+    except (RunError, FileNotFoundError):
         return
-    last.replace(folder / "previous.safetensors")
+
+
+def share(path: Path, other: Path) -> None:
+    """Gives a checkpoint a second name, atomically; both stay, as neither is written in place."""
+    partial = other.with_name(f".{other.name}{PARTIAL}")
+    partial.unlink(missing_ok=True)
+    try:
+        os.link(path, partial)
+        partial.replace(other)
+    except OSError:  # not every file system has links
+        write_atomic(other, path.read_bytes())
+    finally:
+        partial.unlink(missing_ok=True)  # also where both were one file before
 
 
 def _parse(content: bytes) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -132,9 +149,10 @@ def _check_places(places: list[list[int]], size: int) -> None:
         raise ValueError(f"its tensors end at byte {end} of {size}")
 
 
-def _digest(text: str, data: bytes | memoryview) -> str:
+def _digest(text: str, *data: memoryview) -> str:
     digest = hashlib.sha256(text.encode())
-    digest.update(data)
+    for part in data:
+        digest.update(part)
     return digest.hexdigest()
 
 

@@ -102,14 +102,14 @@ def _check_images(config: DataConfig, dataset: Dataset, split: Split) -> None:
     """Every image must fit, and the validation must have something to find."""
     found = False
     for name in (*split.train, *split.val):
-        sample = dataset.load(dataset.index(name))
-        rows, columns = sample.image.shape[:2]
+        index = dataset.index(name)
         try:
-            box_of(rows, columns, config.size, config.fit)
+            box_of(*dataset.size(index), config.size, config.fit)
         except DataError as error:
-            raise DataError(f"{sample.files[0] if sample.files else name}: {error}") from None
-        if name in split.val and sample.label is not None:
-            found = found or bool(((sample.label > 0) & (sample.label != IGNORE)).any())
+            files = dataset.load(index).files
+            raise DataError(f"{files[0] if files else name}: {error}") from None
+        if not found and name in split.val:
+            found = not dataset.class_pixels(index).keys() <= {0, IGNORE}
     if not found:
         raise DataError(
             f"{dataset.source}: none of the {len(split.val)} validation images has foreground, so "
@@ -182,6 +182,8 @@ class Trainer:
     ):
         self.run, self.dataset, self.say, self.pipeline = run, dataset, say, pipeline
         self.config, self.log, self.at = run.config.train, Log(run.log), Position()
+        self._saved = False
+        """Whether the last checkpoint is by this process."""
         self.phases = phases_of(self.config)
         self.epochs = sum(phase.epochs for phase in self.phases)
         self.model = run.build()
@@ -382,11 +384,13 @@ class Trainer:
         folder = self.run.checkpoints
         arrays = {name: tensor.numpy() for name, tensor in self.state.items()}
         facts = {"position": asdict(self.at), "schedule": asdict(self.schedule)}
-        checkpoint.rotate(folder)
-        checkpoint.save(folder / "last.safetensors", arrays, facts)
+        last = folder / "last.safetensors"
+        checkpoint.rotate(folder, whole=self._saved)
+        checkpoint.save(last, arrays, facts)
+        self._saved = True
         # after the last one: killed here, a resumed run makes the best again from it
         if improved:
-            checkpoint.save(folder / "best.safetensors", arrays, facts)
+            checkpoint.share(last, folder / "best.safetensors")
             names = [self.dataset.names[index] for index in self.shown]
             save_grid(self.run.samples / "best.png", pictures, names)
 
@@ -404,7 +408,7 @@ class Trainer:
             raise RunError(f"{path}: not a checkpoint of a training run ({error!r})") from None
         assign(self.state, arrays, "", str(path))
         if self.at.best_epoch == self.at.epoch:
-            checkpoint.save(self.run.checkpoints / "best.safetensors", arrays, facts)
+            checkpoint.share(path, self.run.checkpoints / "best.safetensors")
         self.log.cut_after(self.at.step)
         self.say(f"resumed after epoch {self.at.epoch} from {path}")
 

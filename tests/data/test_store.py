@@ -65,7 +65,10 @@ def everything(folder, **options) -> tuple:
     samples = [data.load(index) for index in range(len(data))]
     pixels = [(s.image.tobytes(), s.label.tobytes(), s.image.dtype, s.files) for s in samples]
     told = (data.names, data.label_map, data.channels, data.warnings, data.duplicates)
-    counts = [data.class_pixels(index) for index in range(len(data))]
+    counts = [(data.class_pixels(index), data.size(index)) for index in range(len(data))]
+    for (areas, size), sample in zip(counts, samples, strict=True):
+        assert size == sample.image.shape[:2]
+        assert areas == {k: (sample.label == k).sum() for k in np.unique(sample.label)}
     return told, counts, data.fingerprint(), pixels, squares.dtype, squares.tobytes()
 
 

@@ -40,6 +40,8 @@ class CaseFacts:
     areas: tuple[int, ...]
     """Pixels of each set."""
     more_frames: bool
+    size: tuple[int, int]
+    """Rows and columns."""
     thumbnail: np.ndarray = field(compare=False)
     """Small and grey, see `duplicates.thumbnail`."""
 
@@ -69,6 +71,7 @@ class CaseFacts:
         """All but the files' names, which are not part of the content."""
         masks = [[list(m.counts.items()), m.between, m.thin] for m in self.masks]
         rest = {"grey": self.grey, "digest": self.digest.hex(), "more_frames": self.more_frames}
+        rest["size"] = self.size
         small = self.thumbnail.tobytes().hex()
         return {**rest, "masks": masks, "sets": self.sets, "areas": self.areas, "thumbnail": small}
 
@@ -82,8 +85,9 @@ class CaseFacts:
         sets = tuple(tuple(values) for values in facts["sets"])
         digest = bytes.fromhex(facts["digest"])
         small = np.frombuffer(bytes.fromhex(facts["thumbnail"]), np.float32).reshape(SIDE, SIDE)
-        rest = (tuple(masks), sets, tuple(facts["areas"]), facts["more_frames"], small)
-        return CaseFacts(case, facts["grey"], digest, *rest)
+        rows, columns = facts["size"]
+        rest = (tuple(masks), sets, tuple(facts["areas"]), facts["more_frames"])
+        return CaseFacts(case, facts["grey"], digest, *rest, (rows, columns), small)
 
 
 def check_values(facts: CaseFacts, table: Mapping[int, int]) -> None:
@@ -112,7 +116,7 @@ def decode_case(case: Case) -> tuple[Arrays, CaseFacts]:
     sets, areas = Sets(), tuple[int, ...]()
     if values:
         arrays["sets"], sets, areas = join(values)
-    told = (tuple(masks), sets, areas, more_frames, thumbnail(image.pixels))
+    told = (tuple(masks), sets, areas, more_frames, (height, width), thumbnail(image.pixels))
     return arrays, CaseFacts(case, channels == 1, digest.digest(), *told)
 
 

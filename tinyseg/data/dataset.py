@@ -58,6 +58,7 @@ class Dataset:
         warnings: Sequence[str] = (),
         duplicates: Sequence[Duplicate] = (),
         class_pixels: Sequence[Mapping[int, int]] | None = None,
+        sizes: Sequence[tuple[int, int]] | None = None,
         store: Store | None = None,
         cache_bytes: int = 1 << 30,
     ) -> None:
@@ -73,7 +74,7 @@ class Dataset:
         self.warnings = (*warnings, *self.store.remarks())
         self.duplicates = tuple(duplicates)
         """Images that show one picture, which a split keeps together."""
-        self._class_pixels = class_pixels
+        self._class_pixels, self._sizes = class_pixels, sizes
         self._read, self._fingerprint = read, fingerprint
         self._index = {name: index for index, name in enumerate(self.names)}
         self._cache: OrderedDict[int, Sample] = OrderedDict()
@@ -88,6 +89,13 @@ class Dataset:
         if name not in self._index:
             raise DataError(f"{self.source}: no sample {name!r}; the first is {self.names[0]!r}")
         return self._index[name]
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Rows and columns of an image."""
+        if self._sizes is not None:
+            return self._sizes[index]
+        rows, columns = self.load(index).image.shape[:2]
+        return rows, columns
 
     def class_pixels(self, index: int) -> Mapping[int, int]:
         """Pixels of each class id in a label (255 = ignored); empty without a label."""
@@ -242,6 +250,7 @@ def _open_folder(
         warnings=[*layout.warnings, *found.warnings, *more, *duplicate_remark(duplicates)],
         duplicates=duplicates,
         class_pixels=[fact.class_pixels(found.table) for fact in facts],
+        sizes=[fact.size for fact in facts],
         store=reader.store,
     )
 

@@ -76,24 +76,26 @@ class Store:
         self, key: str, record: np.dtype[Any], count: int, fill: Fill, facts: Mapping[str, Any]
     ) -> np.ndarray | None:
         """Makes records (N,), kept and memory-mapped; None when the disk does not take them."""
-        if self._files is None:
+        files = self._files
+        if files is None:
             return None
         try:
-            with self._files.writing(self._files.path(key)) as file:
+            with files.writing(files.path(key)) as file:
                 writer = Writer(file, record, count)
                 fill(writer.put)
                 writer.finish(facts)
                 # mapped by its open file: one larger than the limit loses its name at once
                 return map_records(file, {"record": record, "count": count})
         except OSError as error:
-            self.off, self._files = f"{self._files.folder}: {error.strerror or error}", None
+            self.off, self._files = f"{files.folder}: {error.strerror or error}", None
             return None
 
     def _open(self, key: str, read: Callable[[BinaryIO, dict[str, Any]], Found]) -> Found | None:
-        if self._files is None:
+        files = self._files  # another thread may meet a full disk meanwhile
+        if files is None:
             return None
         try:
-            with self._files.open(key) as file:
+            with files.open(key) as file:
                 return read(file, read_footer(file))
         except (OSError, CacheOff, Damaged):
             return None
