@@ -189,10 +189,10 @@ def test_a_driver_that_fails_in_any_way_is_not_there(
 
 
 def test_an_opencl_that_is_only_the_cpu_is_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_has_opencl_gpu", lambda: False)
-    monkeypatch.setattr(module, "Device", {"CL": object()})
+    monkeypatch.setattr(module, "may_be_there", lambda name: False)
+    monkeypatch.setattr(module, "Device", {"CL": SimpleNamespace(renderer=object())})
     assert module._opens("CL") is False
-    monkeypatch.setattr(module, "_has_opencl_gpu", lambda: True)
+    monkeypatch.setattr(module, "may_be_there", lambda name: True)
     assert module._opens("CL") is True
 
 

@@ -10,7 +10,6 @@ import platform
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,6 +29,7 @@ from tinygrad.runtime.support.elf import jit_loader
 
 from tinyseg.cache import cache_folder
 from tinyseg.errors import BackendError
+from tinyseg.gpus import may_be_there, nvidia_compiler, use_cuda_extra
 from tinyseg.graphs import finalize, launcher, mend
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -77,6 +77,8 @@ def backend() -> Backend:
     _use_writable_cache()
     device, reason = _choose_device()
     mend(Device[device])
+    if device in ("NV", "CUDA"):
+        reason = f"{reason}; {nvidia_compiler(Device[device])}"
     if device != "CPU":
         return Backend(device, reason, None, CPU_COUNT.value)
     compiler, why = _choose_compiler()
@@ -225,42 +227,13 @@ def _choose_device() -> tuple[str, str]:
 
 
 def _opens(name: str, asked_for: bool = False) -> bool:
-    if not asked_for and not _may_be_there(name):
+    if not asked_for and not may_be_there(name):
         return False
+    if name in ("NV", "CUDA", "NULL"):
+        use_cuda_extra()
     try:
-        return bool(Device[name])
+        return name == "CPU" or bool(Device[name].renderer)  # which needs a compiler
     except Exception:  # noqa: BLE001  a driver may fail in any way; then it is not there
-        return False
-
-
-_NODES = {
-    "AMD": ("/dev/kfd",),
-    "NV": ("/dev/nvidiactl",),
-    "CUDA": ("/dev/nvidiactl", "/dev/dxg"),
-    "QCOM": ("/dev/kgsl-3d0",),
-}
-"""Files by which Linux shows a GPU; loading tinygrad's drivers to find none takes 0.6 s."""
-
-
-def _may_be_there(name: str) -> bool:
-    if name == "METAL":
-        return sys.platform == "darwin"
-    if name == "CL":  # tinygrad would take one that is only the CPU once more (PoCL)
-        return _has_opencl_gpu()
-    nodes = _NODES.get(name, ()) if sys.platform == "linux" else ()
-    return not nodes or any(Path(node).exists() for node in nodes)
-
-
-def _has_opencl_gpu() -> bool:
-    try:
-        from tinygrad.runtime.autogen import opencl as cl
-
-        platforms = (cl.cl_platform_id * 8)()
-        count = cl.cl_uint()
-        cl.clGetPlatformIDs(8, platforms, count)
-        kinds = (cl.clGetDeviceIDs(p, 1 << 2, 0, None, None) for p in platforms[: count.value])
-        return any(status == 0 for status in kinds)
-    except Exception:  # noqa: BLE001  no OpenCL library, or a broken one
         return False
 
 
