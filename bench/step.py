@@ -102,6 +102,7 @@ class Pairing:
             "case": self.name,
             "device": device,
             "options": {} if side == "tinyseg" else asdict(side),
+            "precision": "bfloat16" if self.options.autocast else "float32",
             "weights": f"{self.folder}/weights.npz",
             "threads": self.options.threads,
             "warmup": self.options.warmup if steps is None else 0,
@@ -133,7 +134,9 @@ def agree(kind: str, side: Any, ours: Row, theirs: Row) -> list[float]:
     """Stop unless both sides computed the same; the difference of each loss, or the largest."""
     pairs = list(zip(ours["checked"], theirs["checked"], strict=True))
     limits = list(TOLERANCES) if kind == "train" else [PROBABILITY_TOLERANCE] * len(pairs)
-    if side != "tinyseg" and (side.autocast or ours["facts"]["device"] != "CPU"):
+    facts = ours["facts"]
+    rough = facts["device"] != "CPU" or facts["precision"] != "float32"
+    if side != "tinyseg" and (side.autocast or rough):
         limits = [LOOSE_TOLERANCE] * len(pairs)
     scales = [abs(b) if kind == "train" else 1.0 for _, b in pairs]
     errors = [abs(a - b) / scale for (a, b), scale in zip(pairs, scales, strict=True)]
@@ -184,8 +187,16 @@ MEASURES = {
     "growth_mib": "growth MiB",
 }
 
+GPU_MEMORY = {"device_memory_mib": "GPU MiB"}
+
 STATISTICS = {"median": "tinyseg / best torch", "min": "the same of the least"}
 """The least times suffer least from other processes on a machine that is not idle."""
+
+
+def measures(rows: dict[str, Row]) -> dict[str, str]:
+    """What is compared, with its heading; a GPU's memory where both sides used one."""
+    on_gpu = all(row["device_memory_mib"]["min"] > 0 for row in rows.values())
+    return MEASURES | (GPU_MEMORY if on_gpu else {})
 
 
 def ratios(rows: dict[str, Row], statistic: str) -> Row:
@@ -194,7 +205,7 @@ def ratios(rows: dict[str, Row], statistic: str) -> Row:
     if not peers:
         return {}
     found = {}
-    for measure in MEASURES:
+    for measure in measures(rows):
         values = {side: row[measure][statistic] for side, row in peers.items()}
         best = min(values, key=lambda side: values[side])
         ratio = rows["tinyseg"][measure][statistic] / values[best]
@@ -217,19 +228,21 @@ def describe(name: str, cold: Row, rows: dict[str, Row]) -> Row:
 
 def table(name: str, found: Row) -> str:
     """A case for people: median (least..greatest)."""
-    kernels, cold = found["kernels"], found["cold"]
-    lines = [["", *MEASURES.values()]]
+    kernels, cold, headings = found["kernels"], found["cold"], measures(found["rows"])
+    lines = [["", *headings.values()]]
     for side, row in found["rows"].items():
-        lines.append([side, *(_cell(row[measure]) for measure in MEASURES)])
+        lines.append([side, *(_cell(row[measure]) for measure in headings)])
     starts = {"start_s": cold["train"], "inference_start_s": cold["predict"]}
-    empty = [f"{starts[m]['start_s']:.2f}" if m in starts else "" for m in MEASURES]
+    empty = [f"{starts[m]['start_s']:.2f}" if m in starts else "" for m in headings]
     lines.append(["tinyseg, caches empty", *empty])
     for statistic, ratio in found["ratios"].items():
         if ratio:
-            numbers = (f"{ratio[measure]['ratio']:.2f}" for measure in MEASURES)
+            numbers = (f"{ratio[measure]['ratio']:.2f}" for measure in headings)
             lines.append([STATISTICS[statistic], *numbers])
-    title = f"{name}: {CASES[name]}; kernels: {kernels['train']} a step, {kernels['predict']} to"
-    return "\n".join([f"{title} predict", *_aligned(lines)])
+    facts = found["facts"]
+    title = f"{name}: {CASES[name]}, {facts['precision']} on {facts['device']}"
+    title += f"; kernels: {kernels['train']} a step, {kernels['predict']} to predict"
+    return "\n".join([title, *_aligned(lines)])
 
 
 def _cell(values: dict[str, float]) -> str:
@@ -279,12 +292,17 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("--cases", type=_cases, default=["A"], help="A,B,C: " + "; ".join(map(str, CASES.values())))
+    add(
+        "--cases",
+        type=_cases,
+        default=["A"],
+        help="A,B,C,D: " + "; ".join(map(str, CASES.values())),
+    )
     add("--rounds", type=int, default=3, help="processes of each side (default 3; 0 only verifies)")
     add("--steps", type=int, default=20, help="timed steps of a process (default 20)")
     add("--warmup", type=int, default=3, help="steps before them, after the verified ones")
     add("--threads", type=int, default=_processors(), help="CPU threads of both sides")
-    add("--autocast", action="store_true", help="also PyTorch in bfloat16")
+    add("--autocast", action="store_true", help="tinyseg in bfloat16, PyTorch in both types")
     add("--compile", action="store_true", help="also PyTorch with torch.compile")
     add("--json", metavar="FILE", help="keep the JSON here; a bare name goes to bench/results")
     return parser.parse_args(arguments)
@@ -293,7 +311,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def _cases(text: str) -> list[str]:
     names = text.upper().split(",")
     if unknown := set(names) - set(CASES):
-        raise argparse.ArgumentTypeError(f"unknown case {min(unknown)}; known: A, B, C")
+        raise argparse.ArgumentTypeError(f"unknown case {min(unknown)}; known: {', '.join(CASES)}")
     return names
 
 

@@ -27,7 +27,13 @@ class Case:
         return f"U-Net base {self.base} depth {self.depth}, {shape}"
 
 
-CASES = {"A": Case(16, 4, 1, 128), "B": Case(32, 2, 3, 256), "C": Case(64, 1, 1, 256)}
+CASES = {
+    "A": Case(16, 4, 1, 128),
+    "B": Case(32, 2, 3, 256),
+    "C": Case(64, 1, 1, 256),
+    "D": Case(64, 16, 3, 512),
+}
+"""A to C are for CPUs and GPUs, D is for a large GPU."""
 
 
 def work(task: Row) -> Row:
@@ -103,6 +109,7 @@ class Ours:
         from tinyseg.backend import backend
 
         self.device, self.kind = backend().device, task["kind"]
+        self.precision = task["precision"]
 
     def build(self, case: Case, weights: Path, batches: list[tuple[Any, Any]]) -> None:
         """Make the model and its step; the file keeps the first weights."""
@@ -112,7 +119,7 @@ class Ours:
         from tinyseg.models.unet import UNet
         from tinyseg.step import PredictStep, TrainStep
 
-        model = UNet(case.channels, base=case.base, depth=case.depth)
+        model = UNet(case.channels, base=case.base, depth=case.depth, precision=self.precision)
         if not weights.exists():
             tensors = model.state_dict().items()
             np.savez(weights, **{name: tensor.numpy() for name, tensor in tensors})
@@ -146,19 +153,27 @@ class Ours:
 
     def facts(self) -> Row:
         """What the numbers depend on, the kernels of a step, and the GPU's memory."""
-        from tinygrad.helpers import GlobalCounters
-
         from tinyseg.backend import backend, cpu_model, versions
 
-        on_gpu = self.device != "CPU"
         return {
             "versions": versions(),
             "device": self.device,
             "reason": backend().reason,
             "cpu": cpu_model(),
+            "precision": self.precision,
             "kernels": launches(self.step._guarded.jit.captured.linear),
-            "device_memory_mib": GlobalCounters.mem_used / 2**20 if on_gpu else 0.0,
+            "device_memory_mib": 0.0 if self.device == "CPU" else reserved_memory(self.device),
         }
+
+
+def reserved_memory(device: str) -> float:
+    """What tinygrad holds of a device, in use or kept for later; it gives nothing back."""
+    from tinygrad import Device
+    from tinygrad.helpers import GlobalCounters
+
+    kept = getattr(Device[device].allocator, "cache", {})
+    later = sum(size * len(buffers) for (size, _), buffers in kept.items())
+    return (GlobalCounters.mem_used_per_device[device] + later) / 2**20
 
 
 def launches(linear: Any) -> int:

@@ -24,16 +24,17 @@ def worker(step):
     return sys.modules["worker"]
 
 
-def _row(value):
-    facts = {"device_memory_mib": 0.0}
+def _row(value, gpu=0.0):
+    facts = {"device_memory_mib": gpu}
     ms = [value, 3 * value, 2 * value]
     return {"ms": ms, "start_s": value, "peak_mib": value, "growth_mib": value, "facts": facts}
 
 
-def _found(step, peers):
-    rows = {side: step.summary([_row(v)], [_row(v)]) for side, v in peers.items()}
+def _found(step, peers, gpu=0.0):
+    rows = {side: step.summary([_row(v, gpu)], [_row(v, gpu)]) for side, v in peers.items()}
+    facts = {"kernels": 7, "precision": "float32", "device": "CPU"}
     cold = {
-        kind: {"facts": {"kernels": 7}, "checked": [0.5], "start_s": 9.0, "peak_mib": 1.0}
+        kind: {"facts": facts, "checked": [0.5], "start_s": 9.0, "peak_mib": 1.0}
         for kind in ("train", "predict")
     }
     return step.describe("A", cold, rows)
@@ -48,13 +49,13 @@ def test_the_command_explains_itself():
     command = [sys.executable, str(BENCH / "step.py"), "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "--cases" in done.stdout
-    assert "A,B,C" in done.stdout
+    assert "A,B,C,D" in done.stdout
 
 
 def test_an_unknown_case_is_refused(step, capsys):
     with pytest.raises(SystemExit):
-        step.parse(["--cases", "A,D"])
-    assert "unknown case D; known: A, B, C" in capsys.readouterr().err
+        step.parse(["--cases", "A,E"])
+    assert "unknown case E; known: A, B, C, D" in capsys.readouterr().err
     assert step.parse(["--cases", "a,c"]).cases == ["A", "C"]
 
 
@@ -74,10 +75,19 @@ def test_the_best_of_all_variants_counts_for_each_measure_by_itself(step):
 def test_a_table_lines_up_and_its_row_survives_json(step):
     found = _found(step, {"tinyseg": 6.0, "torch nchw": 4.0})
     lines = step.table("A", found).splitlines()
-    assert lines[0].startswith("A: U-Net base 16 depth 4, 4x1x128x128; kernels: 7 a step")
+    assert lines[0].startswith(
+        "A: U-Net base 16 depth 4, 4x1x128x128, float32 on CPU; kernels: 7 a"
+    )
     assert len({len(line) for line in lines[1:-2]} - {len(lines[4])}) == 1
     assert lines[-2].split()[-6:] == ["1.50"] * 6
     assert json.loads(json.dumps(found)) == found
+    assert "GPU MiB" not in lines[1]
+
+
+def test_memory_of_a_gpu_is_compared_where_there_is_one(step):
+    found = _found(step, {"tinyseg": 6.0, "torch nchw": 4.0}, gpu=512.0)
+    assert found["ratios"]["median"]["device_memory_mib"]["ratio"] == 1
+    assert "GPU MiB" in step.table("A", found)
 
 
 def test_alone_there_are_no_ratios(step):
@@ -87,7 +97,7 @@ def test_alone_there_are_no_ratios(step):
 
 
 def test_differing_losses_stop_the_run(step):
-    ours = {"checked": [0.5, 0.4, 0.3], "facts": {"device": "CPU"}}
+    ours = {"checked": [0.5, 0.4, 0.3], "facts": {"device": "CPU", "precision": "float32"}}
     near, far = {"checked": [0.5, 0.4001, 0.3]}, {"checked": [0.5001, 0.4, 0.3]}
     torch_, bf16 = step.Variant("nchw", False, False, False), step.Variant("nchw", False, True, 0)
     errors = step.agree("train", torch_, ours, near)
