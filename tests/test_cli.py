@@ -172,7 +172,15 @@ def test_data_stats_prints_and_writes_what_differs(
 def test_info_names_device_compiler_and_versions(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info"]) == 0
     text = capsys.readouterr().out
-    for word in ("device", "compiler", "because", "tinygrad 0.13", "cache", "threads"):
+    for word in (
+        "device",
+        "compiler",
+        "because",
+        "kernels   tinyseg's",
+        "tinygrad 0.13",
+        "cache",
+        "threads",
+    ):
         assert word in text
 
 

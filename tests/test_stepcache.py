@@ -116,6 +116,16 @@ def run_elsewhere(how: str) -> Any:
     return json.loads(done.stdout)
 
 
+def test_a_loaded_step_tells_its_convolutions_without_a_kernel(home: Path) -> None:
+    loaded, compiled = make_step(), make_step(canary=False)
+    for step in (loaded, compiled):
+        step(*make_batch())
+    assert loaded.origin == TAKEN
+    assert "not cached" in compiled.origin
+    assert loaded.plain == compiled.plain
+    assert loaded.plain[-1].endswith("1 output channels are not a multiple of 4")
+
+
 def test_a_loaded_step_equals_a_plain_one_in_a_process_with_other_weights(home: Path) -> None:
     loaded, plain = run_elsewhere("jit"), run_elsewhere("plain")
     assert (loaded[0], plain[0]) == (TAKEN, "")

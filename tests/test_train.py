@@ -81,7 +81,11 @@ def test_every_step_and_epoch_is_logged(run: Run) -> None:
     rates = [step["learning_rate"] for step in steps]
     assert len(set(rates)) == 6
     assert rates == sorted(rates, reverse=True)
-    assert {record["what"] for record in read_log(run.log, "compile")} == {"training", "validation"}
+    compiled = read_log(run.log, "compile")
+    assert {record["what"] for record in compiled} == {"training", "validation"}
+    assert all("cache" in record["origin"] for record in compiled)
+    # the head has one channel: the log says that no kernel of ours computes it, and why
+    assert all("1 output channels are not" in record["plain"][-1] for record in compiled)
 
 
 def test_the_same_seed_gives_the_same_run(run: Run, tmp_path: Path) -> None:

@@ -289,6 +289,7 @@ def _data_stats(options: argparse.Namespace) -> int:
 def _info(options: argparse.Namespace) -> int:
     from tinyseg.backend import backend, compilers, versions
     from tinyseg.cache import cache_folder
+    from tinyseg.kernels import kernels_of
 
     chosen = backend()
     print(f"device    {chosen.device} ({chosen.threads} CPU threads)")
@@ -296,6 +297,7 @@ def _info(options: argparse.Namespace) -> int:
         known = ", ".join(f"{c.name} {c.version}" for c in compilers())
         print(f"compiler  {chosen.compiler.name} {chosen.compiler.version} (found: {known})")
     print(f"because   {chosen.reason}")
+    print(f"kernels   {kernels_of(chosen.device)}")
     print(f"versions  {', '.join(f'{name} {version}' for name, version in versions().items())}")
     print(f"cache     {cache_folder()}")
     return 0

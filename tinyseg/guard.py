@@ -18,6 +18,7 @@ from tinyseg.backend import Array, copied, jitted, overwrite, owns_buffer, uploa
 from tinyseg.cache import CacheOff
 from tinyseg.captured import NotPacked, pack, unpack
 from tinyseg.errors import StepError
+from tinyseg.kernels import fallbacks
 from tinyseg.stepcache import StepCache
 from tinyseg.stepkey import NotDescribed, signature, step_key
 
@@ -46,6 +47,8 @@ class GuardedJit:
         self.canary, self.recipe = canary, recipe
         self.names: list[str] = []
         """What the function calls its outputs, set while it is traced; kept with the step."""
+        self.plain: list[str] = []
+        """Convolutions that tinygrad's own operations compute, and why; set as the names are."""
         self.origin = ""
         """Where the compiled step came from and whether it was kept, in words."""
         self.signature: list[tuple[Any, ...]] = []
@@ -75,7 +78,9 @@ class GuardedJit:
     # 1. A call
 
     def _realize(self, *inputs: Tensor) -> Tensor:
-        output = self.function(*inputs)
+        with fallbacks() as plain:
+            output = self.function(*inputs)
+        self.plain[:] = dict.fromkeys(plain)
         return output.realize(*self.state.values())
 
     def _run(self, inputs: Inputs) -> Tensor:
@@ -159,7 +164,8 @@ class GuardedJit:
         except Exception:  # noqa: BLE001  what does not load or run, in any way, is compiled anew
             proven = False
         if proven:
-            self.names[:], self.origin = facts["names"], "taken from the cache"
+            self.names[:], self.plain[:] = facts["names"], facts["plain"]
+            self.origin = "taken from the cache"
         else:
             self.jit.captured = None
         return proven
@@ -170,7 +176,7 @@ class GuardedJit:
             return
         try:
             program = pack(captured, self._buffers(inputs))
-            facts = {"names": self.names, "proof": self._proof(inputs)}
+            facts = {"names": self.names, "plain": self.plain, "proof": self._proof(inputs)}
             cache.store(key, json.dumps(facts).encode() + b"\n" + program)
             self.origin = "compiled and kept in the cache"
         except (NotPacked, OSError) as reason:

@@ -49,6 +49,11 @@ class _Step:
         """Where the compiled step came from: compiled (and why not kept), or from the cache."""
         return self._guarded.origin
 
+    @property
+    def plain(self) -> list[str]:
+        """The convolutions for which tinyseg has no kernel, by sizes, each with the reason."""
+        return self._guarded.plain
+
 
 class TrainStep(_Step):
     """One step of training: `step(image, label)` changes the model and returns measurements.

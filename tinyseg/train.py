@@ -40,7 +40,7 @@ from tinyseg.pictures import row, save_grid
 from tinyseg.predict import to_classes
 from tinyseg.progress import Progress, duration
 from tinyseg.run import Run, assign, load_run
-from tinyseg.step import TrainStep
+from tinyseg.step import PredictStep, TrainStep
 from tinyseg.track import Log
 
 Say = Callable[[str], None]
@@ -291,7 +291,7 @@ class Trainer:
         if step.compiled:
             values = step(image, label).numbers()
         else:
-            values = self._compiling("training", lambda: step(image, label).numbers())
+            values = self._compiling("training", step, lambda: step(image, label).numbers())
             outer.restart()
         if fault := step.fault(values):
             names = [self.run.split.train[index] for index in indices]
@@ -343,14 +343,17 @@ class Trainer:
     def _first_prediction(self, probabilities: Iterator[Array]) -> Array:
         if self.predictor.step.compiled:
             return next(probabilities)
-        return self._compiling("validation", lambda: next(probabilities))
+        return self._compiling("validation", self.predictor.step, lambda: next(probabilities))
 
-    def _compiling(self, what: str, call: Callable[[], Result]) -> Result:
+    def _compiling(
+        self, what: str, step: TrainStep | PredictStep, call: Callable[[], Result]
+    ) -> Result:
         with Progress(f"compiling the {what} step") as progress:
             result = call()
             seconds = progress.seconds
         self.say(f"compiled the {what} step in {duration(seconds)}")
-        self.log.write("compile", self.at.step, what=what, seconds=round(seconds, 3))
+        told = {"origin": step.origin, "plain": step.plain}
+        self.log.write("compile", self.at.step, what=what, seconds=round(seconds, 3), **told)
         return result
 
     # 3. After an epoch

@@ -5,6 +5,7 @@ from tinyseg.kernels.convolution import conv2d, conv_transpose2d, plan
 from tinyseg.kernels.normalisation import batch_norm
 from tinyseg.kernels.optimiser import adam, moving_averages
 from tinyseg.kernels.pixels import join, max_pool
+from tinyseg.kernels.plans import fallbacks, kernels_of
 from tinyseg.kernels.resample import smooth, warp
 
 __all__ = [
@@ -12,7 +13,9 @@ __all__ = [
     "batch_norm",
     "conv2d",
     "conv_transpose2d",
+    "fallbacks",
     "join",
+    "kernels_of",
     "max_pool",
     "moving_averages",
     "plain",

@@ -19,6 +19,7 @@ from tinyseg.kernels.plans import (
     forward_warp,
     refusal,
     tensor_core,
+    told,
     weight_plan,
 )
 from tinyseg.kernels.shapes import Convolution, Tile
@@ -128,10 +129,10 @@ def _describe(
 
 def _plan(conv: Convolution, *tensors: Tensor | None) -> Plan:
     if reason := refusal(*tensors):
-        return Plan(None, reason)
+        return told(conv, Plan(None, reason))
     if conv.out_rows < 1 or conv.out_columns < 1 or conv.padding >= conv.kernel:
-        return Plan(None, "the kernel does not fit the image or the padding exceeds it")
-    return forward_plan(conv)
+        return told(conv, Plan(None, "the kernel does not fit the image or the padding exceeds it"))
+    return told(conv, forward_plan(conv))
 
 
 def pack(weights: Tensor, conv: Convolution, tile: Tile, layout: Layout) -> Tensor:

@@ -3,6 +3,8 @@
 import functools
 import math
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,6 +82,34 @@ def device_reason(device: str) -> str:
     if isinstance(renderer, ClangRenderer):
         return ""
     return f"{device} compiles with {type(renderer).__name__}; only the C renderer has kernels"
+
+
+def kernels_of(device: str) -> str:
+    """Return in words whose kernels a device runs in float32."""
+    if reason := device_reason(device):
+        return f"tinygrad's own: {reason}"
+    return f"tinyseg's, {machine().lanes} floats at a time, {machine().threads} threads"
+
+
+_listening: list[list[str]] = []
+
+
+@contextmanager
+def fallbacks() -> Iterator[list[str]]:
+    """Collect, while a step is traced, each convolution without a kernel of ours, and why."""
+    found: list[str] = []
+    _listening.append(found)
+    try:
+        yield found
+    finally:
+        _listening.pop()
+
+
+def told(conv: Convolution, plan: Plan) -> Plan:
+    """Return the plan; a plain one is said to who listens."""
+    for found in _listening if plan.tile is None else ():
+        found.append(f"{conv.label}: {plan.reason}")
+    return plan
 
 
 def refusal(*tensors: Tensor | None) -> str:
