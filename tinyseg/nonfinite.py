@@ -43,9 +43,12 @@ def not_finite(
 
 def first_not_finite(step: TrainStep, image: Tensor, label: Tensor, names: Sequence[str]) -> str:
     """In the order of the computation: images, parameters, layers' outputs, losses, gradients."""
-    for name, pixels in zip(names, image.numpy(), strict=True):
-        if not np.isfinite(pixels).all():
-            return f"the image {name}"
+    given = image
+    image, label = step.augment.again(image, label)
+    for kind, batch in (("image", given), ("augmented image", image)):
+        for name, pixels in zip(names, batch.numpy(), strict=True):
+            if not np.isfinite(pixels).all():
+                return f"the {kind} {name}"
     for name, tensor in step.state.items():
         if not _finite(tensor.numpy()):
             return f"the weights {name}"

@@ -156,6 +156,17 @@ def test_draws_differ_by_sample_by_call_and_by_seed_and_come_again_with_it() -> 
     assert not pictures & {picture.tobytes() for picture in other}
 
 
+def test_the_last_draws_can_be_looked_at_again() -> None:
+    image, label = batch()
+    augmentation = Augmentation(GEOMETRY, seed=1)
+    augmentation.arrays(image, label)
+    wanted = augmentation.arrays(image, label)
+    again = augmentation.again(upload(image), upload(label))
+    for got, array in zip(again, wanted, strict=True):
+        np.testing.assert_array_equal(got.numpy(), array)
+    assert augmentation.state["augment.key"].numpy().tolist() == [1, 2]
+
+
 def test_a_probability_is_the_share_of_samples() -> None:
     image, label = batch(size=16, count=64)
     augmentation = Augmentation("0.3*translate(fraction=0.5)")

@@ -5,6 +5,7 @@ import operator
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
+import numpy as np
 from tinygrad import Tensor
 
 from tinyseg import draws, kernels
@@ -13,7 +14,7 @@ from tinyseg.augment.field import Crop, Elastic
 from tinyseg.augment.geometry import Entry, Matrix, Move, Reflect
 from tinyseg.augment.intensity import Cutout, Optics, Statistics, Tone
 from tinyseg.augment.transforms import TRANSFORMS, Term, parse
-from tinyseg.backend import Array, upload
+from tinyseg.backend import Array, overwrite, upload
 from tinyseg.config import IGNORE
 from tinyseg.errors import StepError
 
@@ -76,6 +77,12 @@ class Augmentation:
     def _normal(self, term: Term, key: Tensor, batch: int, count: int) -> Tensor:
         stream = 1 + list(TRANSFORMS).index(term.name)
         return draws.normal(key, batch * count, stream).reshape(batch, count)
+
+    def again(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        """What the last call made of a batch: to look into a step that failed."""
+        if self.key is not None:
+            overwrite(self.key, self.key.numpy() - np.array([0, 1], np.uint32))
+        return self(image, label)
 
     def arrays(self, image_bchw: Array, label_bhw: Array) -> tuple[Array, Array]:
         """The same for arrays, at once: for pictures and proofs."""
