@@ -84,11 +84,11 @@ class Launcher(GraphRunner):  # type: ignore[misc]
         super().__init__(linear, input_uops)
         self.cpu = Device[self.device]
         self.threads = max(_threads(call[1]) for call in self.calls)
-        self.places: list[tuple[int, Any]] = []
-        """Places in the table that hold an input's address, and whose: they change by call."""
+        self.places: dict[Any, list[int]] = {}
+        """By input, or view of one: where its address, another at each call, stands in the table."""
         words, kinds, self.barriers = self._words()
         self.table = np.array(words, np.int64)
-        self.gate, self.passed = _Gate(self.threads), 0
+        self.gate, self.passed, self.lock = _Gate(self.threads), 0, threading.Lock()
         self.native = CPUProgram(self.cpu, "launch", self.compile(_source(kinds)))
 
     def _words(self) -> tuple[list[int], set[int], int]:
@@ -106,7 +106,7 @@ class Launcher(GraphRunner):  # type: ignore[misc]
             uops = get_call_arg_uops(call)
             for index in program.arg.globals:
                 if any(node.op is Ops.PARAM for node in uops[index].toposort()):
-                    self.places.append((len(words), uops[index]))
+                    self.places.setdefault(uops[index], []).append(len(words))
                 words.append(buffers[index]._buf.va_addr)
             before, barriers = threads, barriers + barrier
         return words, kinds, barriers
@@ -114,18 +114,16 @@ class Launcher(GraphRunner):  # type: ignore[misc]
     def __call__(
         self, input_uops: tuple[Any, ...], var_vals: dict[str, int], wait: bool = False
     ) -> float | None:
-        known: dict[Any, int] = {}
-        for _, uop in self.places:
-            if uop not in known:
-                known[uop] = _resolve(uop, input_uops).buffer.ensure_allocated()._buf.va_addr
         table = self.table.copy()  # the call before may still be running
-        table[[place for place, _ in self.places]] = [known[uop] for _, uop in self.places]
+        for uop, places in self.places.items():
+            table[places] = _resolve(uop, input_uops).buffer.ensure_allocated()._buf.va_addr
         start, end = table.ctypes.data, table.ctypes.data + table.nbytes
-        arguments = (start, end, self.gate.address, self.passed, self.threads)
-        self.passed += self.barriers * self.threads
-        queue = self.cpu.hw_compute_queue_t()
-        queue.cmd(self._run, table, *arguments, threads=self.threads)
-        queue.signal(self.cpu.timeline_signal, self.cpu.next_timeline()).submit(self.cpu)
+        with self.lock:  # calls stand in the queue in the order in which they count the gate
+            arguments = (start, end, self.gate.address, self.passed, self.threads)
+            self.passed += self.barriers * self.threads
+            queue = self.cpu.hw_compute_queue_t()
+            queue.cmd(self._run, table, *arguments, threads=self.threads)
+            queue.signal(self.cpu.timeline_signal, self.cpu.next_timeline()).submit(self.cpu)
         if wait:
             self.cpu.synchronize()
         return None

@@ -46,7 +46,8 @@ class Predictor:
         if not np.isfinite(p_bkhw).all():
             raise NonFiniteError(
                 "the network's output is not finite: its weights are too large, or an image holds "
-                "NaN; train anew with a lower learning rate or train.clip=1"
+                "NaN; train anew with a lower learning rate, train.clip=1 or, if it was float16, "
+                "train.precision=bfloat16"
             )
         for p_khw, one in zip(p_bkhw, fitted, strict=False):
             yield unfit(p_khw, one.box)
