@@ -85,7 +85,7 @@ class Launcher(GraphRunner):  # type: ignore[misc]
         self.cpu = Device[self.device]
         self.threads = max(_threads(call[1]) for call in self.calls)
         self.places: dict[Any, list[int]] = {}
-        """By input, or view of one: where its address, another at each call, stands in the table."""
+        """By input, or view of one: where its address, new at each call, stands in the table."""
         words, kinds, self.barriers = self._words()
         self.table = np.array(words, np.int64)
         self.gate, self.passed, self.lock = _Gate(self.threads), 0, threading.Lock()
