@@ -186,3 +186,13 @@ def test_batches_are_the_same_in_every_process(worker):
     assert label.shape == (4, 128, 128)
     assert 0.1 < label.mean() < 0.3
     assert worker.peak_memory() > 1
+
+
+def test_the_cost_of_augmentation_is_that_of_neighbouring_steps(step):
+    augment = pytest.importorskip("augment")
+    found = augment.added([12.0, 21.0, 32.0], [10.0, 20.0, 30.0])
+    assert found["added_median_ms"] == 2
+    assert found["added_least_ms"] == 2
+    assert found["share_median"] == 0.1
+    assert found["share_least"] == 0.2
+    sys.modules.pop("augment")

@@ -35,7 +35,7 @@ def test_a_preset_may_be_joined_with_more() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "cannot be read"),
+        ("", "an example: flip+0.5*rotate(degrees=15)"),
         ("flop", "unknown transform 'flop'; known: crop, flip"),
         ("flip+flip", "flip is in it twice"),
         ("light+rotate", "rotate is in it twice"),

@@ -89,6 +89,5 @@ class Reflect:
 
 
 def reflect(draw: Draw) -> Reflect:
-    """Beyond its edge the image is mirrored; without this term it is filled with its own mean, and
-    the label is ignored there."""
+    """Beyond its edge an image is mirrored, with its label; else it is its mean, and ignored."""
     return Reflect()

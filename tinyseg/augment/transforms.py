@@ -106,7 +106,8 @@ def parse(text: str) -> tuple[Term, ...]:
     """
     if text.strip() == "none":
         return ()
-    terms = [term for weight, call in parse_sum(text) for term in _expand(weight, call)]
+    calls = parse_sum(text, example="flip+0.5*rotate(degrees=15)")
+    terms = [term for weight, call in calls for term in _expand(weight, call)]
     names = [term.name for term in terms]
     for name in names:
         if names.count(name) > 1:
