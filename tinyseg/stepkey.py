@@ -125,7 +125,7 @@ def environment() -> dict[str, str]:
         "threads": str(chosen.threads),
         "versions": json.dumps(versions()),
         "settings": json.dumps(settings()),
-        "plans": f"{plans.machine()} {_plain_values(plans)}",
+        "plans": f"{plans.machine()} {plans.overridden} {_plain_values(plans)}",
         "code": _code_digest(),
     }
 
