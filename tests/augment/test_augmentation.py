@@ -211,17 +211,21 @@ def run_steps(jit: bool, seed: int = 7, text: str = f"flip+{GEOMETRY}") -> Any:
 
 
 @pytest.mark.slow
-def test_the_augmented_step_is_the_same_jitted_and_plain_bit_for_bit() -> None:
-    jitted, plain = run_steps(True), run_steps(False)
+@pytest.mark.parametrize("text", [f"flip+{GEOMETRY}", "strong+rotate90", "trivial"])
+def test_the_augmented_step_is_the_same_jitted_and_plain_bit_for_bit(text: str) -> None:
+    jitted, plain = run_steps(True, text=text), run_steps(False, text=text)
     assert jitted[0] == plain[0]
     for name, array in plain[1].items():
         np.testing.assert_array_equal(jitted[1][name], array, err_msg=name)
     assert jitted[1]["augment.key"].tolist() == [7, 4]
-    # another seed is another run, and compiles nothing
-    other = run_steps(True, seed=8)
-    assert other[0] != jitted[0]
+
+
+@pytest.mark.slow
+def test_another_seed_is_another_run_and_compiles_nothing() -> None:
+    one, other = run_steps(True, seed=7), run_steps(True, seed=8)
+    assert other[0] != one[0]
     assert other[2] == "taken from the cache"
-    assert run_steps(True, text="flip")[2] != "taken from the cache"
+    assert run_steps(True, text="flip")[2] != other[2]
 
 
 def test_a_step_on_one_batch_draws_anew_each_time() -> None:

@@ -23,7 +23,7 @@ def test_texts_have_one_canonical_form(text: str, canonical: str) -> None:
 @pytest.mark.parametrize("name", [*PRESETS, "trivial", *TRANSFORMS])
 def test_every_name_can_be_used_by_itself(name: str) -> None:
     made = Augmentation(name)
-    assert made
+    assert made.state
     assert Augmentation(made.text).terms == made.terms
 
 

@@ -37,9 +37,6 @@ class Augmentation:
         self.terms: tuple[Term, ...] = parse(text)
         self.key = draws.make_key(seed) if self.terms else None
 
-    def __bool__(self) -> bool:
-        return bool(self.terms)
-
     @property
     def text(self) -> str:
         """The canonical text of all transforms, by which an equal augmentation can be made."""
