@@ -70,6 +70,20 @@ def test_a_run_folder_holds_what_repeats_it(run: Run) -> None:
         assert picture.width > picture.height
 
 
+def test_a_disk_that_is_full_when_images_are_fitted_is_told_and_the_run_goes_on(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(os, "pwrite", full)
+    told: list[str] = []
+    again = train(DATA, tmp_path / "run", run.config, say=told.append)
+    assert sum("not kept on disk" in text for text in told) == 1
+    assert_same_state(again.folder, run.folder)
+
+
 def test_every_step_and_epoch_is_logged(run: Run) -> None:
     steps, epochs = read_log(run.log, "step"), read_log(run.log, "epoch")
     assert [record["step"] for record in steps] == list(range(1, 7))

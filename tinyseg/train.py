@@ -82,7 +82,11 @@ def train(
         run = Run.create(out, config, dataset, split, scale)
     for warning in dataset.warnings:
         say(f"warning: {warning}")
-    Trainer(run, dataset, say, pipeline).run_all()
+    trainer = Trainer(run, dataset, say, pipeline)
+    for remark in dataset.store.remarks():
+        if remark not in dataset.warnings:  # the disk was full only when the images were fitted
+            say(f"warning: {remark}")
+    trainer.run_all()
     return run
 
 

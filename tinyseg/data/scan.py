@@ -63,7 +63,8 @@ class CaseReader:
         case = self.cases[index]
         self._stamps[index] = stamps = _stamps(case)
         self.contents[index] = tuple(self._content(*pair) for pair in stamps)
-        kept = self.store.facts(self._key(index))
+        # a file that cannot be read has no content that a key could tell
+        kept = self.store.facts(self._key(index)) if all(self.contents[index]) else None
         facts = CaseFacts.from_json(kept, case) if kept else self._decode(index)[1]
         self.found[index] = facts
         return facts
@@ -72,7 +73,8 @@ class CaseReader:
         case = self.cases[index]
         arrays, facts = decode_case(case)
         # a file that was written to meanwhile is not the one that the key tells
-        if len(facts.sets) <= MOST_SETS and _stamps(case) == self._stamps[index]:
+        same = all(self.contents[index]) and _stamps(case) == self._stamps[index]
+        if same and len(facts.sets) <= MOST_SETS:
             self.store.keep(self._key(index), arrays, facts.to_json())
         return arrays, facts
 
