@@ -43,6 +43,7 @@ LAYERS = {
     "guard": 4,
     "step": 5,
     # image to probabilities, and the run folder around it
+    "mosaic": 5,
     "predict": 6,
     "nonfinite": 6,
     "run": 7,

@@ -103,7 +103,8 @@ def test_overrides_that_cannot_be_read(assignment: str, message: str) -> None:
     ("key", "values", "rule"),
     [
         ("data.size", (15, 4097, -1), "16 to 4096 pixels"),
-        ("data.fit", ("crop", ""), "'resize' or 'pad'"),
+        ("data.fit", ("crop", ""), "one of resize, pad, window"),
+        ("data.overlap", (-0.1, 0.95), "a share, 0 to 0.9"),
         ("data.color", ("gray", "RGB"), "auto, grey or rgb"),
         ("data.val", (-0.1, 1.0, "nan", "inf"), "a fraction, 0 <= val < 1"),
         ("data.test", (-0.1, 0.8, "nan"), r"a fraction, val \+ test < 1"),

@@ -375,6 +375,17 @@ def test_an_image_too_large_to_pad_is_named_before_anything_is_made(tmp_path: Pa
     assert not (tmp_path / "run").exists()
 
 
+def test_with_windows_validation_is_evaluation_too(tmp_path: Path) -> None:
+    """Squares of 16 in images of 32: four train, nine are predicted."""
+    config = small("data.fit=window", "data.size=16", "train.epochs=1", "train.batch=8")
+    run = train(DATA, tmp_path / "run", config, say=silent)
+    steps = [line["step"] for line in read_log(run.log) if line["kind"] == "step"]
+    assert steps == list(range(1, 1 + -(-4 * len(run.split.train) // 8)))
+    logged = next(line["val"] for line in read_log(run.log) if line["kind"] == "epoch")
+    found = evaluate(run, DATA, surface=False, say=silent).summary.to_dict()
+    assert found["pooled"]["dice"] == logged["pooled"]["dice"]
+
+
 def test_too_few_images_are_said_before_anything_is_made(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="fewer samples than a batch"):
         train(DATA, tmp_path / "run", small("train.batch=9"), say=silent)
@@ -448,7 +459,7 @@ def test_training_validation_evaluation_and_prediction_see_the_same_bits(
     run.facts = replace(run.facts, scale=InputScale((0.0,) * 3, (1.0,) * 3))
     run._predictor = None
     predict(run, [tmp_path / "set" / "images"], tmp_path / "masks", say=warnings.append)
-    assert [text[:32] for text in warnings] == ["warning: the 9 images are unlike"]
+    assert [text[:30] for text in warnings] == ["warning: the images are unlike"]
 
 
 def test_a_run_from_before_the_contract_opens_and_gets_one(run: Run, tmp_path: Path) -> None:

@@ -29,7 +29,10 @@ class DataConfig:
     size: int = 128
     """Side of the square that the network sees, in pixels."""
     fit: str = "resize"
-    """resize: scale to the side with the aspect kept, then pad; pad: keep the scale, only pad."""
+    """resize: scale to the side with the aspect kept, then pad; pad: keep the scale, only pad;
+    window: keep the scale, and see a larger image through several squares."""
+    overlap: float = 0.5
+    """Share of its side that a window has in common with the next one, in prediction (window)."""
     color: str = "auto"
     """grey, rgb, or auto: grey when every image is grey."""
     preprocess: str = ""
@@ -59,7 +62,9 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _check(16 <= self.size <= 4096, "data.size", self.size, "16 to 4096 pixels")
-        _check(self.fit in ("resize", "pad"), "data.fit", self.fit, "'resize' or 'pad'")
+        fits = ("resize", "pad", "window")
+        _check(self.fit in fits, "data.fit", self.fit, f"one of {', '.join(fits)}")
+        _check(0 <= self.overlap <= 0.9, "data.overlap", self.overlap, "a share, 0 to 0.9")
         _check(self.color in ("auto", "grey", "rgb"), "data.color", self.color, "auto, grey or rgb")
         _check(0 <= self.val < 1, "data.val", self.val, "a fraction, 0 <= val < 1")
         _check(0 <= self.test < 1 - self.val, "data.test", self.test, "a fraction, val + test < 1")

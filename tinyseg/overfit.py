@@ -88,7 +88,10 @@ def overfit(
     image, label = upload(door.enter(fitted)), upload(np.stack(labels))
 
     def score() -> tuple[float, ...]:
-        maps = (to_classes(p, config.train.threshold) for p in predictor.of_fitted(fitted))
+        maps = (
+            to_classes(p, config.train.threshold)
+            for p in predictor.of_fitted([one] for one in fitted)
+        )
         pairs = zip(maps, labels, strict=True)
         return tuple(_dice(p, y, dataset.classes) for p, y in pairs)
 

@@ -1,13 +1,15 @@
 """Images of any size to probabilities: the one path of validation, evaluation and prediction."""
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from tinyseg.backend import Array, upload
-from tinyseg.data import Door, Fitted, Watch, unfit
+from tinyseg.data import Door, Fitted, Views, Watch
 from tinyseg.errors import NonFiniteError
+from tinyseg.mosaic import Mosaic
 from tinyseg.step import PredictStep
 
 
@@ -23,20 +25,32 @@ class Predictor:
 
         `watch` sees what enters the network.
         """
-        return self.of_fitted((self.door.fit(image) for image in images), watch)
+        return self.of_fitted((self.door.views(image) for image in images), watch)
 
-    def of_fitted(self, images: Iterable[Fitted], watch: Watch | None = None) -> Iterator[Array]:
-        """The same for images that were fitted before."""
-        waiting: list[Fitted] = []
+    def of_fitted(
+        self, images: Iterable[Views | Sequence[Fitted]], watch: Watch | None = None
+    ) -> Iterator[Array]:
+        """The same for images that were fitted before, each as the squares that show it.
+
+        A batch holds squares of several images where they are few.
+        """
+        begun: deque[Mosaic] = deque()
+        waiting: list[tuple[Mosaic, Fitted]] = []
         for image in images:
-            waiting.append(image)
-            if len(waiting) == self.batch:
-                yield from self._run(waiting, watch)
-                waiting = []
+            begun.append(Mosaic(len(image)))
+            for fitted in image:
+                waiting.append((begun[-1], fitted))
+                if len(waiting) == self.batch:
+                    self._run(waiting, watch)
+                    waiting = []
+                    while begun and not begun[0].left:
+                        yield begun.popleft().image()
         if waiting:
-            yield from self._run(waiting, watch)
+            self._run(waiting, watch)
+        yield from (mosaic.image() for mosaic in begun)
 
-    def _run(self, fitted: list[Fitted], watch: Watch | None) -> Iterator[Array]:
+    def _run(self, waiting: Sequence[tuple[Mosaic, Fitted]], watch: Watch | None) -> None:
+        fitted = [one for _, one in waiting]
         # the compiled shape is kept: a short batch is filled with its own first image
         full = fitted + fitted[:1] * (self.batch - len(fitted))
         x_bchw = self.door.enter(full)
@@ -49,8 +63,8 @@ class Predictor:
                 "NaN; train anew with a lower learning rate, train.clip=1 or, if it was float16, "
                 "train.precision=bfloat16"
             )
-        for p_khw, one in zip(p_bkhw, fitted, strict=False):
-            yield unfit(p_khw, one.box)
+        for p_khw, (mosaic, one) in zip(p_bkhw, waiting, strict=False):
+            mosaic.add(p_khw, one.box)
 
 
 def to_classes(p_khw: Array, threshold: float = 0.5) -> Array:

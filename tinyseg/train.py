@@ -21,6 +21,7 @@ from tinyseg.data import (
     Split,
     Squares,
     box_of,
+    boxes_of,
     epoch_order,
     fit_squares,
     keep_scale,
@@ -76,7 +77,7 @@ def train(
         with Progress(f"reading {data}") as progress:
             dataset = open_dataset(data, config.data, progress=progress.update)
         split = make_split(dataset, config.data)
-        _check(config, len(split.train), dataset.classes)
+        _check(config, _squares(config.data, dataset, split.train), dataset.classes)
         _check_images(config.data, dataset, split)
         scale = keep_scale(dataset, split.train, config.data)
         run = Run.create(out, config, dataset, split, scale)
@@ -100,6 +101,14 @@ def _check(config: Config, images: int, classes: int) -> None:
     Door(config.data, None)
     Optimizer(config.train.optimizer, {})
     Schedule(config.train.schedule)
+
+
+def _squares(config: DataConfig, dataset: Dataset, names: Sequence[str]) -> int:
+    """How many training samples these images are: with windows, more than images."""
+    if config.fit != "window":
+        return len(names)
+    sizes = (dataset.size(dataset.index(name)) for name in names)
+    return sum(len(boxes_of(*size, config.size, config.fit, 0.0)) for size in sizes)
 
 
 def _check_images(config: DataConfig, dataset: Dataset, split: Split) -> None:
@@ -203,13 +212,14 @@ class Trainer:
             **self.loss_scale.state,
         }
         self.door = run.door
-        self.images = self._fit(run.split.train, "fitting images")
-        self.labels = self.images.labels
+        self.images = self._fit(run.split.train, 0.0, "fitting images")
+        self.labels, self.numbers = self.images.labels, self.images.image
         self.steps = -(-len(self.images) // self.config.batch)
         if run.facts.contract is None:
             run.remember(self._contract())
         self.predictor = run.make_predictor(self.model)
-        self.held_out = self._fit(run.split.val, "fitting validation images")
+        overlap = run.config.data.overlap
+        self.held_out = self._fit(run.split.val, overlap, "fitting validation images")
         self.shown = [self.dataset.index(name) for name in run.split.val[:SHOWN]]
 
     # 1. The loop
@@ -298,7 +308,7 @@ class Trainer:
             values = self._compiling("training", step, lambda: step(image, label).numbers())
             outer.restart()
         if fault := step.fault(values):
-            names = [self.run.split.train[index] for index in indices]
+            names = [self.run.split.train[self.numbers[index]] for index in indices]
             raise not_finite(self.run.folder, step, self.at.step + 1, fault, image, label, names)
         self.at.step += 1
         self.log.write("step", self.at.step, learning_rate=step.learning_rate, **values)
@@ -331,7 +341,7 @@ class Trainer:
         """Scores over the validation images, and pictures of the first few."""
         indices = [self.dataset.index(name) for name in self.run.split.val]
         classes, threshold = self.run.facts.classes, self.config.threshold
-        probabilities = self.predictor.of_fitted(self.held_out)
+        probabilities = self.predictor.of_fitted(self.held_out.images())
         scores, pictures = [], []
         with Progress("validation", len(indices)) as progress:
             for count, index in enumerate(indices, start=1):
@@ -419,10 +429,10 @@ class Trainer:
         self.log.cut_after(self.at.step)
         self.say(f"resumed after epoch {self.at.epoch} from {path}")
 
-    def _fit(self, names: Sequence[str], title: str) -> Squares:
+    def _fit(self, names: Sequence[str], overlap: float, title: str) -> Squares:
         """Images and labels at the network's size."""
         with Progress(title, len(names)) as progress:
-            return fit_squares(self.dataset, names, self.door, progress.update)
+            return fit_squares(self.dataset, names, self.door, overlap, progress.update)
 
     def _contract(self) -> Contract:
         """What the training images are like at the network's door."""

@@ -70,7 +70,7 @@ def test_what_differs_is_named_with_both_numbers(count: int) -> None:
     odd = batch(count, channels=3)
     odd[:, 2] += 3
     text = warned(contract, odd[:1], *([odd[1:]] if count > 1 else []))
-    assert f"the {count} images are unlike" in text
+    assert "the images are unlike" in text
     assert f": blue mean {odd[:, 2].mean():.2f} where training had" in text
     assert f"had {contract.channels[2].mean:.2f};" in text
     assert "red" not in text

@@ -21,10 +21,12 @@ from tinyseg.data import (
     find_scale,
     fit_label,
     fit_squares,
+    inside,
     keep_scale,
     load_image,
     open_dataset,
     records,
+    seen,
     squares,
     store,
 )
@@ -125,6 +127,28 @@ def test_squares_are_what_fitting_each_file_gives(folder, normalize):
             assert (square.box, square.scale) == (expected.box, expected.scale)
     with pytest.raises(ValueError, match="read-only"):
         squares.labels[0] = 0
+
+
+def test_windows_are_those_that_the_door_gives_with_their_labels(folder):
+    for index, (height, width) in enumerate([(12, 40), (16, 16), (33, 20)]):
+        folder.image(f"images/a{index}.png", height, width)
+        folder.mask(f"masks/a{index}.png", (0, 255, 0), height, width)
+    config = DataConfig(size=16, fit="window", normalize="image")
+    data, door = open_dataset(folder.path, config), Door(config, None)
+    squares = fit_squares(data, data.names, door, config.overlap)
+    samples = [data.load(index) for index in range(3)]
+    groups = list(squares.images())
+    assert [len(group) for group in groups] == [len(door.views(s.image)) for s in samples]
+    assert len(squares) == sum(map(len, groups)) > 9
+    for sample, group in zip(samples, groups, strict=True):
+        for found, expected in zip(group, door.views(sample.image), strict=True):
+            np.testing.assert_array_equal(found.pixels, expected.pixels)
+            assert (found.box, found.scale) == (expected.box, expected.scale)
+    for image, square, label in zip(squares.image, squares, squares.labels, strict=True):
+        whole = samples[image].label
+        part = inside(label, square.box)
+        np.testing.assert_array_equal(part, whole[seen(square.box, 16)])
+        assert (label == 255).sum() == label.size - part.size
 
 
 def test_the_scale_is_found_once(folder, monkeypatch):

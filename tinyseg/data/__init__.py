@@ -5,8 +5,8 @@ from tinyseg.data.choose import with_foreground
 from tinyseg.data.contract import Contract, Watch, moments_of
 from tinyseg.data.dataset import Dataset, open_dataset
 from tinyseg.data.decode import load_image
-from tinyseg.data.door import Door, Fitted, find_scale
-from tinyseg.data.fit import Box, box_of, fit_image, fit_label, unfit
+from tinyseg.data.door import Door, Fitted, Views, find_scale
+from tinyseg.data.fit import Box, box_of, boxes_of, fit_image, fit_label, inside, seen, unfit
 from tinyseg.data.normalize import InputScale, Normalize
 from tinyseg.data.pairs import write_pairs
 from tinyseg.data.sample import Sample
@@ -28,19 +28,23 @@ __all__ = [
     "Split",
     "Squares",
     "Store",
+    "Views",
     "Watch",
     "box_of",
+    "boxes_of",
     "epoch_order",
     "find_scale",
     "fit_image",
     "fit_label",
     "fit_squares",
     "image_files",
+    "inside",
     "keep_scale",
     "load_image",
     "make_split",
     "moments_of",
     "open_dataset",
+    "seen",
     "simulate",
     "unfit",
     "with_foreground",

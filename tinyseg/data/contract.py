@@ -109,7 +109,7 @@ class Watch:
         if not unlike:
             return ""
         return (
-            f"the {len(seen)} images are unlike those of the training (at the network's door): "
+            f"the images are unlike those of the training (at the network's door): "
             f"{unlike}; look for values 0..1 saved as 0..255, inverted greys, channels in the "
             "order BGR, another device or stain"
         )

@@ -1,12 +1,12 @@
 """The network's door: the one way of an image to it, in training, validation and prediction."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from tinyseg.config import DataConfig
-from tinyseg.data.fit import Box, fit_image, inside
+from tinyseg.data.fit import Box, box_of, boxes_of, cut_image, resize_image
 from tinyseg.data.normalize import InputScale, Normalize, to_door, unit_range
 from tinyseg.data.preprocess import Preprocess
 from tinyseg.errors import DataError
@@ -24,22 +24,54 @@ class Fitted:
     """Where the image lies in the square; the rest mirrors it."""
 
 
+class Views:
+    """An image as the squares that together show all of it; each is cut when it is asked for."""
+
+    def __init__(
+        self, pixels: np.ndarray, scale: InputScale, boxes: Sequence[Box], size: int
+    ) -> None:
+        """`pixels` (H, W, C) is the whole image, at the size that it has in the squares."""
+        self.pixels, self.scale, self.boxes, self.size = pixels, scale, boxes, size
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __iter__(self) -> Iterator[Fitted]:
+        cuts = (cut_image(self.pixels, box, self.size) for box in self.boxes)
+        return (Fitted(cut, self.scale, box) for cut, box in zip(cuts, self.boxes, strict=True))
+
+
 class Door:
     """Preprocesses at the original size, fits to the square, normalises."""
 
     def __init__(self, config: DataConfig, scale: InputScale | None) -> None:
         """`scale` is that of all images; None where each has its own (image, minmax)."""
         self.size, self.how, self.scale = config.size, config.fit, scale
+        self.overlap = config.overlap
         self.preprocess, self.normalize = Preprocess(config.preprocess), Normalize(config.normalize)
 
     def fit(self, image_hwc: np.ndarray) -> Fitted:
-        """An image (H, W, C) of any size, preprocessed and fitted, with its scale.
+        """An image (H, W, C) in one square: with `window`, its middle."""
+        height, width = image_hwc.shape[:2]
+        return next(iter(self.cut(image_hwc, [box_of(height, width, self.size, self.how)])))
+
+    def views(self, image_hwc: np.ndarray) -> Views:
+        """An image (H, W, C) of any size, preprocessed, in as many squares as show all of it."""
+        height, width = image_hwc.shape[:2]
+        return self.cut(image_hwc, self.boxes(height, width, self.overlap))
+
+    def boxes(self, height: int, width: int, overlap: float) -> list[Box]:
+        """Where the squares of an image of this size lie; see `boxes_of`."""
+        return boxes_of(height, width, self.size, self.how, overlap)
+
+    def cut(self, image_hwc: np.ndarray, boxes: Sequence[Box]) -> Views:
+        """An image (H, W, C), preprocessed, with its scale, in squares at these places.
 
         An image's own scale is that of what the network sees of it, without the mirrored rest.
         """
         _check_range(image_hwc)
-        pixels, box = fit_image(self.preprocess(image_hwc), self.size, self.how)
-        return Fitted(pixels, self.scale or self.normalize.of_image(inside(pixels, box)), box)
+        pixels = resize_image(self.preprocess(image_hwc), boxes[0])
+        return Views(pixels, self.scale or self.normalize.of_image(pixels), boxes, self.size)
 
     @staticmethod
     def enter(fitted: Sequence[Fitted]) -> np.ndarray:

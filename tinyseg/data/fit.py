@@ -1,5 +1,6 @@
 """Any image to the network's square and the network's map back to the image's size."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,10 @@ from tinyseg.errors import DataError
 
 @dataclass(frozen=True)
 class Box:
-    """Where the resized image lies in the padded square, in pixels, and its original size."""
+    """Where the resized image lies, in pixels of the square, and its original size.
+
+    An image that reaches out of the square is seen in part: `top` or `left` may be negative.
+    """
 
     original: tuple[int, int]
     top: int
@@ -21,20 +25,43 @@ class Box:
 
 
 def box_of(height: int, width: int, size: int, fit: str) -> Box:
-    """The place of an image in the square: scaled until it fits (resize) or as it is (pad)."""
-    if fit == "pad":
+    """The place of an image in the square: scaled until it fits (resize) or as it is (pad).
+
+    Of `window` the one in the middle.
+    """
+    if fit in ("pad", "window"):
         rows, cols = height, width
-        if max(rows, cols) > size:
+        if fit == "pad" and max(rows, cols) > size:
             raise DataError(
                 f"image of {height} x {width} pixels is larger than data.size={size} and "
                 f"data.fit=pad keeps the scale; set data.size={-(-max(rows, cols) // 16) * 16} "
-                "or data.fit=resize"
+                "or data.fit=window"
             )
     else:
         longest = max(height, width)
         rows = max(1, (2 * height * size + longest) // (2 * longest))
         cols = max(1, (2 * width * size + longest) // (2 * longest))
     return Box((height, width), (size - rows) // 2, (size - cols) // 2, rows, cols)
+
+
+def boxes_of(height: int, width: int, size: int, fit: str, overlap: float) -> list[Box]:
+    """The places of an image in the squares that together show all of it, row by row.
+
+    One, but for `window`: there neighbours share at least `overlap` of the side, evenly spread, so
+    that the last one ends with the image.
+    """
+    if fit != "window":
+        return [box_of(height, width, size, fit)]
+    tops, lefts = (_places(length, size, overlap) for length in (height, width))
+    return [Box((height, width), top, left, height, width) for top in tops for left in lefts]
+
+
+def _places(length: int, size: int, overlap: float) -> list[int]:
+    over = length - size
+    if over <= 0:
+        return [-over // 2]
+    steps = math.ceil(over / max(1, int(size * (1 - overlap))))
+    return [-(step * over // steps) for step in range(steps + 1)]
 
 
 def fit_image(image_hwc: np.ndarray, size: int, fit: str) -> tuple[np.ndarray, Box]:
@@ -44,24 +71,40 @@ def fit_image(image_hwc: np.ndarray, size: int, fit: str) -> tuple[np.ndarray, B
     so that normalisation layers see the same statistics. Labels are ignored there.
     """
     box = box_of(image_hwc.shape[0], image_hwc.shape[1], size, fit)
-    if (box.rows, box.cols) != box.original:
-        image_hwc = _resize(image_hwc, box.rows, box.cols)
-    return np.pad(image_hwc, [*_margins(box, size), (0, 0)], mode="symmetric"), box
+    return cut_image(resize_image(image_hwc, box), box, size), box
+
+
+def resize_image(image_hwc: np.ndarray, box: Box) -> np.ndarray:
+    """Scales an image (H, W, C) to the size that it has in the square."""
+    if (box.rows, box.cols) == box.original:
+        return image_hwc
+    planes = (image_hwc[..., c] for c in range(image_hwc.shape[2]))
+    return np.stack([_resize_plane(plane, box.rows, box.cols) for plane in planes], axis=2)
+
+
+def cut_image(image_hwc: np.ndarray, box: Box, size: int) -> np.ndarray:
+    """What the square shows of an image that has its size there (see `resize_image`)."""
+    part = image_hwc[seen(box, size)]
+    return np.pad(part, [*_margins(box, size), (0, 0)], mode="symmetric")
 
 
 def fit_label(label_hw: np.ndarray, size: int, fit: str) -> np.ndarray:
     """Scales (nearest neighbour) and pads (255, ignored) a label to (size, size) uint8."""
     height, width = label_hw.shape
-    box = box_of(height, width, size, fit)
-    rows = (2 * np.arange(box.rows) + 1) * height // (2 * box.rows)
-    cols = (2 * np.arange(box.cols) + 1) * width // (2 * box.cols)
-    label_hw = label_hw[rows[:, None], cols]
-    return np.pad(label_hw, _margins(box, size), constant_values=IGNORE)
+    return cut_label(label_hw, box_of(height, width, size, fit), size)
+
+
+def cut_label(label_hw: np.ndarray, box: Box, size: int) -> np.ndarray:
+    """What the square shows of a label of the original size; 255 where there is no image."""
+    height, width = label_hw.shape
+    rows = (2 * np.arange(box.rows)[_seen(box.top, size)] + 1) * height // (2 * box.rows)
+    cols = (2 * np.arange(box.cols)[_seen(box.left, size)] + 1) * width // (2 * box.cols)
+    return np.pad(label_hw[rows[:, None], cols], _margins(box, size), constant_values=IGNORE)
 
 
 def unfit(p_khw: np.ndarray, box: Box) -> np.ndarray:
     """Cuts the padding off (K, size, size) float32 and scales it back (bilinear) to (K, H, W)."""
-    p_khw = p_khw[:, box.top : box.top + box.rows, box.left : box.left + box.cols]
+    p_khw = inside(p_khw.transpose(1, 2, 0), box).transpose(2, 0, 1)
     if (box.rows, box.cols) == box.original:
         return np.ascontiguousarray(p_khw)
     return np.stack([_resize_plane(p_hw, *box.original) for p_hw in p_khw])
@@ -69,19 +112,22 @@ def unfit(p_khw: np.ndarray, box: Box) -> np.ndarray:
 
 def inside(square_hwc: np.ndarray, box: Box) -> np.ndarray:
     """The part of a square (S, S, ...) that is the image, a view."""
-    return square_hwc[box.top : box.top + box.rows, box.left : box.left + box.cols]
+    rows, cols = box.top + box.rows, box.left + box.cols
+    return square_hwc[max(0, box.top) : rows, max(0, box.left) : cols]
+
+
+def seen(box: Box, size: int) -> tuple[slice, slice]:
+    """The rows and columns of the scaled image that the square shows."""
+    return _seen(box.top, size), _seen(box.left, size)
+
+
+def _seen(start: int, size: int) -> slice:
+    return slice(max(0, -start), size - start)
 
 
 def _margins(box: Box, size: int) -> list[tuple[int, int]]:
-    return [
-        (box.top, size - box.top - box.rows),
-        (box.left, size - box.left - box.cols),
-    ]
-
-
-def _resize(image_hwc: np.ndarray, rows: int, cols: int) -> np.ndarray:
-    planes = [_resize_plane(image_hwc[..., c], rows, cols) for c in range(image_hwc.shape[2])]
-    return np.stack(planes, axis=2)
+    ends = ((box.top, box.top + box.rows), (box.left, box.left + box.cols))
+    return [(max(0, first), max(0, size - last)) for first, last in ends]
 
 
 def _resize_plane(plane_hw: np.ndarray, rows: int, cols: int) -> np.ndarray:

@@ -170,7 +170,8 @@ def _shapes(
     text = " x ".join(map(str, sizes[0]))
     if len(sizes) > 1:
         text = f"{len(sizes)} sizes, {text} to {' x '.join(map(str, sizes[-1]))}"
-    how = "scaled" if config.fit == "resize" else "padded"
+    how = {"resize": "scaled", "pad": "padded", "window": "seen through windows"}[config.fit]
+    how += f" {'of' if config.fit == 'window' else 'to'} {config.size} x {config.size}"
     large = [
         f"{path}: {rows} x {columns} pixels"
         for path, (rows, columns, _) in shapes
@@ -179,14 +180,14 @@ def _shapes(
     side = -(-max(max(size) for size in sizes) // 16) * 16
     enlarge = f", or data.size={side}" if side <= 4096 else ""
     return [
-        Finding("ok", "image sizes", f"{text} pixels, {how} to {config.size} x {config.size}"),
+        Finding("ok", "image sizes", f"{text} pixels, {how}"),
         *listed(
             "error",
             "image sizes",
             f"images larger than data.size={config.size}",
             large,
             "data.fit=pad keeps the scale, so they do not fit and a run stops",
-            f"set data.fit=resize{enlarge}",
+            f"set data.fit=window or resize{enlarge}",
         ),
     ]
 

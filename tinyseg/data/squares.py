@@ -1,6 +1,7 @@
-"""Images and labels at the network's size: fitted once, in threads, into a memory-mapped file."""
+"""Images and labels as the network sees them: fitted once, in threads, into a mapped file."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -8,12 +9,13 @@ import numpy as np
 from tinyseg.config import IGNORE, DataConfig
 from tinyseg.data.dataset import Dataset
 from tinyseg.data.door import Door, Fitted, find_scale
-from tinyseg.data.fit import Box, fit_label
+from tinyseg.data.fit import Box, cut_label
 from tinyseg.data.normalize import InputScale, unit_range
 from tinyseg.data.store import digest
 from tinyseg.data.threads import Progress, in_threads
 
 Put = Callable[[int, Sequence[np.ndarray]], None]
+Pixel = type[np.generic]
 
 
 class Squares:
@@ -23,6 +25,8 @@ class Squares:
         self.records = records
         self.labels: np.ndarray = records["label"]
         """(N, S, S) uint8; `labels[indices]` reads those of a batch."""
+        self.image: np.ndarray = records["of"].copy()
+        """(N,) Which image each square shows, from 0 and in order."""
 
     def __len__(self) -> int:
         return len(self.records)
@@ -36,27 +40,45 @@ class Squares:
     def __iter__(self) -> Iterator[Fitted]:
         return (self[index] for index in range(len(self)))
 
+    def images(self) -> Iterator[list[Fitted]]:
+        """The squares of each image."""
+        edges = [0, *np.cumsum(np.bincount(self.image)).tolist()]
+        return ([self[i] for i in range(*ends)] for ends in pairwise(edges))
+
 
 class _Deep(Exception):
     """An image of more than 8 bits: all are kept as float32."""
 
 
 def fit_squares(
-    dataset: Dataset, names: Sequence[str], door: Door, progress: Progress | None = None
+    dataset: Dataset,
+    names: Sequence[str],
+    door: Door,
+    overlap: float = 0.0,
+    progress: Progress | None = None,
 ) -> Squares:
     """Labelled images in the order of the names, fitted and kept by all that shapes them.
 
-    They are memory-mapped; where the disk does not take them they are in memory.
+    They are memory-mapped; where the disk does not take them they are in memory. Windows that
+    together are one image share `overlap` of their side.
     """
-    texts = (door.size, door.how, door.preprocess.text, door.normalize.text, door.scale, IGNORE)
+    texts = (
+        door.size,
+        door.how,
+        overlap,
+        door.preprocess.text,
+        door.normalize.text,
+        door.scale,
+        IGNORE,
+    )
     key = digest("squares", *_pixels(dataset, names), *texts)
     kept = dataset.store.map(key)
     if kept is not None:
         return Squares(kept)
     try:
-        return Squares(_make(dataset, key, names, door, np.uint8, progress))
+        return Squares(_make(dataset, key, names, door, overlap, np.uint8, progress))
     except _Deep:
-        return Squares(_make(dataset, key, names, door, np.float32, progress))
+        return Squares(_make(dataset, key, names, door, overlap, np.float32, progress))
 
 
 def keep_scale(dataset: Dataset, names: Sequence[str], config: DataConfig) -> InputScale | None:
@@ -83,42 +105,51 @@ def _make(
     key: str,
     names: Sequence[str],
     door: Door,
-    pixel: type[np.generic],
+    overlap: float,
+    pixel: Pixel,
     progress: Progress | None,
 ) -> np.ndarray:
     record = _record(dataset.channels, door.size, pixel)
+    sizes = [dataset.size(dataset.index(name)) for name in names]
+    boxes = [door.boxes(*size, overlap) for size in sizes]
+    first = [0, *accumulate(map(len, boxes))]
 
     def fill(put: Put) -> None:
-        def work(place: int) -> None:
-            put(place, _fitted(dataset, names[place], door, pixel))
+        def work(image: int) -> None:
+            squares = _fitted(dataset, image, names[image], door, boxes[image], pixel)
+            for place, values in enumerate(squares, start=first[image]):
+                put(place, values)
 
         for _ in in_threads(work, range(len(names)), progress):
             pass
 
-    records = dataset.store.make(key, record, len(names), fill, {})
+    records = dataset.store.make(key, record, first[-1], fill, {})
     if records is None:
-        records = np.empty(len(names), record)
+        records = np.empty(first[-1], record)
         fill(records.__setitem__)
     return records
 
 
-def _record(channels: int, size: int, pixel: type[np.generic]) -> np.dtype[Any]:
+def _record(channels: int, size: int, pixel: Pixel) -> np.dtype[Any]:
     # the widest numbers first: each field is aligned
     scale = [(name, np.float64, (channels,)) for name in ("mean", "deviation")]
     image = ("image", pixel, (size, size, channels))
-    return np.dtype([*scale, ("box", np.int32, (6,)), image, ("label", np.uint8, (size, size))])
+    label = ("label", np.uint8, (size, size))
+    return np.dtype([*scale, ("of", np.int32), ("box", np.int32, (6,)), image, label])
 
 
 def _fitted(
-    dataset: Dataset, name: str, door: Door, pixel: type[np.generic]
-) -> tuple[np.ndarray, ...]:
+    dataset: Dataset, number: int, name: str, door: Door, boxes: Sequence[Box], pixel: Pixel
+) -> Iterator[tuple[np.ndarray, ...]]:
     sample = dataset.load(dataset.index(name))
-    fitted = door.fit(sample.image)
-    if pixel == np.uint8 and fitted.pixels.dtype != np.uint8:
+    views = door.cut(sample.image, boxes)
+    if pixel == np.uint8 and views.pixels.dtype != np.uint8:
         raise _Deep
     assert sample.label is not None  # the images of a run have labels
-    box, scale = fitted.box, fitted.scale
-    place = np.array([*box.original, box.top, box.left, box.rows, box.cols], np.int32)
-    pixels = fitted.pixels if pixel == np.uint8 else unit_range(fitted.pixels)
-    label = fit_label(sample.label, door.size, door.how)
-    return np.array(scale.mean), np.array(scale.deviation), place, pixels, label
+    scale = np.array(views.scale.mean), np.array(views.scale.deviation)
+    for fitted in views:
+        box = fitted.box
+        place = np.array([*box.original, box.top, box.left, box.rows, box.cols], np.int32)
+        pixels = fitted.pixels if pixel == np.uint8 else unit_range(fitted.pixels)
+        label = cut_label(sample.label, box, door.size)
+        yield *scale, np.array(number, np.int32), place, pixels, label
