@@ -37,6 +37,7 @@ LAYERS = {
     "models": 3,
     "losses": 3,
     "metrics": 3,
+    "thresholds": 3,
     "data": 3,
     # the step
     "optim": 4,
@@ -74,6 +75,7 @@ WITHOUT = {
     "data": {"tinygrad", "backend", "kernels", "nn"},
     "losses": {"metrics", "data"},
     "metrics": {"losses", "data", "tinygrad"},
+    "thresholds": {"losses", "metrics", "data", "tinygrad"},
     "evaluate": {"train", "step", "optim", "losses"},
     "masks": {"train", "step", "optim", "losses"},
     "predict": {"losses", "optim"},

@@ -119,7 +119,7 @@ def test_overrides_that_cannot_be_read(assignment: str, message: str) -> None:
         ("train.batch", (0,), "at least 1"),
         ("train.clip", (-1.0, "nan", "inf"), r"0 \(off\) or a positive norm"),
         ("train.patience", (-1,), r"0 \(off\) or a count of epochs"),
-        ("train.threshold", (0.0, 1.0, "nan"), "between 0 and 1"),
+        ("train.threshold", (-0.1, 1.0, "nan"), r"0 \(from validation\) or between 0 and 1"),
         ("train.seed", (-1, 2**31), r"0 to 2\^31 - 1"),
     ],
 )

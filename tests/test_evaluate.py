@@ -8,8 +8,9 @@ from PIL import Image
 
 from tinyseg.config import Config
 from tinyseg.errors import RunError
-from tinyseg.evaluate import Evaluation, evaluate
+from tinyseg.evaluate import Evaluation, Worth, evaluate
 from tinyseg.metrics import baselines, evaluate_image, summarise
+from tinyseg.thresholds import Histograms
 from tinyseg.train import train
 
 
@@ -18,7 +19,12 @@ def evaluation(label: np.ndarray, prediction: np.ndarray, names: tuple[str, ...]
     images = (evaluate_image(prediction, label, classes, surface=False),)
     grey = [np.zeros((*label.shape, 1), np.uint8)]
     found = baselines(grey, [label], grey, [label], classes)
-    return Evaluation("val", ("a",), images, summarise(images), tuple(found), names)
+    heads = range(1 if classes == 2 else 0, classes)
+    histograms = Histograms()
+    histograms.add(np.stack([prediction == kind for kind in heads]).astype(np.float32), label)
+    worth = Worth.of(0.25, images, images, True) if classes == 2 else None
+    told = (summarise(images), tuple(found), names, histograms, worth)
+    return Evaluation("val", ("a",), images, *told)
 
 
 def test_every_class_has_its_line_where_there_are_several() -> None:

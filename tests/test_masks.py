@@ -45,7 +45,9 @@ def stub(label_map: dict[int, int] | None = None, predictor: object = None, **da
     """What `predict` needs of a Run."""
     config = Config().override([f"data.{key}={value}" for key, value in data.items()])
     facts = SimpleNamespace(channels=1, label_map=label_map or {0: 0, 255: 1}, contract=None)
-    return SimpleNamespace(config=config, facts=facts, predictor=predictor or Bright())
+    run = SimpleNamespace(config=config, facts=facts, predictor=predictor or Bright())
+    run.threshold_or = lambda given: given or 0.5
+    return run
 
 
 def image(path: Path, height: int = 6, width: int = 9, grey: int | None = None) -> np.ndarray:
@@ -193,12 +195,10 @@ def test_bad_files_do_not_shift_the_names(tmp_path: Path, bad: int) -> None:
         assert set(np.unique(opened(mask))) == {255 * (number % 2)}
 
 
-def test_the_threshold_of_the_run_is_used(tmp_path: Path) -> None:
+def test_the_threshold_of_the_run_is_used_unless_another_is_given(tmp_path: Path) -> None:
     image(tmp_path / "a.png", grey=100)
-    run = stub()
-    for threshold, value in ((0.3, 255), (0.5, 0)):
-        run.config = Config().override([f"threshold={threshold}"])
-        predict(run, [tmp_path / "a.png"], tmp_path / "out")
+    for threshold, value in ((0.3, 255), (None, 0)):
+        predict(stub(), [tmp_path / "a.png"], tmp_path / "out", threshold=threshold)
         assert set(np.unique(opened(tmp_path / "out" / "a.png"))) == {value}
 
 

@@ -282,7 +282,7 @@ def test_early_stopping_waits_for_its_patience(tmp_path: Path) -> None:
 
 
 def test_validation_is_prediction(run: Run, tmp_path: Path) -> None:
-    """The validation Dice of the best epoch is that of the files that `predict` writes."""
+    """The files that `predict` writes have the Dice of the best epoch, at the threshold found."""
     samples = {s.name: s for s in simulate("cells", n=10, size=32, seed=1)}
     val = [samples[name] for name in run.split.val]
     write_pairs(val, tmp_path / "val")
@@ -297,10 +297,15 @@ def test_validation_is_prediction(run: Run, tmp_path: Path) -> None:
         )
     hits = sum(matrix[1, 1] for matrix in scores)
     total = sum(matrix[1].sum() + matrix[:, 1].sum() for matrix in scores)
-    logged = max(r["val"]["pooled"]["dice"]["mean"] for r in read_log(run.log, "epoch"))
-    assert 2 * hits / total == pytest.approx(logged, abs=1e-12)
+    best = max(read_log(run.log, "epoch"), key=lambda r: r["val"]["pooled"]["dice"]["mean"])["val"]
+    logged, (found,) = best["pooled"]["dice"]["mean"], best["thresholds"]
+    assert 2 * hits / total == pytest.approx(found["dice"], abs=1e-12)
+    assert load_run(run.folder).threshold == found["threshold"] != 0.5
     again = evaluate(run, DATA)
-    assert foreground_mean(again.summary.pooled["dice"]) == pytest.approx(logged, abs=1e-12)
+    assert foreground_mean(again.summary.pooled["dice"]) == pytest.approx(found["dice"], abs=1e-12)
+    assert again.worth.dice_at_half == pytest.approx(logged, abs=1e-12)
+    usual = evaluate(run, DATA, threshold=0.5)
+    assert foreground_mean(usual.summary.pooled["dice"]) == pytest.approx(logged, abs=1e-12)
 
 
 def test_images_of_several_sizes_are_scored_at_their_own(tmp_path: Path) -> None:

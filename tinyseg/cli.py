@@ -92,6 +92,7 @@ def _add_evaluate(commands: Commands) -> None:
     command.add_argument("folder", metavar="RUN", type=Path)
     command.add_argument("data", help=DATA)
     command.add_argument("--split", default="val", help="train, val, test, or all (other data)")
+    _add_threshold(command)
     command.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
     command.add_argument("--picture", type=Path, metavar="PNG", help="worst, middle, best images")
     command.set_defaults(run=_evaluate)
@@ -103,7 +104,17 @@ def _add_predict(commands: Commands) -> None:
     command.add_argument("paths", nargs="+", metavar="PATH", help="image files or folders")
     command.add_argument("--out", type=Path, required=True, help="folder for the masks")
     command.add_argument("--probability", action="store_true", help="probabilities as 16-bit PNG")
+    _add_threshold(command)
     command.set_defaults(run=_predict)
+
+
+def _add_threshold(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--threshold",
+        type=float,
+        metavar="P",
+        help="probability from which a pixel is foreground, instead of the run's",
+    )
 
 
 def _add_overfit(commands: Commands) -> None:
@@ -204,7 +215,9 @@ def _evaluate(options: argparse.Namespace) -> int:
     from tinyseg.run import load_run
 
     run = load_run(options.folder)
-    found = evaluate(run, options.data, options.split, picture=options.picture)
+    found = evaluate(
+        run, options.data, options.split, picture=options.picture, threshold=options.threshold
+    )
     if options.json:
         write_json(options.json, found.to_dict())
     print(found.table())
@@ -217,7 +230,10 @@ def _predict(options: argparse.Namespace) -> int:
     from tinyseg.masks import predict
     from tinyseg.run import load_run
 
-    done = predict(load_run(options.folder), options.paths, options.out, options.probability)
+    run = load_run(options.folder)
+    done = predict(
+        run, options.paths, options.out, options.probability, threshold=options.threshold
+    )
     print(f"{len(done.masks)} masks in {options.out}")
     return 2 if done.problems else 0
 

@@ -133,8 +133,9 @@ class TrainConfig:
     """Losses one after another: "bce: 30 epochs; dice: 10 epochs from best"."""
     patience: int = 0
     """Stop after so many epochs without a better validation Dice; 0 never stops early."""
-    threshold: float = 0.5
-    """Probability from which a pixel is foreground (one-channel head)."""
+    threshold: float = 0.0
+    """Probability from which a pixel is foreground (one-channel head); 0: `predict` and `evaluate`
+    take the best one of the validation, which itself is scored with 0.5."""
     seed: int = 0
     """Seed of the weights, the order of the images, dropout and augmentation."""
 
@@ -150,7 +151,8 @@ class TrainConfig:
         rule = "0 unless train.precision is float16"
         _check(fits, "train.loss_scale", self.loss_scale, rule)
         _check(self.patience >= 0, "train.patience", self.patience, "0 (off) or a count of epochs")
-        _check(0 < self.threshold < 1, "train.threshold", self.threshold, "between 0 and 1")
+        ok = 0 <= self.threshold < 1
+        _check(ok, "train.threshold", self.threshold, "0 (from validation) or between 0 and 1")
         _check(0 <= self.seed < 2**31, "train.seed", self.seed, "0 to 2^31 - 1")
 
 

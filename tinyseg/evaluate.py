@@ -1,7 +1,7 @@
 """How good a run is, beside what needs no network at all."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,48 @@ from tinyseg.pictures import color_image, row, save_grid
 from tinyseg.predict import to_classes
 from tinyseg.progress import Progress
 from tinyseg.run import Run
+from tinyseg.thresholds import HALF, Histograms, Interval, curves, find, gain_of, ratio
 
 SPLITS = ("train", "val", "test", "all")
 NOTHING = np.full(2, np.nan)
 MOST_FOR_THRESHOLD = 200
 """Training images from which the grey-threshold baseline is found."""
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What the threshold in use is worth, beside 0.5."""
+
+    threshold: float
+    dice: float
+    """Pooled, of the foreground, with the threshold."""
+    dice_at_half: float
+    gain: Interval
+    """Of the one over the other; the interval is over images drawn anew."""
+    chosen_here: bool
+    """Whether the threshold was chosen on these images, which flatters it."""
+
+    @staticmethod
+    def of(
+        threshold: float,
+        scores: Sequence[ImageScores],
+        at_half: Sequence[ImageScores],
+        chosen_here: bool,
+    ) -> "Worth":
+        """From the scores of every image with the threshold and with 0.5."""
+        matrices = np.stack([[one.matrix for one in rule] for rule in (at_half, scores)], axis=1)
+        hit = matrices[..., 1, 1]
+        size = matrices[..., 1, :].sum(-1) + matrices[..., :, 1].sum(-1)
+        half, dice = ratio(2 * hit.sum(0), size.sum(0))
+        return Worth(threshold, float(dice), float(half), gain_of(hit, size), chosen_here)
+
+    def __str__(self) -> str:
+        flattered = "; chosen on these images, which flatters it" if self.chosen_here else ""
+        return (
+            f"threshold {self.threshold:.3f}: Dice {self.dice:.4f}, with 0.5 "
+            f"{self.dice_at_half:.4f}, gain {self.gain.mean:+.4f} (95 % interval "
+            f"{self.gain.low:+.4f} to {self.gain.high:+.4f}){flattered}"
+        )
 
 
 @dataclass(frozen=True)
@@ -40,6 +77,9 @@ class Evaluation:
     summary: Summary
     baselines: tuple[Baseline, ...]
     class_names: tuple[str, ...]
+    histograms: Histograms
+    worth: Worth | None
+    """None for a softmax head, which has no threshold."""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -50,6 +90,8 @@ class Evaluation:
             "summary": self.summary.to_dict(),
             "baselines": {b.name: {"rule": b.rule, **b.summary.to_dict()} for b in self.baselines},
             "images": {name: scores.to_dict() for name, scores in pairs},
+            "threshold": self.worth and asdict(self.worth),
+            "thresholds": curves(self.histograms),
         }
 
     def table(self) -> str:
@@ -72,8 +114,16 @@ class Evaluation:
         rows = zip(names, [*dice, np.nanmean(dice)], [*iou, np.nanmean(iou)], strict=True)
         return [f"  {name[:25]:26}{d:8.4f}{i:7.4f}" for name, d, i in rows]
 
+    def _about_thresholds(self) -> list[str]:
+        found = find(self.histograms)
+        names = ("average_precision", "roc_auc", "calibration_error")
+        means = [np.nanmean([getattr(one, name) for one in found]) for name in names]
+        told = "average precision {:.4f}, ROC-AUC {:.4f}, calibration error {:.4f}".format(*means)
+        told += " (means of classes)" if len(found) > 1 else ""
+        return [told] if self.worth is None else [str(self.worth), told]
+
     def _remarks(self) -> list[str]:
-        remarks = []
+        remarks = self._about_thresholds()
         per = self.summary.per_image
         hd95, assd = (foreground_mean(per.get(name, NOTHING)) for name in ("hd95", "assd"))
         if hd95 >= 0:
@@ -111,39 +161,46 @@ def evaluate(
     surface: bool = True,
     picture: Path | None = None,
     say: Callable[[str], None] = print,
+    threshold: float | None = None,
 ) -> Evaluation:
     """Scores a run on `split` (train, val, test, or all for data it was not made from).
 
     Images go through the same path as `predict`, at their original size. `picture` writes a grid
-    of the worst, middle and best images. The grey threshold is found on the
-    run's training images, or where there are none of them, on the images that are scored, which
-    flatters it.
+    of the worst, middle and best images. `threshold` replaces the run's. The grey
+    threshold is found on the run's training images, or where there are none of them, on the images
+    that are scored, which flatters it.
     """
     dataset = data if isinstance(data, Dataset) else run.open(data)
     names = _names(run, dataset, split)
     if split != "all" and dataset.fingerprint() != run.facts.fingerprint:
         say(f"warning: {dataset.source} is not as it was when {run.folder} was trained on it")
-    classes, threshold = run.facts.classes, run.config.train.threshold
+    classes, used = run.facts.classes, run.threshold_or(threshold)
     indices = [dataset.index(name) for name in names]
     images = (dataset.load(index).image for index in indices)
     scores: list[ImageScores] = []
-    watch = Watch()
+    at_half: list[ImageScores] = []
+    watch, histograms = Watch(), Histograms()
     with Progress("evaluating", len(indices)) as progress:
         for count, (index, p_khw) in enumerate(
             zip(indices, run.predictor(images, watch), strict=True), start=1
         ):
             label = _label(dataset, index)
-            scores.append(
-                evaluate_image(to_classes(p_khw, threshold), label, classes, surface=surface)
-            )
+            histograms.add(p_khw, label)
+            at_half.append(evaluate_image(to_classes(p_khw, HALF), label, classes))
+            scores.append(evaluate_image(to_classes(p_khw, used), label, classes, surface=surface))
             progress.update(count)
     if unlike := watch.warning(run.facts.contract):
         say(f"warning: {unlike}")
     if picture is not None:
-        _save_picture(picture, run, dataset, names, scores)
+        _save_picture(picture, run, dataset, names, scores, used)
     found = baselines(*_threshold_images(run, dataset, names), *_pixels(dataset, indices), classes)
     summary, class_names = summarise(scores), dataset.class_names
-    return Evaluation(split, tuple(names), tuple(scores), summary, tuple(found), class_names)
+    worth = None
+    if len(p_khw) == 1:
+        chosen_here = split == "val" and threshold is None and not run.config.train.threshold
+        worth = Worth.of(used, scores, at_half, chosen_here)
+    told = (summary, tuple(found), class_names, histograms, worth)
+    return Evaluation(split, tuple(names), tuple(scores), *told)
 
 
 def _names(run: Run, dataset: Dataset, split: str) -> Sequence[str]:
@@ -184,7 +241,12 @@ def _label(dataset: Dataset, index: int) -> Array:
 
 
 def _save_picture(
-    path: Path, run: Run, dataset: Dataset, names: Sequence[str], scores: Sequence[ImageScores]
+    path: Path,
+    run: Run,
+    dataset: Dataset,
+    names: Sequence[str],
+    scores: Sequence[ImageScores],
+    threshold: float,
 ) -> None:
     dice = np.array([foreground_mean(score.values["dice"]) for score in scores])
     # an image without foreground, rightly left empty, shows nothing
@@ -196,7 +258,7 @@ def _save_picture(
     for index in chosen:
         sample = dataset.load(dataset.index(names[index]))
         p_khw = run.probabilities(sample.image)
-        prediction = to_classes(p_khw, run.config.train.threshold)
+        prediction = to_classes(p_khw, threshold)
         rows.append(row(sample.image, sample.label, p_khw, prediction, run.facts.classes))
         told = "nothing to find" if np.isnan(dice[index]) else f"Dice {dice[index]:.3f}"
         captions.append(f"{names[index]}: {told}")

@@ -40,15 +40,18 @@ def predict(
     out: str | Path,
     probability: bool = False,
     say: Callable[[str], None] = print,
+    threshold: float | None = None,
 ) -> Written:
     """Writes a mask (PNG) for each image file, or for each image in a folder, into `out`.
 
     Masks have the image's size and the values of the masks the run was trained on, so that they
     can stand in for them; small values get a palette, so that no prediction looks black. With
     `probability`, 16-bit pictures of it are added in the folder probability/ (one folder more for
-    each of several foreground classes). An image that cannot be used is reported and left out;
-    DataError when there is no other, and when a mask would overwrite an image.
+    each of several foreground classes). `threshold` replaces the run's. An image that cannot be
+    used is reported and left out; DataError when there is no other, and when a mask would overwrite
+    an image.
     """
+    threshold = run.threshold_or(threshold)
     jobs = list(_jobs([Path(path) for path in paths]))
     if not jobs:
         raise DataError(f"{', '.join(map(str, paths))}: no image there; give files or folders")
@@ -60,7 +63,7 @@ def predict(
     with Progress("predicting", len(jobs)) as progress:
         for name, p_khw in _predicted(run, images, watch):
             try:
-                written.append(_write(run, Path(out), name, p_khw, probability))
+                written.append(_write(run, Path(out), name, p_khw, threshold, probability))
             except OSError as error:
                 problems.append(f"{Path(out) / name}: cannot be written ({error.strerror})")
             progress.update(len(written) + len(problems))
@@ -166,8 +169,10 @@ def _predicted(run: Run, images: Iterator[Image3], watch: Watch) -> Iterator[tup
         yield waiting.pop(0), p_khw
 
 
-def _write(run: Run, out: Path, name: Path, p_khw: Array, probability: bool) -> Path:
-    classes_hw = to_classes(p_khw, run.config.train.threshold)
+def _write(
+    run: Run, out: Path, name: Path, p_khw: Array, threshold: float, probability: bool
+) -> Path:
+    classes_hw = to_classes(p_khw, threshold)
     write_png(out / name, mask_picture(classes_hw, run.facts.label_map))
     if probability:
         _write_probability(out, name, p_khw)

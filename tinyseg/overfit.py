@@ -16,6 +16,7 @@ from tinyseg.nonfinite import first_not_finite
 from tinyseg.predict import Predictor, to_classes
 from tinyseg.progress import Progress, duration
 from tinyseg.step import TrainStep
+from tinyseg.thresholds import HALF
 
 PASS_DICE = 0.9
 """Every single image must reach it; a mean would hide that only one was learned."""
@@ -87,11 +88,10 @@ def overfit(
     predictor = Predictor(model, door, batch=len(samples), jit=jit)
     image, label = upload(door.enter(fitted)), upload(np.stack(labels))
 
+    threshold = train.threshold or HALF
+
     def score() -> tuple[float, ...]:
-        maps = (
-            to_classes(p, config.train.threshold)
-            for p in predictor.of_fitted([one] for one in fitted)
-        )
+        maps = (to_classes(p, threshold) for p in predictor.of_fitted([one] for one in fitted))
         pairs = zip(maps, labels, strict=True)
         return tuple(_dice(p, y, dataset.classes) for p, y in pairs)
 

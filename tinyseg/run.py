@@ -14,11 +14,12 @@ from tinyseg import checkpoint
 from tinyseg.backend import Array, backend, overwrite, versions
 from tinyseg.config import Config
 from tinyseg.data import Contract, Dataset, Door, InputScale, Normalize, Split, open_dataset
-from tinyseg.errors import RunError
+from tinyseg.errors import ConfigError, RunError
 from tinyseg.files import PARTIAL, read_json, write_atomic, write_json
-from tinyseg.models import UNet, build
+from tinyseg.models import UNet, build, head_channels
 from tinyseg.predict import Predictor, to_classes
 from tinyseg.progress import Progress
+from tinyseg.thresholds import learned
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Run:
         self.samples = folder / "samples"
         self.log = folder / "metrics.jsonl"
         self._predictor: Predictor | None = None
+        self._learned: float | None = None
 
     @staticmethod
     def create(
@@ -119,18 +121,51 @@ class Run:
         """The trained network (the best checkpoint, or the last when there is no best)."""
         if self._predictor is None:
             model = self.build()
-            assign(model.state_dict(), self._weights(), "model.", str(self.checkpoints))
+            assign(model.state_dict(), self._load(), "model.", str(self.checkpoints))
             self._predictor = self.make_predictor(model)
         return self._predictor
 
-    def _weights(self) -> dict[str, Array]:
-        best = self.checkpoints / "best.safetensors"
-        if not best.exists():
-            return checkpoint.load_latest(self.checkpoints)[0]
+    @property
+    def threshold(self) -> float:
+        """Probability from which a pixel is foreground: the set one, else the validation's best.
+
+        It is in the checkpoint that `predictor` uses; older ones have none: 0.5.
+        """
+        if self.config.train.threshold:
+            return self.config.train.threshold
+        if self._learned is None:
+            self._load()
+        assert self._learned is not None
+        return self._learned
+
+    def threshold_or(self, given: float | None) -> float:
+        """The given threshold, the run's for None; ConfigError for one that cannot be used."""
+        if given is None:
+            return self.threshold
+        if not 0 < given < 1:
+            raise ConfigError(f"threshold {given} cannot be used: it must be between 0 and 1")
+        if head_channels(self.config.model, self.facts.classes) > 1:
+            raise ConfigError(
+                f"threshold {given} has no meaning for {self.folder}: its softmax head takes the "
+                "most probable class; leave it away"
+            )
+        return given
+
+    def _load(self) -> dict[str, Array]:
+        """The tensors of the checkpoint to predict with; remembers its threshold."""
+        path = self.checkpoints / "best.safetensors"
+        if path.exists():
+            try:
+                arrays, facts = checkpoint.load(path)
+            except RunError as error:
+                raise RunError(f"{error}; remove it to use the last epoch's weights") from None
+        else:
+            arrays, facts, path = checkpoint.load_latest(self.checkpoints)
         try:
-            return checkpoint.load(best)[0]
-        except RunError as error:
-            raise RunError(f"{error}; remove it to use the last epoch's weights") from None
+            self._learned = learned(facts)
+        except ValueError as error:
+            raise RunError(f"{path}: {error}; set train.threshold in config.toml") from None
+        return arrays
 
     def probabilities(self, image: Array) -> Array:
         """Image (H, W, C), uint8 or float32 in [0, 1], to probabilities (K, H, W)."""
@@ -138,7 +173,7 @@ class Run:
 
     def predict(self, image: Array) -> Array:
         """Image (H, W, C) to class ids (H, W) uint8, at the run's threshold."""
-        return to_classes(self.probabilities(image), self.config.train.threshold)
+        return to_classes(self.probabilities(image), self.threshold)
 
 
 def load_run(folder: str | Path) -> Run:

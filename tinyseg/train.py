@@ -42,6 +42,7 @@ from tinyseg.predict import to_classes
 from tinyseg.progress import Progress, duration
 from tinyseg.run import Run, assign, load_run
 from tinyseg.step import PredictStep, TrainStep
+from tinyseg.thresholds import HALF, Found, Histograms, find, to_facts
 from tinyseg.track import Log
 
 Say = Callable[[str], None]
@@ -187,6 +188,17 @@ class Position:
     """Epochs since the best."""
 
 
+@dataclass(frozen=True)
+class Validation:
+    """What one pass over the validation images gives."""
+
+    summary: Summary
+    histograms: Histograms
+    thresholds: list[Found]
+    pictures: list[list[Array]]
+    """Of the first few images, a row each."""
+
+
 class Trainer:
     """Runs the phases of a run over its training images, validates, logs and saves."""
 
@@ -242,6 +254,8 @@ class Trainer:
             self.say(f"\nstopped after epoch {self.at.epoch}; go on with --resume")
             raise
         self.say(f"best validation Dice {self.at.best_dice:.4f} at epoch {self.at.best_epoch}")
+        if not self.config.threshold and self.model.out_channels == 1:
+            self.say(f"threshold of predict and evaluate: {self.run.threshold:.3f} (validation's)")
 
     def _run_phase(self, phase: Phase, first: int) -> None:
         step = self._enter(phase, first)
@@ -253,8 +267,7 @@ class Trainer:
             means = self._train_epoch(step, epoch, (epoch - first) * self.steps, phase)
             seconds = time.perf_counter() - start
             self._check_finite(epoch + 1)
-            summary, pictures = self._validate()
-            self._finish_epoch(epoch + 1, means, summary, pictures, seconds)
+            self._finish_epoch(epoch + 1, means, self._validate(), seconds)
         self.at.epoch = first + phase.epochs
 
     def _enter(self, phase: Phase, first: int) -> TrainStep:
@@ -337,22 +350,23 @@ class Trainer:
 
     # 2. Validation: whole images, by the same path as `predict`
 
-    def _validate(self) -> tuple[Summary, list[list[Array]]]:
-        """Scores over the validation images, and pictures of the first few."""
+    def _validate(self) -> Validation:
+        """Scores over the validation images at one threshold and at all, in one pass."""
         indices = [self.dataset.index(name) for name in self.run.split.val]
-        classes, threshold = self.run.facts.classes, self.config.threshold
+        classes, threshold = self.run.facts.classes, self.config.threshold or HALF
         probabilities = self.predictor.of_fitted(self.held_out.images())
-        scores, pictures = [], []
+        scores, pictures, histograms = [], [], Histograms()
         with Progress("validation", len(indices)) as progress:
             for count, index in enumerate(indices, start=1):
                 p_khw = self._first_prediction(probabilities)
                 sample, prediction = self.dataset.load(index), to_classes(p_khw, threshold)
                 assert sample.label is not None
                 scores.append(evaluate_image(prediction, sample.label, classes))
+                histograms.add(p_khw, sample.label)
                 if index in self.shown:
                     pictures.append(row(sample.image, sample.label, p_khw, prediction, classes))
                 progress.update(count)
-        return summarise(scores), pictures
+        return Validation(summarise(scores), histograms, find(histograms), pictures)
 
     def _first_prediction(self, probabilities: Iterator[Array]) -> Array:
         if self.predictor.step.compiled:
@@ -373,14 +387,9 @@ class Trainer:
     # 3. After an epoch
 
     def _finish_epoch(
-        self,
-        epoch: int,
-        means: dict[str, float],
-        summary: Summary,
-        pictures: list[list[Array]],
-        seconds: float,
+        self, epoch: int, means: dict[str, float], found: Validation, seconds: float
     ) -> None:
-        dice, iou = (foreground_mean(summary.pooled[name]) for name in ("dice", "iou"))
+        dice, iou = (foreground_mean(found.summary.pooled[name]) for name in ("dice", "iou"))
         self.at.epoch, self.at.dice = epoch, 0.0 if np.isnan(dice) else dice
         improved = self.at.dice > self.at.best_dice
         self.at.waited = 0 if improved else self.at.waited + 1
@@ -389,18 +398,20 @@ class Trainer:
         if self.schedule.observe(self.at.dice):
             self.say(f"plateau: the learning rate is now x {self.schedule.scale:g}")
         train = {**means, "seconds": round(seconds, 3)}
-        self.log.write("epoch", self.at.step, epoch=epoch, train=train, val=summary.to_dict())
+        val = found.summary.to_dict() | {"thresholds": [one.to_dict() for one in found.thresholds]}
+        self.log.write("epoch", self.at.step, epoch=epoch, train=train, val=val)
         self.say(
             f"epoch {epoch:3}/{self.epochs}  loss {means['loss']:.4f}  "
             f"train Dice {means['hard_dice']:.3f}  val Dice {dice:.4f} IoU {iou:.4f}"
             f"{'  best' if improved else ''}  {seconds:.1f} s"
         )
-        self._save(improved, pictures)
+        self._save(improved, found)
 
-    def _save(self, improved: bool, pictures: list[list[Array]]) -> None:
+    def _save(self, improved: bool, found: Validation) -> None:
         folder = self.run.checkpoints
         arrays = {name: tensor.numpy() for name, tensor in self.state.items()}
         facts = {"position": asdict(self.at), "schedule": asdict(self.schedule)}
+        facts["thresholds"] = to_facts(found.histograms, found.thresholds)
         last = folder / "last.safetensors"
         checkpoint.rotate(folder, whole=self._saved)
         checkpoint.save(last, arrays, facts)
@@ -409,7 +420,7 @@ class Trainer:
         if improved:
             checkpoint.share(last, folder / "best.safetensors")
             names = [self.dataset.names[index] for index in self.shown]
-            save_grid(self.run.samples / "best.png", pictures, names)
+            save_grid(self.run.samples / "best.png", found.pictures, names)
 
     def _resume(self) -> None:
         """Goes to the last whole checkpoint, if there is one; clears what a kill left half."""
