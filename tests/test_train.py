@@ -387,7 +387,7 @@ def test_with_windows_validation_is_evaluation_too(tmp_path: Path) -> None:
     steps = [line["step"] for line in read_log(run.log) if line["kind"] == "step"]
     assert steps == list(range(1, 1 + -(-4 * len(run.split.train) // 8)))
     logged = next(line["val"] for line in read_log(run.log) if line["kind"] == "epoch")
-    found = evaluate(run, DATA, surface=False, say=silent).summary.to_dict()
+    found = evaluate(run, DATA, surface=False, say=silent, threshold=0.5).summary.to_dict()
     assert found["pooled"]["dice"] == logged["pooled"]["dice"]
 
 
