@@ -1,13 +1,14 @@
 # make demo   train on simulated images, score, predict (about a minute)
 # make test   the whole test suite, as CI runs it
 # make check  formatting, lint and types only
+# make bench  the step beside PyTorch's, into the README's table (an idle machine, 10 minutes)
 
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo
 CELLS := sim:cells?n=64&size=96&seed=0
 
-.PHONY: demo test check clean
+.PHONY: demo test check bench clean
 
 demo: .venv/ready
 	rm -rf $(DEMO)
@@ -24,6 +25,11 @@ check: .venv/ready-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+bench: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[bench]"
+	$(BIN)/python bench/step.py --cases A,B,C --json step
+	$(BIN)/python bench/table.py
 
 clean:
 	rm -rf .venv $(DEMO) build *.egg-info
