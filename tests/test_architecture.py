@@ -48,6 +48,8 @@ LAYERS = {
     "predict": 6,
     "nonfinite": 6,
     "run": 7,
+    "ensemble": 7,
+    "ledger": 0,
     # what drives or reads a run
     "train": 8,
     "evaluate": 8,
@@ -67,6 +69,7 @@ ALLOWED_WITHIN_A_LAYER = {
     "config": {"errors"},
     "cache": {"errors", "files"},
     "gpus": {"errors"},
+    "ensemble": {"run"},
     "backend": {"errors", "cache", "gpus", "graphs"},
     "__main__": {"__init__"},
 }

@@ -45,7 +45,8 @@ def stub(label_map: dict[int, int] | None = None, predictor: object = None, **da
     """What `predict` needs of a Run."""
     config = Config().override([f"data.{key}={value}" for key, value in data.items()])
     facts = SimpleNamespace(channels=1, label_map=label_map or {0: 0, 255: 1}, contract=None)
-    run = SimpleNamespace(config=config, facts=facts, predictor=predictor or Bright())
+    rest = {"predictor": predictor or Bright(), "folder": Path("run"), "key": repr(config)}
+    run = SimpleNamespace(config=config, facts=facts, **rest)
     run.threshold_or = lambda given: given or 0.5
     return run
 
@@ -66,7 +67,7 @@ def opened(path: Path) -> np.ndarray:
 
 
 def files(folder: Path) -> list[str]:
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("[!.]*") if p.is_file())
 
 
 PALETTE_MAP = {value: value for value in range(21)} | {255: 255}
@@ -296,3 +297,82 @@ def test_a_name_of_the_longest_kind_is_no_obstacle(tmp_path: Path) -> None:
     written = predict(stub(), [tmp_path], tmp_path.parent / "long")
     assert files(tmp_path.parent / "long")[-1] == "y.png"
     assert len(written.masks) == 2
+
+
+# A call that was cut off, and pages
+
+
+class Counting(Bright):
+    """Counts the images it is given; may be interrupted after some."""
+
+    def __init__(self, stop: int = 1000) -> None:
+        super().__init__()
+        self.seen, self.stop = 0, stop
+
+    def _one(self, image: np.ndarray) -> np.ndarray:
+        if self.seen == self.stop:
+            raise KeyboardInterrupt
+        self.seen += 1
+        return super()._one(image)
+
+
+def test_a_second_call_goes_on_where_the_first_was_cut_off(tmp_path: Path) -> None:
+    for number in range(7):
+        image(tmp_path / "in" / f"{number}.png", grey=40 * number)
+    with pytest.raises(KeyboardInterrupt):
+        predict(stub(predictor=Counting(3)), [tmp_path / "in"], tmp_path / "out")
+    assert files(tmp_path / "out") == ["0.png", "1.png", "2.png"]
+    again, said = Counting(), list[str]()
+    written = predict(stub(predictor=again), [tmp_path / "in"], tmp_path / "out", say=said.append)
+    assert again.seen == 4
+    assert said == ["3 of 7 masks are there already, made by the same run and settings"]
+    assert [mask.name for mask in written.masks] == [f"{number}.png" for number in range(7)]
+    third = Counting()
+    assert len(predict(stub(predictor=third), [tmp_path / "in"], tmp_path / "out").masks) == 7
+    assert third.seen == 0
+    image(tmp_path / "in" / "5.png", grey=255, width=20)
+    predict(stub(predictor=third), [tmp_path / "in"], tmp_path / "out")
+    assert third.seen == 1
+    assert (opened(tmp_path / "out" / "5.png") == np.full((6, 20), 255)).all()
+    fourth = Counting()
+    predict(stub(predictor=fourth), [tmp_path / "in"], tmp_path / "out", probability=True)
+    assert fourth.seen == 7
+
+
+def test_a_bad_image_is_told_again_by_the_second_call(tmp_path: Path) -> None:
+    image(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "b.png").write_bytes(b"bad")
+    for _ in range(2):
+        written = predict(stub(), [tmp_path / "in"], tmp_path / "out", say=lambda text: None)
+        assert [mask.name for mask in written.masks] == ["a.png"]
+        assert len(written.problems) == 1
+
+
+def test_few_images_are_in_memory_at_a_time(tmp_path: Path) -> None:
+    """Of three hundred, the network has at most two, and each mask is written as it comes."""
+    for number in range(300):
+        image(tmp_path / "in" / f"{number:03}.png", 3, 3)
+
+    class Looking(Counting):
+        def _one(self, pixels: np.ndarray) -> np.ndarray:
+            there = len(list((tmp_path / "out").glob("*.png")))
+            assert self.seen - there <= 2
+            return super()._one(pixels)
+
+    predict(stub(predictor=Looking()), [tmp_path / "in"], tmp_path / "out")
+    assert len(files(tmp_path / "out")) == 300
+
+
+def test_every_page_of_a_tiff_has_a_mask(tmp_path: Path) -> None:
+    pages = [np.full((4, 5 + page), 250 * (page % 2), np.uint8) for page in range(3)]
+    first, *rest = (Image.fromarray(page) for page in pages)
+    (tmp_path / "in").mkdir()
+    first.save(tmp_path / "in" / "stack.tif", save_all=True, append_images=rest)
+    image(tmp_path / "in" / "stack_0002.png")
+    Image.fromarray(pages[1]).save(tmp_path / "in" / "single.tiff")
+    predict(stub(), [tmp_path / "in"], tmp_path / "out")
+    names = ["single.png", "stack.tif_0002.png", "stack_0001.png", "stack_0002.png"]
+    assert files(tmp_path / "out") == [*names, "stack_0003.png"]
+    for number, name in enumerate(("stack_0001", "stack.tif_0002", "stack_0003")):
+        mask = opened(tmp_path / "out" / f"{name}.png")
+        np.testing.assert_array_equal(mask, np.where(pages[number] > 127, 255, 0))

@@ -95,6 +95,7 @@ def _add_evaluate(commands: Commands) -> None:
     _add_threshold(command)
     command.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
     command.add_argument("--picture", type=Path, metavar="PNG", help="worst, middle, best images")
+    _add_averages(command)
     command.set_defaults(run=_evaluate)
 
 
@@ -105,6 +106,7 @@ def _add_predict(commands: Commands) -> None:
     command.add_argument("--out", type=Path, required=True, help="folder for the masks")
     command.add_argument("--probability", action="store_true", help="probabilities as 16-bit PNG")
     _add_threshold(command)
+    _add_averages(command)
     command.set_defaults(run=_predict)
 
 
@@ -114,6 +116,22 @@ def _add_threshold(command: argparse.ArgumentParser) -> None:
         type=float,
         metavar="P",
         help="probability from which a pixel is foreground, instead of the run's",
+    )
+
+
+def _add_averages(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--with",
+        dest="others",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="RUN",
+        type=Path,
+        help="average the probabilities with those of more runs",
+    )
+    command.add_argument(
+        "--tta", default="", help='average over views: flips, rotations, scales, with "+"'
     )
 
 
@@ -215,9 +233,9 @@ def _evaluate(options: argparse.Namespace) -> int:
     from tinyseg.run import load_run
 
     run = load_run(options.folder)
-    found = evaluate(
-        run, options.data, options.split, picture=options.picture, threshold=options.threshold
-    )
+    others = [load_run(folder) for folder in options.others]
+    more = {"threshold": options.threshold, "others": others, "tta": options.tta}
+    found = evaluate(run, options.data, options.split, picture=options.picture, **more)
     if options.json:
         write_json(options.json, found.to_dict())
     print(found.table())
@@ -230,10 +248,10 @@ def _predict(options: argparse.Namespace) -> int:
     from tinyseg.masks import predict
     from tinyseg.run import load_run
 
-    run = load_run(options.folder)
-    done = predict(
-        run, options.paths, options.out, options.probability, threshold=options.threshold
-    )
+    run, others = load_run(options.folder), [load_run(folder) for folder in options.others]
+    given = (options.paths, options.out, options.probability)
+    more = {"threshold": options.threshold, "others": others, "tta": options.tta}
+    done = predict(run, *given, **more)
     print(f"{len(done.masks)} masks in {options.out}")
     return 2 if done.problems else 0
 

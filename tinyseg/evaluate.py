@@ -3,12 +3,14 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from tinyseg.backend import Array
 from tinyseg.data import Dataset, Watch
+from tinyseg.ensemble import Predict, combine
 from tinyseg.errors import DataError
 from tinyseg.metrics import (
     Baseline,
@@ -162,27 +164,30 @@ def evaluate(
     picture: Path | None = None,
     say: Callable[[str], None] = print,
     threshold: float | None = None,
+    others: Sequence[Run] = (),
+    tta: str = "",
 ) -> Evaluation:
     """Scores a run on `split` (train, val, test, or all for data it was not made from).
 
     Images go through the same path as `predict`, at their original size. `picture` writes a grid
-    of the worst, middle and best images. `threshold` replaces the run's. The grey
-    threshold is found on the run's training images, or where there are none of them, on the images
-    that are scored, which flatters it.
+    of the worst, middle and best images. `threshold` replaces the run's; `others` and `tta` average
+    probabilities, as in `predict`. The grey threshold is found on the run's training images, or
+    where there are none of them, on the images that are scored, which flatters it.
     """
     dataset = data if isinstance(data, Dataset) else run.open(data)
     names = _names(run, dataset, split)
     if split != "all" and dataset.fingerprint() != run.facts.fingerprint:
         say(f"warning: {dataset.source} is not as it was when {run.folder} was trained on it")
-    classes, used = run.facts.classes, run.threshold_or(threshold)
+    classes, runs = run.facts.classes, [run, *others]
+    used = fmean(one.threshold_or(threshold) for one in runs)
     indices = [dataset.index(name) for name in names]
     images = (dataset.load(index).image for index in indices)
     scores: list[ImageScores] = []
     at_half: list[ImageScores] = []
-    watch, histograms = Watch(), Histograms()
+    watch, histograms, network = Watch(), Histograms(), combine(runs, tta)
     with Progress("evaluating", len(indices)) as progress:
         for count, (index, p_khw) in enumerate(
-            zip(indices, run.predictor(images, watch), strict=True), start=1
+            zip(indices, network(images, watch), strict=True), start=1
         ):
             label = _label(dataset, index)
             histograms.add(p_khw, label)
@@ -192,7 +197,7 @@ def evaluate(
     if unlike := watch.warning(run.facts.contract):
         say(f"warning: {unlike}")
     if picture is not None:
-        _save_picture(picture, run, dataset, names, scores, used)
+        _save_picture(picture, run, network, dataset, names, scores, used)
     found = baselines(*_threshold_images(run, dataset, names), *_pixels(dataset, indices), classes)
     summary, class_names = summarise(scores), dataset.class_names
     worth = None
@@ -243,6 +248,7 @@ def _label(dataset: Dataset, index: int) -> Array:
 def _save_picture(
     path: Path,
     run: Run,
+    network: Predict,
     dataset: Dataset,
     names: Sequence[str],
     scores: Sequence[ImageScores],
@@ -257,7 +263,7 @@ def _save_picture(
     rows, captions = [], []
     for index in chosen:
         sample = dataset.load(dataset.index(names[index]))
-        p_khw = run.probabilities(sample.image)
+        p_khw = next(network([sample.image]))
         prediction = to_classes(p_khw, threshold)
         rows.append(row(sample.image, sample.label, p_khw, prediction, run.facts.classes))
         told = "nothing to find" if np.isnan(dice[index]) else f"Dice {dice[index]:.3f}"

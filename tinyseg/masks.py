@@ -1,8 +1,10 @@
 """Predictions as files: masks with the values of the run's own masks, names kept."""
 
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 from PIL import Image
@@ -10,10 +12,12 @@ from PIL import Image
 from tinyseg.backend import Array
 from tinyseg.config import IGNORE
 from tinyseg.data import Watch, load_image
-from tinyseg.data.decode import COLOUR
+from tinyseg.data.decode import COLOUR, count_pages
 from tinyseg.data.fit import box_of
 from tinyseg.data.layout import find_images
+from tinyseg.ensemble import Predict, combine
 from tinyseg.errors import DataError, TinysegError
+from tinyseg.ledger import Ledger
 from tinyseg.pictures import palette, write_png
 from tinyseg.predict import to_classes
 from tinyseg.progress import Progress
@@ -30,6 +34,7 @@ class Written:
     """What `predict` did."""
 
     masks: tuple[Path, ...]
+    """Also those that were there already."""
     problems: tuple[str, ...]
     """A line for each image that could not be used."""
 
@@ -41,8 +46,15 @@ def predict(
     probability: bool = False,
     say: Callable[[str], None] = print,
     threshold: float | None = None,
+    others: Sequence[Run] = (),
+    tta: str = "",
 ) -> Written:
     """Writes a mask (PNG) for each image file, or for each image in a folder, into `out`.
+
+    A TIFF of several pages gives a mask for each: NAME_0001.png and so on. Images are read as they
+    are needed; a call that was cut off is continued, and what is done and unchanged is not done
+    again (see `Ledger`). With `others` the probabilities (and thresholds) of several runs are averaged, with `tta`
+    those of each image seen in several ways, see `parse_tta`.
 
     Masks have the image's size and the values of the masks the run was trained on, so that they
     can stand in for them; small values get a palette, so that no prediction looks black. With
@@ -51,21 +63,30 @@ def predict(
     used is reported and left out; DataError when there is no other, and when a mask would overwrite
     an image.
     """
-    threshold = run.threshold_or(threshold)
+    runs = [run, *others]
+    threshold = fmean(one.threshold_or(threshold) for one in runs)
     jobs = list(_jobs([Path(path) for path in paths]))
     if not jobs:
         raise DataError(f"{', '.join(map(str, paths))}: no image there; give files or folders")
-    _keep_images(jobs, Path(out))
-    written: list[Path] = []
+    out = Path(out)
+    _keep_images(jobs, out)
+    ledger = Ledger(out, _key(runs, tta, threshold, probability))
+    left = [job for job in jobs if not ledger.has(job.file, job.page, job.mask)]
+    before = len(jobs) - len(left)
+    if before:
+        say(f"{before} of {len(jobs)} masks are there already, made by the same run and settings")
+    written = {job.mask for job in jobs} - {job.mask for job in left}
     problems: list[str] = []
-    images = _readable(jobs, run, problems)
+    images = _readable(left, run, problems)
     watch = Watch()
-    with Progress("predicting", len(jobs)) as progress:
-        for name, p_khw in _predicted(run, images, watch):
+    with Progress("predicting", len(jobs), before) as progress:
+        for job, p_khw in _predicted(combine(runs, tta), images, watch) if left else ():
             try:
-                written.append(_write(run, Path(out), name, p_khw, threshold, probability))
+                _write(run, out, job.mask, p_khw, threshold, probability)
+                ledger.add(job.file, job.page, job.mask)
+                written.add(job.mask)
             except OSError as error:
-                problems.append(f"{Path(out) / name}: cannot be written ({error.strerror})")
+                problems.append(f"{out / job.mask}: cannot be written ({error.strerror})")
             progress.update(len(written) + len(problems))
     for problem in problems:
         say(f"left out: {problem}")
@@ -73,7 +94,8 @@ def predict(
         say(f"warning: {unlike}")
     if not written:
         raise DataError(f"none of {len(jobs)} images can be used; the first: {problems[0]}")
-    return Written(tuple(written), tuple(problems))
+    masks = tuple(out / job.mask for job in jobs if job.mask in written)
+    return Written(masks, tuple(problems))
 
 
 def file_values(label_map: dict[int, int]) -> Array:
@@ -105,29 +127,60 @@ def mask_picture(classes_hw: Array, label_map: dict[int, int]) -> Image.Image:
     return picture
 
 
-def _jobs(paths: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
-    """Image files with the names of their masks, relative to the output folder."""
+@dataclass(frozen=True)
+class _Job:
+    """An image, and where its mask goes."""
+
+    file: Path
+    page: int | None
+    """Of a TIFF of several."""
+    mask: Path
+    """Relative to the output folder."""
+
+
+def _key(runs: Sequence[Run], tta: str, threshold: float, probability: bool) -> str:
+    """Of all that shapes what is written."""
+    parts = ([run.key for run in runs], tta, threshold, probability)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _jobs(paths: Sequence[Path]) -> Iterator[_Job]:
+    """Images with the names of their masks; no name is given twice."""
     taken: set[Path] = set()
     for path in paths:
         if not path.exists():
             raise DataError(f"{path}: no such file or folder")
         for file in _files(path):
             name = file.relative_to(path) if path.is_dir() else Path(file.name)
-            target = name.with_suffix(".png")
-            if target in taken:  # a.jpg and a.png would share a.png
-                target = name.with_name(f"{name.name}.png")
-            while target in taken:
-                target = target.with_name(f"{target.name}.png")
-            taken.add(target)
-            yield file, target
+            for page in _pages(file):
+                number = "" if page is None else f"_{page + 1:04}"
+                target = name.with_name(f"{name.stem}{number}.png")
+                if target in taken:  # a.jpg and a.png would share a.png
+                    target = name.with_name(f"{name.name}{number}.png")
+                while target in taken:
+                    target = target.with_name(f"{target.name}.png")
+                taken.add(target)
+                yield _Job(file, page, target)
 
 
-def _keep_images(jobs: Sequence[tuple[Path, Path]], out: Path) -> None:
-    images = {file.resolve() for file, _ in jobs}
-    for _, target in jobs:
-        if (out / target).resolve() in images:
+def _pages(file: Path) -> Iterable[int | None]:
+    """The pages of a TIFF that has several."""
+    if file.suffix.casefold() in (".tif", ".tiff"):
+        try:
+            count = count_pages(file)
+        except DataError:  # told when it is read
+            count = 1
+        if count > 1:
+            return range(count)
+    return [None]
+
+
+def _keep_images(jobs: Sequence[_Job], out: Path) -> None:
+    images = {job.file.resolve() for job in jobs}
+    for job in jobs:
+        if (out / job.mask).resolve() in images:
             raise DataError(
-                f"{out / target} would be overwritten by its mask; give another folder for masks"
+                f"{out / job.mask} would be overwritten by its mask; give another folder for masks"
             )
 
 
@@ -138,45 +191,43 @@ def _files(path: Path) -> list[Path]:
     return sorted(find_images(path), key=lambda file: (file.suffix.casefold() != ".png", file))
 
 
-Image3 = tuple[Path, Array]
-
-
-def _readable(jobs: Sequence[tuple[Path, Path]], run: Run, problems: list[str]) -> Iterator[Image3]:
+def _readable(jobs: Sequence[_Job], run: Run, problems: list[str]) -> Iterator[tuple[_Job, Array]]:
     data = run.config.data
-    for file, target in jobs:
+    for job in jobs:
         try:
-            image = load_image(file, run.facts.channels)
+            image = load_image(job.file, run.facts.channels, job.page)
         except TinysegError as error:
             problems.append(str(error))
             continue
         try:
             box_of(image.shape[0], image.shape[1], data.size, data.fit)
         except TinysegError as error:
-            problems.append(f"{file}: {error}")
+            problems.append(f"{job.file}: {error}")
             continue
-        yield target, image
+        yield job, image
 
 
-def _predicted(run: Run, images: Iterator[Image3], watch: Watch) -> Iterator[tuple[Path, Array]]:
-    waiting: list[Path] = []
+def _predicted(
+    network: Predict, images: Iterator[tuple[_Job, Array]], watch: Watch
+) -> Iterator[tuple[_Job, Array]]:
+    waiting: list[_Job] = []
 
     def pixels() -> Iterator[Array]:
-        for name, image in images:
-            waiting.append(name)
+        for job, image in images:
+            waiting.append(job)
             yield image
 
-    for p_khw in run.predictor(pixels(), watch):
+    for p_khw in network(pixels(), watch):
         yield waiting.pop(0), p_khw
 
 
 def _write(
     run: Run, out: Path, name: Path, p_khw: Array, threshold: float, probability: bool
-) -> Path:
+) -> None:
     classes_hw = to_classes(p_khw, threshold)
     write_png(out / name, mask_picture(classes_hw, run.facts.label_map))
     if probability:
         _write_probability(out, name, p_khw)
-    return out / name
 
 
 def _write_probability(out: Path, name: Path, p_khw: Array) -> None:

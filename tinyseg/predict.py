@@ -1,13 +1,13 @@
 """Images of any size to probabilities: the one path of validation, evaluation and prediction."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from tinyseg.backend import Array, upload
-from tinyseg.data import Door, Fitted, Views, Watch
+from tinyseg.data import Door, Fitted, Views
 from tinyseg.errors import NonFiniteError
 from tinyseg.mosaic import Mosaic
 from tinyseg.step import PredictStep
@@ -20,16 +20,25 @@ class Predictor:
         self.door, self.batch = door, batch
         self.step = PredictStep(model, jit=jit)
 
-    def __call__(self, images: Iterable[Array], watch: Watch | None = None) -> Iterator[Array]:
+    def __call__(
+        self, images: Iterable[Array], watch: Callable[[Array], None] | None = None
+    ) -> Iterator[Array]:
         """For each image (H, W, C): probabilities (K, H, W) float32; a batch is read at a time.
 
-        `watch` sees what enters the network.
+        `watch` sees what enters the network, of each image one square (1, C, S, S).
         """
-        return self.of_fitted((self.door.views(image) for image in images), watch)
+        return self.of_fitted(self._views(images, watch))
 
-    def of_fitted(
-        self, images: Iterable[Views | Sequence[Fitted]], watch: Watch | None = None
-    ) -> Iterator[Array]:
+    def _views(
+        self, images: Iterable[Array], watch: Callable[[Array], None] | None
+    ) -> Iterator[Views]:
+        for image in images:
+            views = self.door.views(image)
+            if watch:
+                watch(self.door.enter([views.middle]))
+            yield views
+
+    def of_fitted(self, images: Iterable[Views | Sequence[Fitted]]) -> Iterator[Array]:
         """The same for images that were fitted before, each as the squares that show it.
 
         A batch holds squares of several images where they are few.
@@ -41,21 +50,19 @@ class Predictor:
             for fitted in image:
                 waiting.append((begun[-1], fitted))
                 if len(waiting) == self.batch:
-                    self._run(waiting, watch)
+                    self._run(waiting)
                     waiting = []
                     while begun and not begun[0].left:
                         yield begun.popleft().image()
         if waiting:
-            self._run(waiting, watch)
+            self._run(waiting)
         yield from (mosaic.image() for mosaic in begun)
 
-    def _run(self, waiting: Sequence[tuple[Mosaic, Fitted]], watch: Watch | None) -> None:
+    def _run(self, waiting: Sequence[tuple[Mosaic, Fitted]]) -> None:
         fitted = [one for _, one in waiting]
         # the compiled shape is kept: a short batch is filled with its own first image
         full = fitted + fitted[:1] * (self.batch - len(fitted))
         x_bchw = self.door.enter(full)
-        if watch:
-            watch(x_bchw[: len(fitted)])
         p_bkhw = self.step(upload(x_bchw)).numpy()
         if not np.isfinite(p_bkhw).all():
             raise NonFiniteError(

@@ -5,6 +5,7 @@ run.json      what the data is    metrics.jsonl   every number of every step and
 checkpoints/  best, last, previous                samples/  pictures of predictions
 """
 
+import hashlib
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -124,6 +125,15 @@ class Run:
             assign(model.state_dict(), self._load(), "model.", str(self.checkpoints))
             self._predictor = self.make_predictor(model)
         return self._predictor
+
+    @property
+    def key(self) -> str:
+        """Digest of all that shapes its predictions: settings, facts and weights."""
+        facts = replace(self.facts, source="", contract=None)
+        whole = hashlib.sha256(f"{self.config.to_toml()} {facts}".encode(errors="surrogateescape"))
+        for name, array in sorted(self._load().items()):
+            whole.update(name.encode() + array.tobytes())
+        return whole.hexdigest()
 
     @property
     def threshold(self) -> float:

@@ -6,7 +6,17 @@ from tinyseg.data.contract import Contract, Watch, moments_of
 from tinyseg.data.dataset import Dataset, open_dataset
 from tinyseg.data.decode import load_image
 from tinyseg.data.door import Door, Fitted, Views, find_scale
-from tinyseg.data.fit import Box, box_of, boxes_of, fit_image, fit_label, inside, seen, unfit
+from tinyseg.data.fit import (
+    Box,
+    box_of,
+    boxes_of,
+    fit_image,
+    fit_label,
+    inside,
+    resize_planes,
+    seen,
+    unfit,
+)
 from tinyseg.data.normalize import InputScale, Normalize
 from tinyseg.data.pairs import write_pairs
 from tinyseg.data.sample import Sample
@@ -44,6 +54,7 @@ __all__ = [
     "make_split",
     "moments_of",
     "open_dataset",
+    "resize_planes",
     "seen",
     "simulate",
     "unfit",

@@ -37,8 +37,15 @@ class Views:
         return len(self.boxes)
 
     def __iter__(self) -> Iterator[Fitted]:
-        cuts = (cut_image(self.pixels, box, self.size) for box in self.boxes)
-        return (Fitted(cut, self.scale, box) for cut, box in zip(cuts, self.boxes, strict=True))
+        return map(self._cut, self.boxes)
+
+    @property
+    def middle(self) -> Fitted:
+        """One of the squares that stands for all."""
+        return self._cut(self.boxes[len(self.boxes) // 2])
+
+    def _cut(self, box: Box) -> Fitted:
+        return Fitted(cut_image(self.pixels, box, self.size), self.scale, box)
 
 
 class Door:

@@ -76,10 +76,7 @@ def fit_image(image_hwc: np.ndarray, size: int, fit: str) -> tuple[np.ndarray, B
 
 def resize_image(image_hwc: np.ndarray, box: Box) -> np.ndarray:
     """Scales an image (H, W, C) to the size that it has in the square."""
-    if (box.rows, box.cols) == box.original:
-        return image_hwc
-    planes = (image_hwc[..., c] for c in range(image_hwc.shape[2]))
-    return np.stack([_resize_plane(plane, box.rows, box.cols) for plane in planes], axis=2)
+    return resize_planes(image_hwc.transpose(2, 0, 1), box.rows, box.cols).transpose(1, 2, 0)
 
 
 def cut_image(image_hwc: np.ndarray, box: Box, size: int) -> np.ndarray:
@@ -105,9 +102,7 @@ def cut_label(label_hw: np.ndarray, box: Box, size: int) -> np.ndarray:
 def unfit(p_khw: np.ndarray, box: Box) -> np.ndarray:
     """Cuts the padding off (K, size, size) float32 and scales it back (bilinear) to (K, H, W)."""
     p_khw = inside(p_khw.transpose(1, 2, 0), box).transpose(2, 0, 1)
-    if (box.rows, box.cols) == box.original:
-        return np.ascontiguousarray(p_khw)
-    return np.stack([_resize_plane(p_hw, *box.original) for p_hw in p_khw])
+    return np.ascontiguousarray(resize_planes(p_khw, *box.original))
 
 
 def inside(square_hwc: np.ndarray, box: Box) -> np.ndarray:
@@ -130,6 +125,10 @@ def _margins(box: Box, size: int) -> list[tuple[int, int]]:
     return [(max(0, first), max(0, size - last)) for first, last in ends]
 
 
-def _resize_plane(plane_hw: np.ndarray, rows: int, cols: int) -> np.ndarray:
-    plane = Image.fromarray(np.ascontiguousarray(plane_hw))
-    return np.asarray(plane.resize((cols, rows), Image.Resampling.BILINEAR))
+def resize_planes(planes_khw: np.ndarray, rows: int, cols: int) -> np.ndarray:
+    """Scales planes (K, H, W), uint8 or float32, bilinear and anti-aliased, unless equal."""
+    if planes_khw.shape[1:] == (rows, cols):
+        return planes_khw
+    planes = (Image.fromarray(np.ascontiguousarray(plane)) for plane in planes_khw)
+    to = ((cols, rows), Image.Resampling.BILINEAR)
+    return np.stack([np.asarray(plane.resize(*to)) for plane in planes])

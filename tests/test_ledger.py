@@ -1,0 +1,64 @@
+"""What is done is not done again; what is not sure is."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tinyseg.ledger import NAME, Ledger
+
+MASKS = [Path(f"{number}.png") for number in range(3)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three images with their masks, all in the ledger."""
+    ledger = Ledger(tmp_path, "key")
+    for mask in MASKS:
+        (tmp_path / f"image{mask}").write_text(f"image {mask}")
+        (tmp_path / mask).write_text(f"mask {mask}")
+        ledger.add(tmp_path / f"image{mask}", None, mask)
+    return tmp_path
+
+
+def done(folder: Path, key: str = "key", page: int | None = None) -> list[bool]:
+    ledger = Ledger(folder, key)
+    return [ledger.has(folder / f"image{mask}", page, mask) for mask in MASKS]
+
+
+def test_a_second_call_knows_all(folder: Path) -> None:
+    assert done(folder) == [True] * 3
+    assert done(folder, page=1) == [False] * 3
+
+
+def test_another_key_knows_nothing_and_starts_anew(folder: Path) -> None:
+    assert done(folder, "other") == [False] * 3
+    Ledger(folder, "other").add(folder / "image0.png", None, MASKS[0])
+    assert done(folder) == [False] * 3
+    assert done(folder, "other") == [True, False, False]
+
+
+def test_what_has_changed_since_is_not_done(folder: Path) -> None:
+    (folder / MASKS[0]).unlink()
+    (folder / MASKS[1]).write_text("drawn over")
+    os.utime(folder / "image2.png", ns=(1, 1))
+    assert done(folder) == [False] * 3
+
+
+@pytest.mark.parametrize("cut", [1, 5, 40])
+def test_a_line_that_was_cut_off_is_left_out(folder: Path, cut: int) -> None:
+    content = (folder / NAME).read_bytes()
+    (folder / NAME).write_bytes(content[: -cut - 1])
+    assert done(folder) == [True, True, False]
+    Ledger(folder, "key").add(folder / "image2.png", None, MASKS[2])
+    assert done(folder) == [True] * 3
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe", b"[]\n1\n", b'{"key": 3}\n', b'{"key"', b"[" * 100000]
+)
+def test_a_ledger_of_strangers_is_no_ledger(folder: Path, content: bytes) -> None:
+    (folder / NAME).write_bytes(content)
+    assert done(folder) == [False] * 3
+    Ledger(folder, "key").add(folder / "image1.png", None, MASKS[1])
+    assert done(folder) == [False, True, False]
