@@ -53,8 +53,8 @@ def predict(
 
     A TIFF of several pages gives a mask for each: NAME_0001.png and so on. Images are read as they
     are needed; a call that was cut off is continued, and what is done and unchanged is not done
-    again (see `Ledger`). With `others` the probabilities (and thresholds) of several runs are averaged, with `tta`
-    those of each image seen in several ways, see `parse_tta`.
+    again (see `Ledger`). With `others` the probabilities (and thresholds) of several runs are
+    averaged, with `tta` those of each image seen in several ways, see `parse_tta`.
 
     Masks have the image's size and the values of the masks the run was trained on, so that they
     can stand in for them; small values get a palette, so that no prediction looks black. With
