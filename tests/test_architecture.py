@@ -57,6 +57,7 @@ LAYERS = {
     "overfit": 9,
     "preview": 9,
     "plots": 9,
+    "report": 9,
     # the doors
     "cli": 10,
     "__init__": 11,

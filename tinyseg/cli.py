@@ -50,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_evaluate(commands)
     _add_predict(commands)
+    _add_report(commands)
     _add_overfit(commands)
     info = commands.add_parser("info", help="device, compiler, threads, versions, cache folder")
     info.set_defaults(run=_info)
@@ -133,6 +134,16 @@ def _add_averages(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--tta", default="", help='average over views: flips, rotations, scales, with "+"'
     )
+
+
+def _add_report(commands: Commands) -> None:
+    command = commands.add_parser("report", help="one HTML file: scores, curves, every image")
+    command.add_argument("folders", nargs="+", metavar="RUN", type=Path)
+    command.add_argument("--out", type=Path, default="report.html", metavar="HTML")
+    command.add_argument("--data", help=f"{DATA} (default: the first run's own)")
+    command.add_argument("--split", default="val", help="train, val, test, or all (other data)")
+    command.add_argument("--images", type=int, default=50, metavar="N", help="shown at most")
+    command.set_defaults(run=_report)
 
 
 def _add_overfit(commands: Commands) -> None:
@@ -254,6 +265,16 @@ def _predict(options: argparse.Namespace) -> int:
     done = predict(run, *given, **more)
     print(f"{len(done.masks)} masks in {options.out}")
     return 2 if done.problems else 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from tinyseg.report import report
+    from tinyseg.run import load_run
+
+    runs = [load_run(folder) for folder in options.folders]
+    report(runs, options.out, options.data, options.split, options.images)
+    print(f"written: {options.out}")
+    return 0
 
 
 def _overfit(options: argparse.Namespace) -> int:

@@ -166,16 +166,18 @@ def evaluate(
     threshold: float | None = None,
     others: Sequence[Run] = (),
     tta: str = "",
+    names: Sequence[str] | None = None,
 ) -> Evaluation:
     """Scores a run on `split` (train, val, test, or all for data it was not made from).
 
     Images go through the same path as `predict`, at their original size. `picture` writes a grid
     of the worst, middle and best images. `threshold` replaces the run's; `others` and `tta` average
-    probabilities, as in `predict`. The grey threshold is found on the run's training images, or
-    where there are none of them, on the images that are scored, which flatters it.
+    probabilities, as in `predict`; `names` are the images of the split that are wanted. The grey
+    threshold is found on the run's training images, or where there are none of them, on the images
+    that are scored, which flatters it.
     """
     dataset = data if isinstance(data, Dataset) else run.open(data)
-    names = _names(run, dataset, split)
+    names = names_of(run, dataset, split) if names is None else names
     if split != "all" and dataset.fingerprint() != run.facts.fingerprint:
         say(f"warning: {dataset.source} is not as it was when {run.folder} was trained on it")
     classes, runs = run.facts.classes, [run, *others]
@@ -208,7 +210,8 @@ def evaluate(
     return Evaluation(split, tuple(names), tuple(scores), *told)
 
 
-def _names(run: Run, dataset: Dataset, split: str) -> Sequence[str]:
+def names_of(run: Run, dataset: Dataset, split: str) -> Sequence[str]:
+    """The images of a run's split; DataError when there is none, or the dataset lacks some."""
     if split not in SPLITS:
         raise DataError(f"split {split!r} is unknown; known: {', '.join(SPLITS)}")
     if split == "all":

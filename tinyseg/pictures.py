@@ -18,6 +18,8 @@ COLORS = [
     *((240, 228, 66), (86, 180, 233), (213, 94, 0), (0, 158, 115)),
     *((204, 121, 167), (230, 159, 0), (0, 114, 178), (255, 255, 255)),
 ]
+HIT, FALSE, MISSED = (86, 180, 233), (213, 94, 0), (240, 228, 66)
+"""Right, false and missed pixels of a prediction: sky blue, vermilion, yellow."""
 IGNORED = (110, 110, 110)
 BACKGROUND = (24, 24, 24)
 
@@ -25,7 +27,10 @@ BACKGROUND = (24, 24, 24)
 def palette(classes: int) -> Array:
     """RGB colours (256, 3) uint8 of class ids; two classes are black and white, 255 is grey."""
     colors = [(255, 255, 255)] if classes <= 2 else COLORS
-    table = np.array([(0, 0, 0), *(colors[k % len(colors)] for k in range(255))], np.uint8)
+    table = np.zeros((256, 3), np.uint8)
+    for kind in range(1, 256):  # the second time around darker, and so on
+        turn, place = divmod(kind - 1, len(colors))
+        table[kind] = np.multiply(colors[place], 0.6**turn if turn < 3 else 1).round()
     table[IGNORE] = IGNORED
     return table
 

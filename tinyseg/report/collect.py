@@ -1,0 +1,209 @@
+"""All that the page shows, as a dictionary of plain values."""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyseg.backend import Array
+from tinyseg.data import Dataset
+from tinyseg.errors import RunError
+from tinyseg.evaluate import Evaluation, evaluate, names_of
+from tinyseg.files import read_json
+from tinyseg.metrics import Summary, foreground_mean
+from tinyseg.models import head_channels
+from tinyseg.pictures import FALSE, HIT, MISSED, color_image, palette
+from tinyseg.predict import to_classes
+from tinyseg.progress import Progress
+from tinyseg.report.curves import curves
+from tinyseg.report.encode import data_uri, level_of, levels, pack, shrink, size_in_page
+from tinyseg.report.history import differences, history, parting
+from tinyseg.run import Run
+
+MEASURES = ("dice", "iou", "precision", "recall", "hd95", "assd")
+SUMMARY = (
+    ("pooled", "dice"),
+    ("pooled", "iou"),
+    ("per_image", "dice"),
+    ("per_image", "iou"),
+    ("per_image", "dice_or_one"),
+    ("per_image", "hd95"),
+)
+
+
+def collect(
+    runs: Sequence[Run],
+    data: str | Path,
+    split: str,
+    images: int,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Scores, curves, settings and pictures of runs on the images that they share; see `report`."""
+    _check_alike(runs)
+    datasets = [run.open(data) for run in runs]
+    names = shared_names(runs, datasets[0], split, say)
+    scored = [
+        evaluate(run, dataset, split, say=say, names=names)
+        for run, dataset in zip(runs, datasets, strict=True)
+    ]
+    chosen = spread(_dice(scored[0]), images)
+    return {
+        "source": str(data),
+        "split": split,
+        "scored": len(names),
+        "classes": list(datasets[0].class_names),
+        "colors": palette(max(3, len(datasets[0].class_names)))[:256].tolist(),
+        "outcomes": {"hit": [*HIT], "false": [*FALSE], "missed": [*MISSED]},
+        "runs": [
+            {**_run(run, title), **_scored(found)}
+            for run, title, found in zip(runs, titles(runs), scored, strict=True)
+        ],
+        "baselines": [
+            {"rule": baseline.rule, "summary": _numbers(baseline.summary)}
+            for baseline in scored[0].baselines
+        ],
+        "settings": differences([run.config for run in runs]),
+        "parting": parting([run.log for run in runs]),
+        "images": _images(runs, datasets, scored, chosen),
+    }
+
+
+def _check_alike(runs: Sequence[Run]) -> None:
+    first = runs[0]
+    for run in runs[1:]:
+        if run.facts.classes != first.facts.classes:
+            raise RunError(
+                f"{run.folder} has {run.facts.classes} classes and {first.folder} has "
+                f"{first.facts.classes}: they cannot be compared, give each its own report"
+            )
+
+
+def shared_names(
+    runs: Sequence[Run], dataset: Dataset, split: str, say: Callable[[str], None] = print
+) -> tuple[str, ...]:
+    """The images of a split that are in it for every run: no run is scored on what it learned."""
+    of_runs = [names_of(run, dataset, split) for run in runs]
+    names = tuple(name for name in of_runs[0] if all(name in of for of in of_runs[1:]))
+    if not names:
+        raise RunError(
+            f"{', '.join(str(run.folder) for run in runs)}: no image is in the {split} split of "
+            "all of them; train them with one data.split_seed or data.split_file"
+        )
+    most = max(map(len, of_runs))
+    if len(names) < most:
+        say(f"warning: {len(names)} images are in the {split} split of every run (of {most})")
+    return names
+
+
+def titles(runs: Sequence[Run]) -> list[str]:
+    """Names of run folders, with as many parents as tell them apart."""
+    parts = [run.folder.absolute().parts for run in runs]
+    for depth in range(1, max(map(len, parts)) + 1):
+        found = ["/".join(part[-depth:]) for part in parts]
+        if len(set(found)) == len(found):
+            return found
+    return [f"{'/'.join(part[-1:])} ({index})" for index, part in enumerate(parts, start=1)]
+
+
+def spread(values: Sequence[float], count: int) -> list[int]:
+    """Indices of at most `count` values, evenly from the lowest to the highest; nan comes last."""
+    order = np.argsort(np.asarray(values), kind="stable")
+    if len(order) <= count:
+        return [int(index) for index in order]
+    places = np.linspace(0, len(order) - 1, count).round().astype(int)
+    return [int(order[place]) for place in places]
+
+
+def _dice(found: Evaluation) -> list[float]:
+    return [foreground_mean(scores.values["dice"]) for scores in found.images]
+
+
+def _run(run: Run, title: str) -> dict[str, Any]:
+    made = read_json(run.folder / "run.json")
+    return {
+        "title": title,
+        "folder": str(run.folder),
+        "made": str(made.get("made", "")),
+        "device": str((made.get("backend") or {}).get("device", "")),
+        "trained": len(run.split.train),
+        "softmax": head_channels(run.config.model, run.facts.classes) > 1,
+        "threshold": run.threshold,
+        "level": level_of(run.threshold),
+        "history": history(run.log),
+    }
+
+
+def _numbers(summary: Summary) -> list[float | None]:
+    nothing = np.full(2, np.nan)
+    return [
+        number(foreground_mean(getattr(summary, kind).get(name, nothing))) for kind, name in SUMMARY
+    ]
+
+
+def _scored(found: Evaluation) -> dict[str, Any]:
+    worth = found.worth and str(found.worth)
+    return {
+        "summary": _numbers(found.summary),
+        "curves": curves(found.histograms),
+        "worth": worth or "",
+    }
+
+
+def number(value: float) -> float | None:
+    """A number for the page, or None."""
+    return round(float(value), 6) if math.isfinite(value) else None
+
+
+def _images(
+    runs: Sequence[Run],
+    datasets: Sequence[Dataset],
+    scored: Sequence[Evaluation],
+    chosen: Sequence[int],
+) -> list[dict[str, Any]]:
+    names = [scored[0].names[index] for index in chosen]
+    shown = [_picture(datasets[0], name) for name in names]
+    for run, dataset, found in zip(runs, datasets, scored, strict=True):
+        images = (dataset.load(dataset.index(name)).image for name in names)
+        with Progress("drawing", len(names)) as progress:
+            for count, p_khw in enumerate(run.predictor(images)):
+                scores = found.images[chosen[count]]
+                size = shown[count]["size"]
+                part = {"scores": _scores(scores.values), **_maps(p_khw, tuple(size))}
+                part["area"] = number(scores.matrix[:, 1:].sum() / max(1, scores.matrix.sum()))
+                shown[count]["runs"].append(part)
+                progress.update(count + 1)
+    return shown
+
+
+def _scores(values: dict[str, Any]) -> dict[str, float | None]:
+    nothing = np.full(2, np.nan)
+    return {name: number(foreground_mean(values.get(name, nothing))) for name in MEASURES}
+
+
+def _picture(dataset: Dataset, name: str) -> dict[str, Any]:
+    sample = dataset.load(dataset.index(name))
+    assert sample.label is not None
+    rows, columns = sample.label.shape
+    size = size_in_page(rows, columns)
+    known = sample.label[sample.label != 255]
+    return {
+        "name": name,
+        "original": [rows, columns],
+        "size": list(size),
+        "foreground": number(float((known > 0).mean())) if known.size else None,
+        "image": data_uri(color_image(sample.image), size),
+        "label": pack(shrink(sample.label, size, smooth=False)),
+        "runs": [],
+    }
+
+
+def _maps(p_khw: Array, size: tuple[int, int]) -> dict[str, Any]:
+    """The probability of each channel and, where there are several, the predicted classes."""
+    small = np.stack([shrink(p_hw, size, smooth=True) for p_hw in p_khw])
+    maps = {"probability": [pack(level) for level in levels(small)]}
+    if len(p_khw) == 1:
+        return maps
+    classes = to_classes(p_khw)
+    return {**maps, "prediction": pack(shrink(classes, size, smooth=False))}

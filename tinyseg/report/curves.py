@@ -1,0 +1,50 @@
+"""Curves over the thresholds k/256 of the page, from the histograms of an evaluation."""
+
+from typing import Any
+
+import numpy as np
+
+from tinyseg.backend import Array
+from tinyseg.thresholds import BINS, MIDDLES, RELIABILITY_BINS, Found, Histograms, find, outcomes
+
+STEP = BINS // 256
+"""Fine bins of a histogram in one level of the page."""
+
+FACTS = ("threshold", "average_precision", "calibration_error")
+
+
+def curves(histograms: Histograms) -> list[dict[str, Any]]:
+    """For each foreground class: measures at k/256, k = 1 ... 255, and the calibration.
+
+    Counted are the pixels of all images together; 0/0 is None.
+    """
+    found = find(histograms)
+    return [_curves(*pair) for pair in zip(histograms.pooled, found, strict=True)]
+
+
+def _curves(counts: Array, found: Found) -> dict[str, Any]:
+    facts, measures = found.to_dict(), outcomes(counts).measures()
+    at_levels = {name: measures[name][STEP - 1 :: STEP] for name in ("precision", "recall", "dice")}
+    return {
+        **{name: numbers(values) for name, values in at_levels.items()},
+        **{name: facts[name] for name in FACTS},
+        "reliability": reliability(counts),
+    }
+
+
+def reliability(counts: Array) -> list[list[float]]:
+    """Mean score, share of the class and pixels of each bin that has any, of counts (2, BINS)."""
+    pixels = counts.sum(0)
+    mass, own, total = (
+        values.reshape(RELIABILITY_BINS, -1).sum(1)
+        for values in (pixels * MIDDLES, counts[1], pixels)
+    )
+    there = total > 0
+    points = np.stack([mass[there] / total[there], own[there] / total[there], total[there]], axis=1)
+    found: list[list[float]] = points.round(6).tolist()
+    return found
+
+
+def numbers(values: Array) -> list[float | None]:
+    """Six digits for the page, None for nan."""
+    return [None if np.isnan(value) else round(value, 6) for value in values.tolist()]

@@ -1,0 +1,69 @@
+"""Arrays as text in the page: maps of bytes without loss, images as PNG or JPEG."""
+
+import zlib
+from base64 import b64encode
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tinyseg.backend import Array
+
+SIDE = 256
+"""Longest side of a picture in the page, in pixels; larger ones are scaled down."""
+QUALITY = 90
+
+
+def pack(map_hw: Array) -> str:
+    """A map (H, W) uint8 as base64 of zlib: the first row, then each row's difference to the last.
+
+    Bytes and not a PNG, because browsers may alter pixels that a script reads back (colour
+    management, protection against fingerprints).
+    """
+    rows = map_hw.astype(np.uint8)
+    difference = np.diff(rows, axis=0, prepend=np.zeros((1, rows.shape[1]), np.uint8))
+    return b64encode(zlib.compress(difference.tobytes(), 9)).decode()
+
+
+def levels(p_khw: Array) -> Array:
+    """Probabilities in [0, 1] as 8 bits: level >= k is just probability >= k/256, k = 1 ... 255.
+
+    256 p is without rounding in float32, and an edge of the histograms of `thresholds`.
+    """
+    return np.asarray(np.minimum(p_khw * np.float32(256), 255), np.uint8)
+
+
+def level_of(threshold: float) -> int:
+    """The level 1 to 255 that is nearest to a threshold; 128 is 0.5."""
+    return int(np.clip(np.floor(threshold * 256 + 0.5), 1, 255))
+
+
+def size_in_page(rows: int, columns: int) -> tuple[int, int]:
+    """Rows and columns of a picture in the page."""
+    scale = min(1.0, SIDE / max(rows, columns))
+    return max(1, round(rows * scale)), max(1, round(columns * scale))
+
+
+def shrink(map_hw: Array, size: tuple[int, int], smooth: bool) -> Array:
+    """A map (H, W) at the size in the page: means of pixels, or the nearest (class ids)."""
+    if map_hw.shape == size:
+        return map_hw
+    method = Image.Resampling.BOX if smooth else Image.Resampling.NEAREST
+    return np.asarray(Image.fromarray(map_hw).resize(size[::-1], method))
+
+
+def data_uri(image_hw3: Array, size: tuple[int, int]) -> str:
+    """An image (H, W, 3) uint8 as PNG or JPEG, whichever is smaller, as a data: URI."""
+    picture: Any = Image.fromarray(np.ascontiguousarray(image_hw3))
+    if (image_hw3 == image_hw3[..., :1]).all():
+        picture = picture.convert("L")
+    if picture.size != size[::-1]:
+        picture = picture.resize(size[::-1], Image.Resampling.BOX)
+    made = {}
+    for kind, options in (("png", {"optimize": True}), ("jpeg", {"quality": QUALITY})):
+        buffer = BytesIO()
+        picture.save(buffer, kind, **options)
+        made[kind] = buffer.getvalue()
+    kind = min(made, key=lambda name: len(made[name]))
+    return f"data:image/{kind};base64,{b64encode(made[kind]).decode()}"
