@@ -46,6 +46,7 @@ LAYERS = {
     # image to probabilities, and the run folder around it
     "mosaic": 5,
     "predict": 6,
+    "postprocess": 4,
     "nonfinite": 6,
     "run": 7,
     "ensemble": 7,

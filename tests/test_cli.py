@@ -93,7 +93,12 @@ def test_predict_writes_masks_and_reports_bad_files(
     assert "broken.png" in text
     with Image.open(tmp_path / "out" / "a.png") as mask:
         assert mask.size == (32, 32)
-    assert len(list((tmp_path / "out").iterdir())) == 1
+    assert len(list((tmp_path / "out").glob("[!.]*"))) == 1
+    averaged = ["--with", str(run), "--tta", "flips", "--postprocess", "largest"]
+    assert main([*command, *averaged]) == 2
+    assert "there already" not in capsys.readouterr().out
+    with Image.open(tmp_path / "out" / "a.png") as mask:
+        assert mask.size == (32, 32)
 
 
 def test_overfit_says_no_with_exit_code_one(cells: Path) -> None:

@@ -14,6 +14,7 @@ from tinyseg.data.decode import COLOUR, decode_mask
 from tinyseg.data.labels import apply_label_map
 from tinyseg.errors import DataError
 from tinyseg.masks import file_values, mask_picture, predict
+from tinyseg.postprocess import Postprocess
 
 RNG = np.random.default_rng(0)
 
@@ -47,6 +48,7 @@ def stub(label_map: dict[int, int] | None = None, predictor: object = None, **da
     facts = SimpleNamespace(channels=1, label_map=label_map or {0: 0, 255: 1}, contract=None)
     rest = {"predictor": predictor or Bright(), "folder": Path("run"), "key": repr(config)}
     run = SimpleNamespace(config=config, facts=facts, **rest)
+    run.tidy = lambda given: Postprocess(given or "")
     run.threshold_or = lambda given: given or 0.5
     return run
 

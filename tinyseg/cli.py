@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tinyseg.config import Config
 from tinyseg.errors import RunError, TinysegError
@@ -132,6 +132,11 @@ def _add_averages(command: argparse.ArgumentParser) -> None:
         help="average the probabilities with those of more runs",
     )
     command.add_argument(
+        "--postprocess",
+        metavar="STEPS",
+        help="of class maps, instead of the run's: fill_holes+min_size(pixels=64), largest, none",
+    )
+    command.add_argument(
         "--tta", default="", help='average over views: flips, rotations, scales, with "+"'
     )
 
@@ -244,8 +249,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from tinyseg.run import load_run
 
     run = load_run(options.folder)
-    others = [load_run(folder) for folder in options.others]
-    more = {"threshold": options.threshold, "others": others, "tta": options.tta}
+    more = {"threshold": options.threshold, **_averages(options)}
     found = evaluate(run, options.data, options.split, picture=options.picture, **more)
     if options.json:
         write_json(options.json, found.to_dict())
@@ -259,9 +263,8 @@ def _predict(options: argparse.Namespace) -> int:
     from tinyseg.masks import predict
     from tinyseg.run import load_run
 
-    run, others = load_run(options.folder), [load_run(folder) for folder in options.others]
-    given = (options.paths, options.out, options.probability)
-    more = {"threshold": options.threshold, "others": others, "tta": options.tta}
+    run, given = load_run(options.folder), (options.paths, options.out, options.probability)
+    more = {"threshold": options.threshold, **_averages(options)}
     done = predict(run, *given, **more)
     print(f"{len(done.masks)} masks in {options.out}")
     return 2 if done.problems else 0
@@ -275,6 +278,13 @@ def _report(options: argparse.Namespace) -> int:
     report(runs, options.out, options.data, options.split, options.images)
     print(f"written: {options.out}")
     return 0
+
+
+def _averages(options: argparse.Namespace) -> dict[str, Any]:
+    from tinyseg.run import load_run
+
+    others = [load_run(folder) for folder in options.others]
+    return {"others": others, "tta": options.tta, "postprocess": options.postprocess}
 
 
 def _overfit(options: argparse.Namespace) -> int:

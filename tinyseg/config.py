@@ -136,6 +136,9 @@ class TrainConfig:
     threshold: float = 0.0
     """Probability from which a pixel is foreground (one-channel head); 0: `predict` and `evaluate`
     take the best one of the validation, which itself is scored with 0.5."""
+    postprocess: str = "none"
+    """Of class maps, e.g. "fill_holes+min_size(pixels=64)" or "largest"; auto: what helps on the
+    validation images, if anything does."""
     seed: int = 0
     """Seed of the weights, the order of the images, dropout and augmentation."""
 

@@ -22,6 +22,7 @@ from tinyseg.metrics import (
     summarise,
 )
 from tinyseg.pictures import color_image, row, save_grid
+from tinyseg.postprocess import Postprocess
 from tinyseg.predict import to_classes
 from tinyseg.progress import Progress
 from tinyseg.run import Run
@@ -167,20 +168,21 @@ def evaluate(
     others: Sequence[Run] = (),
     tta: str = "",
     names: Sequence[str] | None = None,
+    postprocess: str | None = None,
 ) -> Evaluation:
     """Scores a run on `split` (train, val, test, or all for data it was not made from).
 
     Images go through the same path as `predict`, at their original size. `picture` writes a grid
     of the worst, middle and best images. `threshold` replaces the run's; `others` and `tta` average
-    probabilities, as in `predict`; `names` are the images of the split that are wanted. The grey
-    threshold is found on the run's training images, or where there are none of them, on the images
-    that are scored, which flatters it.
+    probabilities, `postprocess` replaces the run's, as in `predict`; `names` are the images of the
+    split that are wanted. The grey threshold is found on the run's training images, or where there
+    are none of them, on the images that are scored, which flatters it.
     """
     dataset = data if isinstance(data, Dataset) else run.open(data)
     names = names_of(run, dataset, split) if names is None else names
     if split != "all" and dataset.fingerprint() != run.facts.fingerprint:
         say(f"warning: {dataset.source} is not as it was when {run.folder} was trained on it")
-    classes, runs = run.facts.classes, [run, *others]
+    classes, runs, tidy = run.facts.classes, [run, *others], run.tidy(postprocess)
     used = fmean(one.threshold_or(threshold) for one in runs)
     indices = [dataset.index(name) for name in names]
     images = (dataset.load(index).image for index in indices)
@@ -193,13 +195,14 @@ def evaluate(
         ):
             label = _label(dataset, index)
             histograms.add(p_khw, label)
-            at_half.append(evaluate_image(to_classes(p_khw, HALF), label, classes))
-            scores.append(evaluate_image(to_classes(p_khw, used), label, classes, surface=surface))
+            maps = (tidy(to_classes(p_khw, one)) for one in (HALF, used))
+            at_half.append(evaluate_image(next(maps), label, classes))
+            scores.append(evaluate_image(next(maps), label, classes, surface=surface))
             progress.update(count)
     if unlike := watch.warning(run.facts.contract):
         say(f"warning: {unlike}")
     if picture is not None:
-        _save_picture(picture, run, network, dataset, names, scores, used)
+        _save_picture(picture, run, network, dataset, names, scores, used, tidy)
     found = baselines(*_threshold_images(run, dataset, names), *_pixels(dataset, indices), classes)
     summary, class_names = summarise(scores), dataset.class_names
     worth = None
@@ -256,6 +259,7 @@ def _save_picture(
     names: Sequence[str],
     scores: Sequence[ImageScores],
     threshold: float,
+    tidy: Postprocess,
 ) -> None:
     dice = np.array([foreground_mean(score.values["dice"]) for score in scores])
     # an image without foreground, rightly left empty, shows nothing
@@ -267,7 +271,7 @@ def _save_picture(
     for index in chosen:
         sample = dataset.load(dataset.index(names[index]))
         p_khw = next(network([sample.image]))
-        prediction = to_classes(p_khw, threshold)
+        prediction = tidy(to_classes(p_khw, threshold))
         rows.append(row(sample.image, sample.label, p_khw, prediction, run.facts.classes))
         told = "nothing to find" if np.isnan(dice[index]) else f"Dice {dice[index]:.3f}"
         captions.append(f"{names[index]}: {told}")

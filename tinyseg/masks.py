@@ -48,13 +48,15 @@ def predict(
     threshold: float | None = None,
     others: Sequence[Run] = (),
     tta: str = "",
+    postprocess: str | None = None,
 ) -> Written:
     """Writes a mask (PNG) for each image file, or for each image in a folder, into `out`.
 
     A TIFF of several pages gives a mask for each: NAME_0001.png and so on. Images are read as they
     are needed; a call that was cut off is continued, and what is done and unchanged is not done
     again (see `Ledger`). With `others` the probabilities (and thresholds) of several runs are
-    averaged, with `tta` those of each image seen in several ways, see `parse_tta`.
+    averaged, with `tta` those of each image seen in several ways, see `parse_tta`. `postprocess`
+    replaces the run's, see `Postprocess`.
 
     Masks have the image's size and the values of the masks the run was trained on, so that they
     can stand in for them; small values get a palette, so that no prediction looks black. With
@@ -63,14 +65,14 @@ def predict(
     used is reported and left out; DataError when there is no other, and when a mask would overwrite
     an image.
     """
-    runs = [run, *others]
+    runs, tidy = [run, *others], run.tidy(postprocess)
     threshold = fmean(one.threshold_or(threshold) for one in runs)
     jobs = list(_jobs([Path(path) for path in paths]))
     if not jobs:
         raise DataError(f"{', '.join(map(str, paths))}: no image there; give files or folders")
     out = Path(out)
     _keep_images(jobs, out)
-    ledger = Ledger(out, _key(runs, tta, threshold, probability))
+    ledger = Ledger(out, _key(runs, tta, threshold, tidy.text, probability))
     left = [job for job in jobs if not ledger.has(job.file, job.page, job.mask)]
     before = len(jobs) - len(left)
     if before:
@@ -82,7 +84,10 @@ def predict(
     with Progress("predicting", len(jobs), before) as progress:
         for job, p_khw in _predicted(combine(runs, tta), images, watch) if left else ():
             try:
-                _write(run, out, job.mask, p_khw, threshold, probability)
+                classes_hw = tidy(to_classes(p_khw, threshold))
+                write_png(out / job.mask, mask_picture(classes_hw, run.facts.label_map))
+                if probability:
+                    _write_probability(out, job.mask, p_khw)
                 ledger.add(job.file, job.page, job.mask)
                 written.add(job.mask)
             except OSError as error:
@@ -138,10 +143,9 @@ class _Job:
     """Relative to the output folder."""
 
 
-def _key(runs: Sequence[Run], tta: str, threshold: float, probability: bool) -> str:
+def _key(runs: Sequence[Run], *settings: object) -> str:
     """Of all that shapes what is written."""
-    parts = ([run.key for run in runs], tta, threshold, probability)
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
+    return hashlib.sha256(repr(([run.key for run in runs], settings)).encode()).hexdigest()
 
 
 def _jobs(paths: Sequence[Path]) -> Iterator[_Job]:
@@ -219,15 +223,6 @@ def _predicted(
 
     for p_khw in network(pixels(), watch):
         yield waiting.pop(0), p_khw
-
-
-def _write(
-    run: Run, out: Path, name: Path, p_khw: Array, threshold: float, probability: bool
-) -> None:
-    classes_hw = to_classes(p_khw, threshold)
-    write_png(out / name, mask_picture(classes_hw, run.facts.label_map))
-    if probability:
-        _write_probability(out, name, p_khw)
 
 
 def _write_probability(out: Path, name: Path, p_khw: Array) -> None:

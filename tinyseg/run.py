@@ -18,6 +18,7 @@ from tinyseg.data import Contract, Dataset, Door, InputScale, Normalize, Split, 
 from tinyseg.errors import ConfigError, RunError
 from tinyseg.files import PARTIAL, read_json, write_atomic, write_json
 from tinyseg.models import UNet, build, head_channels
+from tinyseg.postprocess import Postprocess
 from tinyseg.predict import Predictor, to_classes
 from tinyseg.progress import Progress
 from tinyseg.thresholds import learned
@@ -39,6 +40,8 @@ class Facts:
     """Mean and deviation applied to every image; None where each has its own."""
     contract: Contract | None = None
     """What the training images were like at the network's door; older runs have none."""
+    postprocess: str = ""
+    """What train.postprocess=auto chose."""
 
     def to_json(self) -> dict[str, Any]:
         """With the machine and the versions that the numbers depend on."""
@@ -59,7 +62,8 @@ class Facts:
         sizes |= {len(contract.channels)} if contract else set()
         if sizes - {counts[0]}:
             raise ValueError("numbers of other channels")
-        return Facts(*texts, *counts, label_map, scale, contract)
+        tidy = Postprocess(str(table.get("postprocess", ""))).text
+        return Facts(*texts, *counts, label_map, scale, contract, tidy)
 
 
 class Run:
@@ -102,11 +106,11 @@ class Run:
         shape, train = (self.facts.channels, self.facts.classes), self.config.train
         return build(self.config.model, *shape, train.seed, train.precision)
 
-    def remember(self, contract: Contract) -> None:
-        """Adds what the training images are like to run.json."""
-        self.facts = replace(self.facts, contract=contract)
-        path = self.folder / "run.json"
-        write_json(path, {**read_json(path), "contract": asdict(contract)})
+    def remember(self, **facts: Any) -> None:
+        """Adds what was learned of the data to run.json: contract, postprocess."""
+        self.facts = replace(self.facts, **facts)
+        path, table = self.folder / "run.json", asdict(self.facts)
+        write_json(path, {**read_json(path), **{name: table[name] for name in facts}})
 
     @property
     def door(self) -> Door:
@@ -161,6 +165,13 @@ class Run:
             )
         return given
 
+    def tidy(self, text: str | None = None) -> Postprocess:
+        """The post-processing of class maps: a given one, the run's for None."""
+        if text is not None:
+            return Postprocess(text)
+        own = self.config.train.postprocess
+        return Postprocess(self.facts.postprocess if own == "auto" else own)
+
     def _load(self) -> dict[str, Array]:
         """The tensors of the checkpoint to predict with; remembers its threshold."""
         path = self.checkpoints / "best.safetensors"
@@ -182,8 +193,8 @@ class Run:
         return next(self.predictor([image]))
 
     def predict(self, image: Array) -> Array:
-        """Image (H, W, C) to class ids (H, W) uint8, at the run's threshold."""
-        return to_classes(self.probabilities(image), self.threshold)
+        """Image (H, W, C) to class ids (H, W) uint8, at the run's threshold, post-processed."""
+        return self.tidy()(to_classes(self.probabilities(image), self.threshold))
 
 
 def load_run(folder: str | Path) -> Run:

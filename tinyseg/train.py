@@ -38,6 +38,7 @@ from tinyseg.nn import parameters, state_dict
 from tinyseg.nonfinite import not_finite
 from tinyseg.optim import LossScale, Optimizer, Schedule
 from tinyseg.pictures import row, save_grid
+from tinyseg.postprocess import Postprocess, choose
 from tinyseg.predict import to_classes
 from tinyseg.progress import Progress, duration
 from tinyseg.run import Run, assign, load_run
@@ -89,7 +90,27 @@ def train(
         if remark not in dataset.warnings:  # the disk was full only when the images were fitted
             say(f"warning: {remark}")
     trainer.run_all()
+    if run.config.train.postprocess == "auto":
+        _choose_postprocess(run, dataset, say)
     return run
+
+
+def _choose_postprocess(run: Run, dataset: Dataset, say: Say) -> None:
+    """Keeps in the run what helps the best checkpoint on the validation images."""
+    samples = [dataset.load(dataset.index(name)) for name in run.split.val]
+
+    def pairs() -> Iterator[tuple[Array, Array]]:
+        with Progress("post-processing", len(samples)) as progress:
+            found = run.predictor(sample.image for sample in samples)
+            for count, (p_khw, sample) in enumerate(zip(found, samples, strict=True), start=1):
+                assert sample.label is not None
+                yield to_classes(p_khw, run.threshold), sample.label
+                progress.update(count)
+
+    text, before, after = choose(pairs(), run.facts.classes)
+    run.remember(postprocess=text)
+    told = f"validation Dice {before:.4f}, with the best {after:.4f}"
+    say(f"post-processing: {text or 'none helps'} ({told})")
 
 
 def _check(config: Config, images: int, classes: int) -> None:
@@ -102,6 +123,8 @@ def _check(config: Config, images: int, classes: int) -> None:
     Door(config.data, None)
     Optimizer(config.train.optimizer, {})
     Schedule(config.train.schedule)
+    if config.train.postprocess != "auto":
+        Postprocess(config.train.postprocess)
 
 
 def _squares(config: DataConfig, dataset: Dataset, names: Sequence[str]) -> int:
@@ -228,7 +251,7 @@ class Trainer:
         self.labels, self.numbers = self.images.labels, self.images.image
         self.steps = -(-len(self.images) // self.config.batch)
         if run.facts.contract is None:
-            run.remember(self._contract())
+            run.remember(contract=self._contract())
         self.predictor = run.make_predictor(self.model)
         overlap = run.config.data.overlap
         self.held_out = self._fit(run.split.val, overlap, "fitting validation images")
