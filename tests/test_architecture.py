@@ -56,6 +56,7 @@ LAYERS = {
     "evaluate": 8,
     "masks": 8,
     "overfit": 9,
+    "folds": 9,
     "preview": 9,
     "plots": 9,
     "report": 9,

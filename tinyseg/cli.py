@@ -85,6 +85,9 @@ def _add_train(commands: Commands) -> None:
         "--limit-images", type=int, metavar="N", help="train on N images only (0: all)"
     )
     command.add_argument("--resume", action="store_true", help="go on where the run stopped")
+    command.add_argument(
+        "--folds", type=int, metavar="K", help="cross-validation: K runs in OUT/fold-0 and so on"
+    )
     command.set_defaults(run=_train)
 
 
@@ -228,9 +231,11 @@ def _simulate(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
+    from tinyseg.folds import cross_validate
     from tinyseg.train import train
 
-    resuming = options.resume and (options.out / "run.json").exists()
+    begun = options.out / "fold-0" if options.folds is not None else options.out
+    resuming = options.resume and (begun / "run.json").exists()
     if resuming and (options.set or options.config or options.limit_images is not None):
         raise RunError(
             f"{options.out}: a resumed run keeps its settings (config.toml there); "
@@ -238,6 +243,12 @@ def _train(options: argparse.Namespace) -> int:
         )
     limit = [] if options.limit_images is None else [f"data.limit={options.limit_images}"]
     config = _config(options).override(limit)
+    if options.folds is not None:
+        print(
+            cross_validate(options.data, options.out, config, options.folds, options.resume).table()
+        )
+        print(f"written: {options.out / 'folds.json'}, masks in {options.out / 'out-of-fold'}")
+        return 0
     run = train(options.data, options.out, config, resume=options.resume)
     print(f"run folder: {run.folder}   pictures: {run.samples / 'best.png'}")
     return 0
@@ -261,10 +272,11 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _predict(options: argparse.Namespace) -> int:
     from tinyseg.masks import predict
-    from tinyseg.run import load_run
+    from tinyseg.run import load_runs
 
-    run, given = load_run(options.folder), (options.paths, options.out, options.probability)
+    (run, *folds), given = load_runs(options.folder), (options.paths, options.out)
     more = {"threshold": options.threshold, **_averages(options)}
+    more |= {"others": [*folds, *more["others"]], "probability": options.probability}
     done = predict(run, *given, **more)
     print(f"{len(done.masks)} masks in {options.out}")
     return 2 if done.problems else 0

@@ -23,6 +23,9 @@ from tinyseg.predict import Predictor, to_classes
 from tinyseg.progress import Progress
 from tinyseg.thresholds import learned
 
+FOLD = "fold-"
+"""Beginning of the names of the runs of a cross-validation."""
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -195,6 +198,15 @@ class Run:
     def predict(self, image: Array) -> Array:
         """Image (H, W, C) to class ids (H, W) uint8, at the run's threshold, post-processed."""
         return self.tidy()(to_classes(self.probabilities(image), self.threshold))
+
+
+def load_runs(folder: str | Path) -> list[Run]:
+    """The run in a folder, or those of all folds that `tinyseg train --folds` made there."""
+    folder = Path(folder)
+    if (folder / "run.json").exists() or not (folder / f"{FOLD}0").is_dir():
+        return [load_run(folder)]
+    count = load_run(folder / f"{FOLD}0").config.data.folds
+    return [load_run(folder / f"{FOLD}{fold}") for fold in range(count)]
 
 
 def load_run(folder: str | Path) -> Run:

@@ -1,0 +1,78 @@
+"""Cross-validation: every image predicted once, by a run that did not train on it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tinyseg.cli import main
+from tinyseg.config import Config
+from tinyseg.errors import RunError
+from tinyseg.folds import CrossValidation, cross_validate
+from tinyseg.metrics import evaluate_image, summarise
+from tinyseg.run import load_runs
+
+DATA = "sim:cells?n=9&size=32&seed=1&empty=0"
+SMALL = ["data.size=32", "model.base=2", "model.depth=1", "train.batch=3", "train.epochs=1"]
+
+
+def silent(text: str) -> None:
+    pass
+
+
+@pytest.mark.slow
+def test_every_image_is_predicted_once_by_who_had_not_seen_it(tmp_path: Path) -> None:
+    out, config = tmp_path / "cv", Config().override(SMALL)
+    said: list[str] = []
+    found = cross_validate(DATA, out, config, 3, say=said.append)
+    runs = load_runs(out)
+    assert [run.folder.name for run in runs] == list(found.names) == ["fold-0", "fold-1", "fold-2"]
+    masks = {path.stem for path in (out / "out-of-fold").glob("*.png")}
+    assert sorted(name for run in runs for name in run.split.val) == sorted(masks)
+    assert len(masks) == sum(found.images) == 9
+    dataset = runs[0].open(DATA)
+    for run in runs:
+        assert not {*run.split.val} & {*run.split.train}
+        name = run.split.val[0]
+        with Image.open(out / "out-of-fold" / f"{name}.png") as mask:
+            written = np.array(mask) // 255
+        np.testing.assert_array_equal(written, run.predict(dataset.load(dataset.index(name)).image))
+    assert set(json.loads((out / "folds.json").read_text())["folds"]) == set(found.names)
+    # a second call needs to be told to go on, and then trains nothing anew
+    with pytest.raises(RunError, match="holds folds already: give --resume"):
+        cross_validate(DATA, out, config, 3, say=silent)
+    with pytest.raises(RunError, match="holds 3 folds: give --folds 3"):
+        cross_validate(DATA, out, config, 4, resume=True, say=silent)
+    kept = (out / "fold-2" / "metrics.jsonl").read_bytes()
+    (out / "fold-1" / "run.json").unlink()  # as a kill leaves it while a fold begins
+    for path in sorted((out / "fold-1").rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    again = cross_validate(DATA, out, None, 3, resume=True, say=silent)
+    assert again.table() == found.table()
+    assert (out / "fold-2" / "metrics.jsonl").read_bytes() == kept
+    image = tmp_path / "a.png"
+    Image.fromarray(dataset.load(0).image[..., 0]).save(image)
+    assert main(["predict", str(out), str(image), "--out", str(tmp_path / "masks")]) == 0
+    assert (tmp_path / "masks" / "a.png").exists()
+
+
+def test_the_table_has_mean_and_spread_over_folds() -> None:
+    label = np.array([[0, 0, 1, 1]], np.uint8)
+    predictions = [np.array([row], np.uint8) for row in ([0, 0, 1, 1], [0, 0, 0, 1])]
+    scores = [evaluate_image(prediction, label, 2) for prediction in predictions]
+    summaries = tuple(summarise([score]) for score in scores)
+    found = CrossValidation(("fold-0", "fold-1"), (1, 1), summaries, summarise(scores))
+    rows = {line[:16].strip(): line[16:].split() for line in found.table().splitlines()}
+    dice = np.array([1.0, 2 / 3])
+    assert float(rows["fold-1"][1]) == pytest.approx(dice[1], abs=1e-4)
+    assert float(rows["mean"][0]) == pytest.approx(dice.mean(), abs=1e-4)
+    assert float(rows["spread (SD)"][0]) == pytest.approx(dice.std(ddof=1), abs=1e-4)
+    assert float(rows["all out-of-fold"][1]) == pytest.approx(2 * 3 / (3 + 4), abs=1e-4)
+    assert found.to_dict()["mean"]["dice"] == pytest.approx(dice.mean())
+
+
+def test_one_fold_is_no_cross_validation(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="--folds 1: give at least 2"):
+        cross_validate(DATA, tmp_path / "cv", None, 1, say=silent)

@@ -1,0 +1,135 @@
+"""Cross-validation: a run for each fold, one table, a mask of every image by a run new to it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyseg.config import Config
+from tinyseg.data import Dataset
+from tinyseg.errors import RunError
+from tinyseg.files import write_json
+from tinyseg.masks import mask_picture
+from tinyseg.metrics import ImageScores, Summary, evaluate_image, foreground_mean, summarise
+from tinyseg.pictures import write_png
+from tinyseg.predict import to_classes
+from tinyseg.progress import Progress
+from tinyseg.run import FOLD, Run, load_run
+from tinyseg.train import train
+
+OUT_OF_FOLD = "out-of-fold"
+"""The folder of the masks."""
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """The scores of every fold's run on its validation images."""
+
+    names: tuple[str, ...]
+    """Of the runs' folders."""
+    images: tuple[int, ...]
+    summaries: tuple[Summary, ...]
+    whole: Summary
+    """Of all images together, each predicted by the run that did not train on it."""
+
+    def rows(self) -> dict[str, tuple[float, float, float]]:
+        """Pooled Dice and IoU and the mean Dice of images, foreground, of each fold."""
+        return dict(zip(self.names, map(_numbers, self.summaries), strict=True))
+
+    def spread(self) -> tuple[list[float], list[float]]:
+        """Mean and sample standard deviation over the folds of the three numbers."""
+        values = np.array([*self.rows().values()])
+        return np.nanmean(values, axis=0).tolist(), np.nanstd(values, axis=0, ddof=1).tolist()
+
+    def table(self) -> str:
+        """For people: a line for each fold, mean and spread, and all images together."""
+        mean, deviation = self.spread()
+        rows = [*zip(self.rows().items(), self.images, strict=True)]
+        lines = [f"{'':16}{'images':>8}{'Dice':>9}{'IoU':>9}{'Dice per image':>16}"]
+        lines += [_line(name, str(count), values) for (name, values), count in rows]
+        lines += [_line("mean", "", mean), _line("spread (SD)", "", deviation)]
+        total = str(sum(self.images))
+        return "\n".join([*lines, _line("all out-of-fold", total, _numbers(self.whole))])
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        keys = ("dice", "iou", "dice_per_image")
+        mean, deviation = self.spread()
+        told = {"mean": mean, "spread": deviation, "out_of_fold": _numbers(self.whole)}
+        folds = {name: dict(zip(keys, row, strict=True)) for name, row in self.rows().items()}
+        rest = {name: dict(zip(keys, row, strict=True)) for name, row in told.items()}
+        return {"folds": folds, **rest}
+
+
+def cross_validate(
+    data: str | Path,
+    out: str | Path,
+    config: Config | None = None,
+    folds: int = 5,
+    resume: bool = False,
+    say: Callable[[str], None] = print,
+) -> CrossValidation:
+    """Trains a run for each fold into out/fold-0 and so on, and scores each on its own fold.
+
+    Writes out/folds.json and, for every image, the mask of the run that did not train on it, into
+    out/out-of-fold. With `resume` finished folds are kept, the one that was cut off goes on and
+    the others follow with the settings of the first. RunError when the folder holds other folds.
+    """
+    out = Path(out)
+    config = _settings(out, config or Config(), folds, resume)
+    runs = []
+    for fold in range(folds):
+        say(f"fold {fold + 1} of {folds}")
+        own = config.override([f"data.folds={folds}", f"data.fold={fold}"])
+        folder = out / f"{FOLD}{fold}"
+        runs.append(train(data, folder, own, resume and (folder / "run.json").exists(), say))
+    dataset = runs[0].open(data)
+    scores = [list(_predict(run, dataset, out / OUT_OF_FOLD)) for run in runs]
+    names = tuple(run.folder.name for run in runs)
+    counts, summaries = tuple(map(len, scores)), tuple(map(summarise, scores))
+    whole = summarise([one for fold in scores for one in fold])
+    found = CrossValidation(names, counts, summaries, whole)
+    write_json(out / "folds.json", found.to_dict())
+    return found
+
+
+def _settings(out: Path, config: Config, folds: int, resume: bool) -> Config:
+    if folds < 2:
+        raise RunError(f"--folds {folds}: give at least 2")
+    first = out / f"{FOLD}0"
+    if not (first / "run.json").exists():
+        return config
+    if not resume:
+        raise RunError(f"{out} holds folds already: give --resume to continue, or another --out")
+    config = load_run(first).config
+    if config.data.folds != folds:
+        raise RunError(f"{out} holds {config.data.folds} folds: give --folds {config.data.folds}")
+    return config
+
+
+def _predict(run: Run, dataset: Dataset, folder: Path) -> Iterator[ImageScores]:
+    """Scores and masks of a run's validation images."""
+    indices = [dataset.index(name) for name in run.split.val]
+    images = (dataset.load(index).image for index in indices)
+    with Progress("out-of-fold predictions", len(indices)) as progress:
+        for count, p_khw in enumerate(run.predictor(images), start=1):
+            sample = dataset.load(indices[count - 1])
+            classes_hw = run.tidy()(to_classes(p_khw, run.threshold))
+            picture = mask_picture(classes_hw, run.facts.label_map)
+            write_png(folder / f"{sample.name}.png", picture)
+            assert sample.label is not None
+            yield evaluate_image(classes_hw, sample.label, run.facts.classes)
+            progress.update(count)
+
+
+def _numbers(summary: Summary) -> tuple[float, float, float]:
+    pooled, per = summary.pooled, summary.per_image
+    dice, iou, image = (foreground_mean(v) for v in (pooled["dice"], pooled["iou"], per["dice"]))
+    return float(dice), float(iou), float(image)
+
+
+def _line(title: str, images: str, values: Sequence[float]) -> str:
+    dice, iou, image = values
+    return f"{title[:15]:16}{images:>8}{dice:9.4f}{iou:9.4f}{image:16.4f}"
