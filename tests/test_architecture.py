@@ -74,6 +74,7 @@ ALLOWED_WITHIN_A_LAYER = {
     "gpus": {"errors"},
     "ensemble": {"run"},
     "backend": {"errors", "cache", "gpus", "graphs"},
+    "report": {"plots"},
     "__main__": {"__init__"},
 }
 WITHOUT = {

@@ -5,8 +5,14 @@ import pytest
 from PIL import Image
 
 from tinyseg.pictures import (
+    FALSE,
+    HIT,
+    MISSED,
+    OUTCOMES,
     color_classes,
     color_image,
+    color_map,
+    color_outcomes,
     color_probability,
     palette,
     row,
@@ -57,22 +63,53 @@ def test_images_of_both_kinds_to_colours() -> None:
     assert color_image(deep)[..., 0].tolist() == [[128, 255], [0, 255]]
 
 
-def test_probability_is_grey_of_the_foreground_of_any_class() -> None:
+def test_probability_runs_from_violet_to_yellow_and_gets_brighter() -> None:
+    colors = color_map()
+    assert colors[[0, 255]].tolist() == [[68, 1, 84], [253, 231, 37]]
+    luma = colors @ np.array([0.2126, 0.7152, 0.0722])
+    assert (np.diff(luma) > -0.3).all(), "it can be read without colours"
     one = np.array([[[0.0, 0.5, 1.0]]], np.float32)
-    assert color_probability(one).tolist() == [[[0] * 3, [128] * 3, [255] * 3]]
-    three = np.array([[[0.2]], [[0.5]], [[0.3]]], np.float32)
-    assert color_probability(three).tolist() == [[[204] * 3]]
+    np.testing.assert_array_equal(color_probability(one)[0], colors[[0, 128, 255]])
+    three = np.array([[[0.2]], [[0.5]], [[0.3]]], np.float32)  # of any class but 0
+    np.testing.assert_array_equal(color_probability(three)[0], colors[[204]])
+
+
+def test_outcomes_lie_over_the_image() -> None:
+    label = np.array([[1, 0, 1, 0, 255]], np.uint8)
+    prediction = np.array([[1, 1, 0, 0, 1]], np.uint8)
+    image = np.full((1, 5, 3), 100, np.uint8)
+    shown = color_outcomes(image, label, prediction)[0].astype(float)
+    colors = np.array([HIT, FALSE, MISSED, (100, 100, 100), (110, 110, 110)], float)
+    weights = np.array([0.65, 0.65, 0.65, 0, 0.5])[:, None]
+    np.testing.assert_allclose(shown, 100 * (1 - weights) + colors * weights, atol=0.5)
+
+
+def test_a_legend_is_added_below_and_breaks_where_it_must(tmp_path: Path) -> None:
+    names = {f"class {k}": tuple(color) for k, color in enumerate(palette(11)[:11].tolist())}
+    heights = {}
+    for name, legend in (("without", None), ("short", dict(OUTCOMES)), ("long", names)):
+        rows = [[picture(9, 9)] * 4]
+        save_grid(tmp_path / f"{name}.png", rows, [""], side=64, legend=legend)
+        heights[name] = len(opened(tmp_path / f"{name}.png"))
+    assert heights["without"] < heights["short"] < heights["long"]
+    below = opened(tmp_path / "short.png")[heights["without"] :]
+    for color in (*OUTCOMES.values(), *color_map()[[1, 255]].tolist()):
+        assert (below == color).all(axis=2).any()
 
 
 @pytest.mark.parametrize("labelled", [True, False])
-def test_a_row_is_four_pictures_of_one_size(labelled: bool) -> None:
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_row_is_four_pictures_of_one_size(labelled: bool, classes: int) -> None:
     prediction = RNG.integers(0, 2, (5, 7), dtype=np.uint8)
     label = prediction if labelled else None
     image, p_khw = RNG.random((5, 7, 1), np.float32), RNG.random((1, 5, 7), np.float32)
-    pictures = row(image, label, p_khw, prediction, 2)
+    pictures = row(image, label, p_khw, prediction, classes)
     assert [(p.shape, p.dtype) for p in pictures] == [((5, 7, 3), np.uint8)] * 4
-    np.testing.assert_array_equal(pictures[3][..., 0], prediction * 255)
-    np.testing.assert_array_equal(pictures[1], pictures[3] if labelled else 0 * pictures[3])
+    flat = color_classes(prediction, classes)
+    np.testing.assert_array_equal(pictures[1], flat if labelled else 0 * flat)
+    over = labelled and classes == 2
+    shown = color_outcomes(pictures[0], prediction, prediction) if over else flat
+    np.testing.assert_array_equal(pictures[3], shown)
 
 
 @pytest.mark.parametrize(("rows", "columns", "side"), [(1, 1, 32), (3, 4, 64), (0, 4, 20)])

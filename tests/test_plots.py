@@ -11,7 +11,7 @@ from tinyseg.config import DataConfig
 from tinyseg.data.compare import compare
 from tinyseg.data.stats import open_stats
 from tinyseg.errors import TinysegError
-from tinyseg.plots import COLORS, _share_between, draw_stats
+from tinyseg.plots import COLORS, RUN_COLORS, _share_between, draw_curves, draw_stats
 
 
 def colored(path: Path, color: str) -> int:
@@ -39,6 +39,20 @@ def test_without_matplotlib_it_is_one_line(tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(TinysegError, match=r'pip install "tinyseg\[plot\]"'):
         draw_stats(tmp_path / "one.png", [one], None)
     assert not (tmp_path / "one.png").exists()
+
+
+def test_curves_of_runs(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    epoch = {"epoch": 1, "loss": 0.5, "train_dice": None, "val_dice": 0.3}
+    curve = {name: [None, *np.linspace(1, 0.2, 254)] for name in ("recall", "precision", "dice")}
+    curve["reliability"] = [[0.1, 0.2, 5], [0.9, 0.7, 5]]
+    one = {"title": "$one", "curves": [curve], "history": [epoch, {**epoch, "epoch": 2}]}
+    draw_curves(tmp_path / "one.png", [one])
+    assert colored(tmp_path / "one.png", RUN_COLORS[0]) > 500
+    assert colored(tmp_path / "one.png", RUN_COLORS[1]) == 0
+    other = {**one, "title": "a_$x^{", "history": []}
+    draw_curves(tmp_path / "seven.png", [one, *[other] * 6])
+    assert all(colored(tmp_path / "seven.png", color) for color in RUN_COLORS[-1:])
 
 
 def test_shares_between_edges_add_up_and_levels_make_no_comb() -> None:

@@ -18,6 +18,7 @@ DATA = (
     'a folder with images and masks, a named dataset "pets:FOLDER", or simulated: '
     '"sim:cells?n=64&size=128&seed=0"'
 )
+OUT = "a page with every image (.html), a table (.txt, .md, .csv) or curves (.png)"
 SET = "settings, e.g. model.base=32 train.epochs=20 loss=dice"
 
 
@@ -145,9 +146,9 @@ def _add_averages(command: argparse.ArgumentParser) -> None:
 
 
 def _add_report(commands: Commands) -> None:
-    command = commands.add_parser("report", help="one HTML file: scores, curves, every image")
+    command = commands.add_parser("report", help="runs side by side: a page, a table, curves")
     command.add_argument("folders", nargs="+", metavar="RUN", type=Path)
-    command.add_argument("--out", type=Path, default="report.html", metavar="HTML")
+    command.add_argument("--out", type=Path, default="report.html", metavar="FILE", help=OUT)
     command.add_argument("--data", help=f"{DATA} (default: the first run's own)")
     command.add_argument("--split", default="val", help="train, val, test, or all (other data)")
     command.add_argument("--images", type=int, default=50, metavar="N", help="shown at most")
@@ -287,8 +288,8 @@ def _report(options: argparse.Namespace) -> int:
     from tinyseg.run import load_run
 
     runs = [load_run(folder) for folder in options.folders]
-    report(runs, options.out, options.data, options.split, options.images)
-    print(f"written: {options.out}")
+    table = report(runs, options.out, options.data, options.split, options.images)
+    print(f"{table}written: {options.out}")
     return 0
 
 

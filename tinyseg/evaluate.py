@@ -21,7 +21,7 @@ from tinyseg.metrics import (
     foreground_mean,
     summarise,
 )
-from tinyseg.pictures import color_image, row, save_grid
+from tinyseg.pictures import color_image, legend_of, row, save_grid
 from tinyseg.postprocess import Postprocess
 from tinyseg.predict import to_classes
 from tinyseg.progress import Progress
@@ -173,7 +173,7 @@ def evaluate(
     """Scores a run on `split` (train, val, test, or all for data it was not made from).
 
     Images go through the same path as `predict`, at their original size. `picture` writes a grid
-    of the worst, middle and best images. `threshold` replaces the run's; `others` and `tta` average
+    of the worst, random and best images. `threshold` replaces the run's; `others` and `tta` average
     probabilities, `postprocess` replaces the run's, as in `predict`; `names` are the images of the
     split that are wanted. The grey threshold is found on the run's training images, or where there
     are none of them, on the images that are scored, which flatters it.
@@ -264,15 +264,16 @@ def _save_picture(
     dice = np.array([foreground_mean(score.values["dice"]) for score in scores])
     # an image without foreground, rightly left empty, shows nothing
     order = [i for i in np.argsort(dice, kind="stable") if dice[i] >= 0] or [*range(len(dice))]
-    middle = len(order) // 2
-    chosen = list(dict.fromkeys([*order[:2], *order[middle : middle + 2], *order[-2:]]))
-    chosen.sort(key=order.index)
+    kinds = {**dict.fromkeys(order[:2], "worst"), **dict.fromkeys(order[:1:-1][:2], "best")}
+    rest = np.array([i for i in order if i not in kinds], int)
+    drawn = np.random.default_rng(0).permutation(rest)[:2]
+    kinds |= dict.fromkeys(drawn.tolist(), "random")
     rows, captions = [], []
-    for index in chosen:
+    for index in sorted(kinds, key=order.index):
         sample = dataset.load(dataset.index(names[index]))
         p_khw = next(network([sample.image]))
         prediction = tidy(to_classes(p_khw, threshold))
         rows.append(row(sample.image, sample.label, p_khw, prediction, run.facts.classes))
         told = "nothing to find" if np.isnan(dice[index]) else f"Dice {dice[index]:.3f}"
-        captions.append(f"{names[index]}: {told}")
-    save_grid(path, rows, captions)
+        captions.append(f"{kinds[index]}: {names[index]}: {told}")
+    save_grid(path, rows, captions, legend=legend_of(dataset.class_names))

@@ -1,6 +1,6 @@
 """Pictures that answer at a glance: image, label, probability and prediction side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from tinyseg.config import IGNORE
 from tinyseg.files import write_atomic
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Color = tuple[int, int, int]
 
 # Okabe & Ito's palette, told apart by the colour-blind too; class 0 is black
 COLORS = [
@@ -20,6 +21,7 @@ COLORS = [
 ]
 HIT, FALSE, MISSED = (86, 180, 233), (213, 94, 0), (240, 228, 66)
 """Right, false and missed pixels of a prediction: sky blue, vermilion, yellow."""
+OUTCOMES = {"right": HIT, "false": FALSE, "missed": MISSED}
 IGNORED = (110, 110, 110)
 BACKGROUND = (24, 24, 24)
 
@@ -35,6 +37,18 @@ def palette(classes: int) -> Array:
     return table
 
 
+def color_map() -> Array:
+    """RGB (256, 3) uint8 of probabilities 0 to 1: viridis, from dark violet to bright yellow.
+
+    Nine of its colours (van der Walt and Smith 2015, CC0), straight lines between them.
+    """
+    colors = [(68, 1, 84), (71, 44, 122), (59, 81, 139), (44, 113, 142), (33, 144, 141)]
+    colors += [(39, 173, 129), (92, 200, 99), (170, 220, 50), (253, 231, 37)]
+    places, known = np.linspace(0, 8, 256), np.array(colors, float)
+    bands = [np.interp(places, np.arange(9), known[:, band]) for band in range(3)]
+    return np.asarray(np.stack(bands, axis=1).round(), np.uint8)
+
+
 def color_classes(label_hw: Array, classes: int) -> Array:
     """Class ids (H, W) to colours (H, W, 3) uint8."""
     return palette(classes)[label_hw]
@@ -48,22 +62,43 @@ def color_image(image_hwc: Array) -> Array:
 
 
 def color_probability(p_khw: Array) -> Array:
-    """Foreground probability (of any class but 0 for K >= 2) as grey (H, W, 3) uint8."""
+    """Foreground probability (of any class but 0 for K >= 2) in colours (H, W, 3) uint8."""
     p_hw = p_khw[0] if p_khw.shape[0] == 1 else 1 - p_khw[0]
-    return np.repeat((np.clip(p_hw, 0, 1) * 255).round().astype(np.uint8)[..., None], 3, axis=2)
+    return np.asarray(color_map()[(np.clip(p_hw, 0, 1) * 255).round().astype(np.uint8)])
+
+
+def color_outcomes(image_hw3: Array, label_hw: Array, prediction_hw: Array) -> Array:
+    """An image (H, W, 3) uint8 with right, false and missed foreground tinted, two classes."""
+    known, found, own = label_hw != IGNORE, prediction_hw > 0, label_hw == 1
+    shown = image_hw3.astype(np.float64)
+    for where, color in ((own & found, HIT), (known & found & ~own, FALSE), (own & ~found, MISSED)):
+        shown[where] = 0.35 * shown[where] + 0.65 * np.array(color)
+    shown[~known] = 0.5 * shown[~known] + 0.5 * np.array(IGNORED)
+    return np.asarray(shown.round(), np.uint8)
 
 
 def row(
     image: Array, label: Array | None, p_khw: Array, prediction: Array, classes: int
 ) -> list[Array]:
-    """The four pictures of one image: image, label, probability, prediction."""
+    """The four pictures of one image: image, label, probability, prediction.
+
+    The prediction of two classes lies over the image in the colours of OUTCOMES where there is a
+    label; else it is the classes' colours.
+    """
     shown = np.zeros(prediction.shape, np.uint8) if label is None else label
-    return [
-        color_image(image),
-        color_classes(shown, classes),
-        color_probability(p_khw),
-        color_classes(prediction, classes),
-    ]
+    if label is None or classes > 2:
+        told = color_classes(prediction, classes)
+    else:
+        told = color_outcomes(color_image(image), label, prediction)
+    return [color_image(image), color_classes(shown, classes), color_probability(p_khw), told]
+
+
+def legend_of(class_names: Sequence[str]) -> dict[str, Color]:
+    """What the colours of a row's prediction mean."""
+    if len(class_names) <= 2:
+        return dict(OUTCOMES)
+    colors = palette(len(class_names)).tolist()
+    return {name: tuple(color) for name, color in zip(class_names, colors, strict=False)}
 
 
 def overlay(image: Array, label_hw: Array, classes: int, side: int) -> Array:
@@ -93,9 +128,14 @@ def save_grid(
     captions: Sequence[str],
     titles: Sequence[str] = ("image", "label", "probability", "prediction"),
     side: int = 192,
+    legend: Mapping[str, Color] | None = None,
 ) -> None:
-    """Writes rows of pictures (H, W, 3) uint8 as one PNG; a caption stands under each row."""
-    write_png(path, _grid(rows, captions, titles, side))
+    """Writes rows of pictures (H, W, 3) uint8 as one PNG; a caption stands under each row.
+
+    A legend stands below them with the colour bar of probabilities.
+    """
+    sheet = _grid(rows, captions, titles, side)
+    write_png(path, sheet if legend is None else _with_legend(sheet, legend))
 
 
 def save_bands(
@@ -135,6 +175,32 @@ def _grid(
             sheet.paste(tile, (left, top + (side - tile.height) // 2))
         draw.text((gap, top + side + 1), _printable(caption), (200, 200, 200), font)
     return sheet
+
+
+def _with_legend(sheet: Image.Image, legend: Mapping[str, Color]) -> Image.Image:
+    gap, line, font = 6, 22, ImageFont.load_default(13)
+    texts = [_printable(name) for name in legend]
+    widths = [round(font.getlength(text)) + 12 + 3 * gap for text in texts]
+    bar = 156 + round(font.getlength("probability 0  1"))
+    places, left, top = [], gap, 0
+    for width in [*widths, bar]:
+        if left + width > sheet.width and left > gap:
+            left, top = gap, top + line
+        places.append((left, sheet.height + top))
+        left += width
+    taller = Image.new("RGB", (sheet.width, sheet.height + top + line), BACKGROUND)
+    taller.paste(sheet)
+    draw = ImageDraw.Draw(taller)
+    for text, color, (x, y) in zip(texts, legend.values(), places, strict=False):
+        draw.rectangle((x, y + 4, x + 11, y + 15), color, (110, 110, 110))
+        draw.text((x + 12 + gap, y + 1), text, (200, 200, 200), font)
+    x, y = places[-1]
+    draw.text((x, y + 1), "probability 0", (200, 200, 200), font)
+    x += round(font.getlength("probability 0")) + gap
+    colors = Image.fromarray(np.ascontiguousarray(color_map()[None]))
+    taller.paste(colors.resize((128, 12), Image.Resampling.NEAREST), (x, y + 4))
+    draw.text((x + 128 + gap, y + 1), "1", (200, 200, 200), font)
+    return taller
 
 
 def write_png(path: Path, picture: Image.Image) -> None:

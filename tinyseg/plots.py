@@ -1,4 +1,4 @@
-"""Drawings of statistics, with matplotlib: the optional extra `plot`."""
+"""Drawings of statistics and of runs, with matplotlib: the optional extra `plot`."""
 
 from collections.abc import Callable, Sequence
 from io import BytesIO
@@ -18,6 +18,8 @@ Panel = Callable[[Any], None]
 
 COLORS = ("#0072B2", "#D55E00")
 """Okabe & Ito's blue and vermilion, told apart by the colour-blind too; dashes help in print."""
+RUN_COLORS = (*COLORS, "#009E73", "#CC79A7", "#E69F00", "#000000")
+"""The same palette goes on, for runs."""
 STYLES = ("-", "--")
 COLUMNS = 3
 BINS = 40
@@ -42,6 +44,49 @@ def draw_stats(path: Path, sets: Sequence[DatasetStats], comparison: Comparison 
         axes.remove()
     names = [f"{stats.source} ({len(stats.images)} images)" for stats in sets]
     figure.legend(grid[0].patches, names, loc="outside upper center")
+    _write(path, figure)
+
+
+def draw_curves(path: Path, runs: Sequence[dict[str, Any]]) -> None:
+    """Writes a PNG of the curves of runs as a report collects them.
+
+    Training, and precision and recall, Dice by threshold and calibration of the first class.
+    """
+    figure = _new_figure(figsize=(4 * COLUMNS, 7), layout="constrained")
+    loss, dice, unused, tradeoff, threshold, calibration = figure.subplots(2, COLUMNS).ravel()
+    unused.remove()
+    for index, run in enumerate(runs):
+        color, curve = RUN_COLORS[index % len(RUN_COLORS)], run["curves"][0]
+        line = {"color": color, "label": run["title"].replace("$", r"\$")}
+        columns = {
+            k: [_nan(e[k]) for e in run["history"]] for k in ("loss", "train_dice", "val_dice")
+        }
+        epochs = [epoch["epoch"] for epoch in run["history"]]
+        loss.plot(epochs, columns["loss"], **line)
+        dice.plot(epochs, columns["train_dice"], color=color, linestyle="--")
+        dice.plot(epochs, columns["val_dice"], **line)
+        tradeoff.plot(*([_nan(v) for v in curve[k]] for k in ("recall", "precision")), **line)
+        thresholds = np.arange(1, 256) / 256
+        threshold.plot(thresholds, [_nan(v) for v in curve["dice"]], **line)
+        calibration.plot(*zip(*(point[:2] for point in curve["reliability"]), strict=True), **line)
+    calibration.plot([0, 1], [0, 1], color="grey", linestyle=":")
+    loss.set(title="loss in training", xlabel="epoch")
+    dice.set(title="Dice: validation, training dashed", xlabel="epoch", ylim=(0, 1))
+    unit = {"xlim": (0, 1), "ylim": (0, 1)}
+    tradeoff.set(title="all thresholds", xlabel="recall", ylabel="precision", **unit)
+    threshold.set(title="Dice by threshold", xlabel="threshold", **unit)
+    calibration.set(title="calibration", xlabel="probability", ylabel="share of foreground", **unit)
+    for axes in (loss, dice, tradeoff, threshold, calibration):
+        axes.grid(alpha=0.3)
+    figure.legend(*loss.get_legend_handles_labels(), loc="outside upper center")
+    _write(path, figure)
+
+
+def _nan(value: float | None) -> float:
+    return np.nan if value is None else value
+
+
+def _write(path: Path, figure: Any) -> None:
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=100)
     write_atomic(path, buffer.getvalue())

@@ -37,7 +37,7 @@ from tinyseg.models import head_channels
 from tinyseg.nn import parameters, state_dict
 from tinyseg.nonfinite import not_finite
 from tinyseg.optim import LossScale, Optimizer, Schedule
-from tinyseg.pictures import row, save_grid
+from tinyseg.pictures import legend_of, row, save_grid
 from tinyseg.postprocess import Postprocess, choose
 from tinyseg.predict import to_classes
 from tinyseg.progress import Progress, duration
@@ -443,7 +443,8 @@ class Trainer:
         if improved:
             checkpoint.share(last, folder / "best.safetensors")
             names = [self.dataset.names[index] for index in self.shown]
-            save_grid(self.run.samples / "best.png", found.pictures, names)
+            legend = legend_of(self.dataset.class_names)
+            save_grid(self.run.samples / "best.png", found.pictures, names, legend=legend)
 
     def _resume(self) -> None:
         """Goes to the last whole checkpoint, if there is one; clears what a kill left half."""

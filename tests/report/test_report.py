@@ -1,6 +1,7 @@
 """What the report says, against plain NumPy; the page itself is in test_page.py."""
 
 import base64
+import csv
 import json
 import re
 import zlib
@@ -20,6 +21,7 @@ from tinyseg.report.curves import curves
 from tinyseg.report.encode import data_uri, level_of, levels, pack, shrink, size_in_page
 from tinyseg.report.history import differences, history, parting
 from tinyseg.report.page import embed
+from tinyseg.report.table import HEADS, as_markdown, as_text, rows_of
 from tinyseg.thresholds import Histograms
 
 RNG = np.random.default_rng(0)
@@ -218,3 +220,31 @@ def test_the_page_is_whole_and_small(runs, tmp_path):
     assert "default-src 'none'" in text
     assert not re.search(r"""(?:src|href)\s*=\s*["']?(?:https?:)?//""", text)
     assert len(json.loads(re.search(r'id="data">(.*?)</script>', text, re.S)[1])["images"]) == 3
+
+
+def test_the_table_as_text_markdown_and_csv(runs, data, tmp_path):
+    written = {}
+    for end in (".txt", ".md", ".csv"):
+        said = report(runs, tmp_path / f"table{end}", say=lambda text: None)
+        written[end] = (tmp_path / f"table{end}").read_text(encoding="utf-8")
+        assert said == as_text(rows_of(data))
+    assert written[".txt"] == said
+    rows = list(csv.reader(written[".csv"].splitlines()))
+    assert rows[0] == [*HEADS, "data.groups", "model.base", "train.threshold"]
+    assert [row[0] for row in rows[1:4]] == ["one <b>", "other", "all background"]
+    assert rows[2][-4:] == ["0.500", "<i>", "8", "0.5"]
+    for run, row in zip(data["runs"], rows[1:], strict=False):
+        expected = ["" if v is None else f"{v:.4f}" for v in run["summary"]]
+        assert row[1:7] == expected
+    lines = written[".md"].splitlines()
+    assert lines[1].startswith("| --- | ---: |")
+    assert lines[2].startswith(r"| one \<b\> | 0.")
+    assert len({line.count("|") for line in lines}) == 1
+    assert as_markdown([["a|b\n"]]).startswith(r"| a\|b? |")
+
+
+def test_a_file_of_no_known_kind_is_refused_before_any_work(runs, tmp_path):
+    with pytest.raises(RunError, match=r"must end in \.html"):
+        report(runs, tmp_path / "r.pdf")
+    with pytest.raises(RunError, match="0 or more"):
+        report(runs, tmp_path / "r.html", images=-1)

@@ -14,13 +14,14 @@ from tinyseg.evaluate import Evaluation, evaluate, names_of
 from tinyseg.files import read_json
 from tinyseg.metrics import Summary, foreground_mean
 from tinyseg.models import head_channels
-from tinyseg.pictures import FALSE, HIT, MISSED, color_image, palette
+from tinyseg.pictures import FALSE, HIT, MISSED, color_image, color_map, palette
 from tinyseg.predict import to_classes
 from tinyseg.progress import Progress
 from tinyseg.report.curves import curves
 from tinyseg.report.encode import data_uri, level_of, levels, pack, shrink, size_in_page
 from tinyseg.report.history import differences, history, parting
 from tinyseg.run import Run
+from tinyseg.thresholds import HALF
 
 MEASURES = ("dice", "iou", "precision", "recall", "hd95", "assd")
 SUMMARY = (
@@ -55,6 +56,7 @@ def collect(
         "scored": len(names),
         "classes": list(datasets[0].class_names),
         "colors": palette(max(3, len(datasets[0].class_names)))[:256].tolist(),
+        "probability": color_map().tolist(),
         "outcomes": {"hit": [*HIT], "false": [*FALSE], "missed": [*MISSED]},
         "runs": [
             {**_run(run, title), **_scored(found)}
@@ -143,11 +145,11 @@ def _numbers(summary: Summary) -> list[float | None]:
 
 
 def _scored(found: Evaluation) -> dict[str, Any]:
-    worth = found.worth and str(found.worth)
+    told = found.worth is not None and found.worth.threshold != HALF
     return {
         "summary": _numbers(found.summary),
         "curves": curves(found.histograms),
-        "worth": worth or "",
+        "worth": str(found.worth) if told else "",
     }
 
 

@@ -199,7 +199,7 @@ class Images {
       key.style.backgroundColor = `rgb(${color.join(" ")})`;
       return make("li", {}, key, ` ${name}`);
     });
-    this.legend.replaceChildren(...items, colorBar());
+    this.legend.replaceChildren(...items, colorBar(data));
   }
 
   key(event) {
@@ -227,9 +227,9 @@ class Images {
   }
 }
 
-function colorBar() {
+function colorBar(data) {
   const canvas = make("canvas", { class: "bar", "aria-hidden": "true" });
-  paint(canvas, [1, 256], (at) => PROBABILITY[at]);
+  paint(canvas, [1, 256], (at) => data.probability[at]);
   return make("li", { class: "grow" }, "0 ", canvas, " 1 probability");
 }
 

@@ -53,17 +53,6 @@ function paint(canvas, [rows, columns], color) {
   canvas.getContext("2d").putImageData(pixels, 0, 0);
 }
 
-// Viridis (van der Walt and Smith, CC0) at nine places, straight lines between them.
-const VIRIDIS = [
-  [68, 1, 84], [71, 44, 122], [59, 81, 139], [44, 113, 142], [33, 144, 141],
-  [39, 173, 129], [92, 200, 99], [170, 220, 50], [253, 231, 37],
-];
-const PROBABILITY = range(256).map((level) => {
-  const place = Math.min((level / 255) * 8, 7.999);
-  const [low, high] = [VIRIDIS[Math.floor(place)], VIRIDIS[Math.floor(place) + 1]];
-  return low.map((value, k) => Math.round(value + (high[k] - value) * (place % 1)));
-});
-
 /** A titled picture that zooms and moves with the others. */
 class Pane {
   constructor(title, view) {
@@ -222,7 +211,7 @@ class RunView {
   drawClasses() {
     const { image, data, own, maps } = this;
     const sure = (at) => own.probability.reduce((most, map) => Math.max(most, map[at]), 0);
-    this.probability.show(image, ": of the most probable class", (at) => PROBABILITY[sure(at)]);
+    this.probability.show(image, ": of the most probable class", (at) => data.probability[sure(at)]);
     this.prediction.show(image, "", (at) => data.colors[own.prediction[at]]);
     this.tell(meanDice(maps.label, own.prediction, data.classes.length), null);
   }
@@ -233,7 +222,7 @@ class RunView {
     const inside = (at) => map[at] >= level;
     const { hit, false: wrong, missed } = data.outcomes;
     const clear = [0, 0, 0, 0];
-    this.probability.show(image, "", (at) => PROBABILITY[map[at]]);
+    this.probability.show(image, "", (at) => data.probability[map[at]]);
     this.prediction.show(image, ": right, false and missed pixels", (at) => {
       const label = maps.label[at];
       if (label === IGNORE) return [128, 128, 128, 90];
