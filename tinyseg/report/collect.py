@@ -130,6 +130,7 @@ def _run(run: Run, title: str) -> dict[str, Any]:
         "made": str(made.get("made", "")),
         "device": str((made.get("backend") or {}).get("device", "")),
         "trained": len(run.split.train),
+        "postprocess": run.tidy().text,
         "softmax": head_channels(run.config.model, run.facts.classes) > 1,
         "threshold": run.threshold,
         "level": level_of(run.threshold),
@@ -172,7 +173,7 @@ def _images(
             for count, p_khw in enumerate(run.predictor(images)):
                 scores = found.images[chosen[count]]
                 size = shown[count]["size"]
-                part = {"scores": _scores(scores.values), **_maps(p_khw, tuple(size))}
+                part = {"scores": _scores(scores.values), **_maps(run, p_khw, tuple(size))}
                 part["area"] = number(scores.matrix[:, 1:].sum() / max(1, scores.matrix.sum()))
                 shown[count]["runs"].append(part)
                 progress.update(count + 1)
@@ -201,11 +202,11 @@ def _picture(dataset: Dataset, name: str) -> dict[str, Any]:
     }
 
 
-def _maps(p_khw: Array, size: tuple[int, int]) -> dict[str, Any]:
+def _maps(run: Run, p_khw: Array, size: tuple[int, int]) -> dict[str, Any]:
     """The probability of each channel and, where there are several, the predicted classes."""
     small = np.stack([shrink(p_hw, size, smooth=True) for p_hw in p_khw])
     maps = {"probability": [pack(level) for level in levels(small)]}
     if len(p_khw) == 1:
         return maps
-    classes = to_classes(p_khw)
+    classes = run.tidy()(to_classes(p_khw))
     return {**maps, "prediction": pack(shrink(classes, size, smooth=False))}
