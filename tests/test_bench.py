@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+
+from tinyseg.thresholds import Histograms
 
 BENCH = Path(__file__).parent.parent / "bench"
 
@@ -196,3 +199,20 @@ def test_the_cost_of_augmentation_is_that_of_neighbouring_steps(step):
     assert found["share_median"] == 0.1
     assert found["share_least"] == 0.2
     sys.modules.pop("augment")
+
+
+def test_what_the_bench_of_thresholds_adds_up(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH))
+    bench = pytest.importorskip("thresholds")
+    clock = bench.Clock()
+    twice = clock.around(lambda value: 2 * value)
+    assert [twice(1), twice(2)] == [2, 4]
+    assert 0 < clock.seconds < 1
+    found = SimpleNamespace(summary=SimpleNamespace(pooled={"dice": [0, 0.3]}))
+    found.histograms = Histograms()
+    found.histograms.add(np.ones((1, 2, 2), np.float32), np.array([[0, 0], [0, 1]], np.uint8))
+    with pytest.raises(SystemExit, match=r"Dice at 0\.5: 0\.4, counted 0\.3"):
+        bench.check(found)
+    found.summary.pooled["dice"] = [0, 0.4]
+    bench.check(found)
+    sys.modules.pop("thresholds")

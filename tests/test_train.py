@@ -92,6 +92,11 @@ def test_every_step_and_epoch_is_logged(run: Run) -> None:
         losses = [step["loss"] for step in steps[2 * epoch : 2 * epoch + 2]]
         assert record["train"]["loss"] == pytest.approx(np.mean(losses))
         assert 0 <= record["val"]["pooled"]["dice"]["mean"] <= 1
+    dice = [record["val"]["pooled"]["dice"]["mean"] for record in epochs]
+    told = [record["val"]["thresholds"][0] for record in epochs]
+    assert [one["dice_at_half"] for one in told] == pytest.approx(dice, abs=1e-12)
+    improved = [value > max([-1.0, *dice[:count]]) for count, value in enumerate(dice)]
+    assert [one["gain"] is not None for one in told] == improved
     rates = [step["learning_rate"] for step in steps]
     assert len(set(rates)) == 6
     assert rates == sorted(rates, reverse=True)

@@ -118,7 +118,7 @@ class Evaluation:
         return [f"  {name[:25]:26}{d:8.4f}{i:7.4f}" for name, d, i in rows]
 
     def _about_thresholds(self) -> list[str]:
-        found = find(self.histograms)
+        found = find(self.histograms, resample=False)
         names = ("average_precision", "roc_auc", "calibration_error")
         means = [np.nanmean([getattr(one, name) for one in found]) for name in names]
         told = "average precision {:.4f}, ROC-AUC {:.4f}, calibration error {:.4f}".format(*means)

@@ -200,7 +200,7 @@ def fit_temperature(counts: Counts) -> float:
         return float(found @ np.logaddexp(0, -z) + rest @ np.logaddexp(0, z))
 
     limit = np.log(20)
-    done = minimize_scalar(loss, bounds=(-limit, limit), method="bounded", options={"xatol": 1e-4})
+    done = minimize_scalar(loss, bounds=(-limit, limit), method="bounded", options={"xatol": 1e-3})
     return float(np.exp(done.x))
 
 
@@ -242,14 +242,16 @@ def gain_of_choosing(counts: Counts, seed: int = 0) -> Interval:
     """
     every = outcomes(counts)
     coarse = np.arange(COARSE - 1, BINS - 1, COARSE)
-    hits, sizes = every.hit[:, coarse], _sizes(every)[:, coarse]
+    hit, size = every.hit[:, coarse], _sizes(every)[:, coarse]
     draws = _draws(len(counts), seed)
-    chosen = best_edge(np.nan_to_num(ratio(2 * (draws @ hits), draws @ sizes)))
-    left = (draws == 0).astype(np.float64)
-    half = int(np.searchsorted(EDGES[coarse], HALF))
-    at_half = ratio(2 * (left @ hits[:, half]), left @ sizes[:, half])
-    rows = np.arange(RESAMPLES)
-    at_chosen = ratio(2 * (left @ hits)[rows, chosen], (left @ sizes)[rows, chosen])
+    inside = np.split(draws @ np.hstack([2 * hit, size]), 2, axis=1)
+    chosen = best_edge(np.nan_to_num(ratio(*inside)))
+    left = (draws == 0).T  # only two columns are wanted for each resample: no product of all
+    half = np.full(RESAMPLES, np.searchsorted(EDGES[coarse], HALF))
+    at_chosen, at_half = (
+        ratio(2 * (hit[:, which] * left).sum(0), (size[:, which] * left).sum(0))
+        for which in (chosen, half)
+    )
     return Interval.of(at_chosen - at_half)
 
 
@@ -288,8 +290,8 @@ class Found:
     """With the best pooled Dice on these images; 0.5 where the class has no pixel."""
     dice: float
     dice_at_half: float
-    gain: Interval
-    """Of choosing a threshold over 0.5, on images it was not chosen on."""
+    gain: Interval | None
+    """Of choosing a threshold over 0.5, on images it was not chosen on; None: not asked for."""
     average_precision: float
     roc_auc: float
     calibration_error: float
@@ -297,17 +299,19 @@ class Found:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON, with None for nan."""
-        gain = {name: _number(value) for name, value in asdict(self.gain).items()}
-        return {k: _number(v) for k, v in asdict(self).items() if k != "gain"} | {"gain": gain}
+        table = asdict(self)
+        gain = table.pop("gain")
+        named = {name: _number(value) for name, value in table.items()}
+        return named | {"gain": gain and {name: _number(value) for name, value in gain.items()}}
 
 
-def find(histograms: Histograms) -> list[Found]:
-    """One for each foreground class."""
+def find(histograms: Histograms, resample: bool = True) -> list[Found]:
+    """One for each foreground class; the gain costs more than all else: None unless `resample`."""
     counts = histograms.counts
-    return [_find(counts[:, kind]) for kind in range(counts.shape[1])]
+    return [_find(counts[:, kind], resample) for kind in range(counts.shape[1])]
 
 
-def _find(counts: Counts) -> Found:
+def _find(counts: Counts, resample: bool) -> Found:
     pooled = np.asarray(counts.sum(0, dtype=np.int64))
     half = BINS // 2 - 1
     dice = outcomes(pooled).measures()["dice"]
@@ -316,7 +320,7 @@ def _find(counts: Counts) -> Found:
         float(EDGES[best]),
         float(dice[best]),
         float(dice[half]),
-        gain_of_choosing(counts),
+        gain_of_choosing(counts) if resample else None,
         average_precision(pooled),
         roc_auc(pooled)[0],
         calibration_error(pooled),

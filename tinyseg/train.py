@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -43,7 +43,7 @@ from tinyseg.predict import to_classes
 from tinyseg.progress import Progress, duration
 from tinyseg.run import Run, assign, load_run
 from tinyseg.step import PredictStep, TrainStep
-from tinyseg.thresholds import HALF, Found, Histograms, find, to_facts
+from tinyseg.thresholds import HALF, Histograms, find, to_facts
 from tinyseg.track import Log
 
 Say = Callable[[str], None]
@@ -217,7 +217,6 @@ class Validation:
 
     summary: Summary
     histograms: Histograms
-    thresholds: list[Found]
     pictures: list[list[Array]]
     """Of the first few images, a row each."""
 
@@ -389,7 +388,7 @@ class Trainer:
                 if index in self.shown:
                     pictures.append(row(sample.image, sample.label, p_khw, prediction, classes))
                 progress.update(count)
-        return Validation(summarise(scores), histograms, find(histograms), pictures)
+        return Validation(summarise(scores), histograms, pictures)
 
     def _first_prediction(self, probabilities: Iterator[Array]) -> Array:
         if self.predictor.step.compiled:
@@ -421,20 +420,26 @@ class Trainer:
         if self.schedule.observe(self.at.dice):
             self.say(f"plateau: the learning rate is now x {self.schedule.scale:g}")
         train = {**means, "seconds": round(seconds, 3)}
-        val = found.summary.to_dict() | {"thresholds": [one.to_dict() for one in found.thresholds]}
+        thresholds = find(found.histograms, resample=improved)
+        val = found.summary.to_dict() | {"thresholds": [one.to_dict() for one in thresholds]}
         self.log.write("epoch", self.at.step, epoch=epoch, train=train, val=val)
         self.say(
             f"epoch {epoch:3}/{self.epochs}  loss {means['loss']:.4f}  "
             f"train Dice {means['hard_dice']:.3f}  val Dice {dice:.4f} IoU {iou:.4f}"
             f"{'  best' if improved else ''}  {seconds:.1f} s"
         )
-        self._save(improved, found)
+        self._save(improved, to_facts(found.histograms, thresholds), found.pictures)
 
-    def _save(self, improved: bool, found: Validation) -> None:
+    def _save(
+        self, improved: bool, thresholds: dict[str, Any], pictures: list[list[Array]]
+    ) -> None:
         folder = self.run.checkpoints
         arrays = {name: tensor.numpy() for name, tensor in self.state.items()}
-        facts = {"position": asdict(self.at), "schedule": asdict(self.schedule)}
-        facts["thresholds"] = to_facts(found.histograms, found.thresholds)
+        facts = {
+            "position": asdict(self.at),
+            "schedule": asdict(self.schedule),
+            "thresholds": thresholds,
+        }
         last = folder / "last.safetensors"
         checkpoint.rotate(folder, whole=self._saved)
         checkpoint.save(last, arrays, facts)
@@ -444,7 +449,7 @@ class Trainer:
             checkpoint.share(last, folder / "best.safetensors")
             names = [self.dataset.names[index] for index in self.shown]
             legend = legend_of(self.dataset.class_names)
-            save_grid(self.run.samples / "best.png", found.pictures, names, legend=legend)
+            save_grid(self.run.samples / "best.png", pictures, names, legend=legend)
 
     def _resume(self) -> None:
         """Goes to the last whole checkpoint, if there is one; clears what a kill left half."""
