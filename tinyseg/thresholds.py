@@ -237,8 +237,8 @@ def gain_of_choosing(counts: Counts, seed: int = 0) -> Interval:
 
     Of histograms (images, 2, BINS). A threshold looks best on the images it was chosen on, so in
     each of 1000 resamples of the images it is chosen anew on those drawn and measured on those
-    not drawn (Efron 1983's out-of-bag error). About n/e images are left to measure on, so the
-    interval is rather too wide than too narrow. nan for a single image.
+    not drawn (Efron 1983's out-of-bag error). It is chosen on two thirds of the images and measured
+    on a third, so the mean is rather too low and the interval too wide. nan for a single image.
     """
     every = outcomes(counts)
     coarse = np.arange(COARSE - 1, BINS - 1, COARSE)
