@@ -9,6 +9,7 @@ from test_report import unpack
 
 from tinyseg.metrics import confusion, scores
 from tinyseg.report import build_page, collect
+from tinyseg.report.encode import data_uri, pack
 
 DRAWN = "document.querySelector('.dice')?.textContent !== ''"
 CONTROLS = {
@@ -264,8 +265,6 @@ def test_a_phone_shows_it_without_scrolling_sideways(page, two, dark):
 def test_a_hundred_noisy_images_are_below_20_mb_and_open_in_two_seconds(page, two, tmp_path):
     data, _ = two
     rng = np.random.default_rng(0)
-    from tinyseg.report.encode import data_uri, pack
-
     part = data["images"][0]["runs"][0]
     many = []
     for index in range(100):
@@ -278,7 +277,10 @@ def test_a_hundred_noisy_images_are_below_20_mb_and_open_in_two_seconds(page, tw
     alone = {**data, "runs": data["runs"][:1], "images": many}
     path.write_text(build_page(alone), encoding="utf-8")
     assert path.stat().st_size < 20e6
-    start = time.perf_counter()
-    page.open(path)
-    page.wait(DRAWN)
-    assert time.perf_counter() - start < 10  # seconds; 2 on a machine that is not shared
+    seconds = []
+    for _ in range(3):  # the machine may be busy: the least counts
+        start = time.perf_counter()
+        page.open(path)
+        page.wait(DRAWN)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 2

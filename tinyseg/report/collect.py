@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinyseg.backend import Array
+from tinyseg.config import IGNORE
 from tinyseg.data import Dataset
 from tinyseg.errors import RunError
 from tinyseg.evaluate import Evaluation, evaluate, names_of
@@ -55,7 +56,7 @@ def collect(
         "split": split,
         "scored": len(names),
         "classes": list(datasets[0].class_names),
-        "colors": palette(max(3, len(datasets[0].class_names)))[:256].tolist(),
+        "colors": palette(max(3, len(datasets[0].class_names))).tolist(),
         "probability": color_map().tolist(),
         "outcomes": {"hit": [*HIT], "false": [*FALSE], "missed": [*MISSED]},
         "runs": [
@@ -106,7 +107,7 @@ def titles(runs: Sequence[Run]) -> list[str]:
         found = ["/".join(part[-depth:]) for part in parts]
         if len(set(found)) == len(found):
             return found
-    return [f"{'/'.join(part[-1:])} ({index})" for index, part in enumerate(parts, start=1)]
+    return [f"{part[-1]} ({index})" for index, part in enumerate(parts, start=1)]
 
 
 def spread(values: Sequence[float], count: int) -> list[int]:
@@ -190,7 +191,7 @@ def _picture(dataset: Dataset, name: str) -> dict[str, Any]:
     assert sample.label is not None
     rows, columns = sample.label.shape
     size = size_in_page(rows, columns)
-    known = sample.label[sample.label != 255]
+    known = sample.label[sample.label != IGNORE]
     return {
         "name": name,
         "original": [rows, columns],
