@@ -46,6 +46,18 @@ def test_two_classes_need_no_lines_of_their_own() -> None:
     assert "pet" not in evaluation(label, label, ("background", "pet")).table()
 
 
+def test_the_threshold_and_what_none_changes_are_told() -> None:
+    label = np.array([[0, 0, 1, 1]], np.uint8)
+    found = evaluation(label, label, ("background", "pet"))
+    assert "threshold 0.250: Dice 1.0000, with 0.5 1.0000, gain +0.0000" in found.table()
+    assert "chosen on these images, which flatters it" in found.table()
+    assert "average precision 1.0000, ROC-AUC 1.0000" in found.table()
+    curves = found.to_dict()["thresholds"]["classes"][0]
+    assert curves["pooled"]["dice"] == curves["per_image"]["dice"] == [1.0] * 1023
+    empty = evaluation(np.zeros_like(label), label, ("background", "pet"))
+    assert "average precision nan, ROC-AUC nan" in empty.table()
+
+
 def draw_pets(folder: Path) -> None:
     """Bright cats and dark dogs, eight to train and two to test, as Oxford-IIIT Pet is laid out."""
     for name in ("images", "annotations/trimaps"):

@@ -19,6 +19,7 @@ from tinyseg.metrics import (
     baselines,
     evaluate_image,
     foreground_mean,
+    mean,
     summarise,
 )
 from tinyseg.pictures import color_image, legend_of, row, save_grid
@@ -120,7 +121,7 @@ class Evaluation:
     def _about_thresholds(self) -> list[str]:
         found = find(self.histograms, resample=False)
         names = ("average_precision", "roc_auc", "calibration_error")
-        means = [np.nanmean([getattr(one, name) for one in found]) for name in names]
+        means = mean(np.array([[getattr(one, name) for name in names] for one in found]))
         told = "average precision {:.4f}, ROC-AUC {:.4f}, calibration error {:.4f}".format(*means)
         told += " (means of classes)" if len(found) > 1 else ""
         return [told] if self.worth is None else [str(self.worth), told]
