@@ -236,6 +236,10 @@ def test_an_image_that_the_run_cannot_fit_is_left_out(tmp_path: Path) -> None:
     assert files(tmp_path / "out") == ["a.png"]
     assert len(written.problems) == 1
     assert "b.png: image of 10 x 40 pixels is larger than data.size=16" in written.problems[0]
+    rest = {"others": [run], "say": lambda text: None}
+    assert (
+        predict(stub(), [tmp_path / "in"], tmp_path / "both", **rest).problems == written.problems
+    )
 
 
 def test_probabilities_have_16_bits(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def predict(
         say(f"{before} of {len(jobs)} masks are there already, made by the same run and settings")
     written = {job.mask for job in jobs} - {job.mask for job in left}
     problems: list[str] = []
-    images = _readable(left, run, problems)
+    images = _readable(left, runs, problems)
     watch = Watch()
     with Progress("predicting", len(jobs), before) as progress:
         for job, p_khw in _predicted(combine(runs, tta), images, watch) if left else ():
@@ -195,16 +195,18 @@ def _files(path: Path) -> list[Path]:
     return sorted(find_images(path), key=lambda file: (file.suffix.casefold() != ".png", file))
 
 
-def _readable(jobs: Sequence[_Job], run: Run, problems: list[str]) -> Iterator[tuple[_Job, Array]]:
-    data = run.config.data
+def _readable(
+    jobs: Sequence[_Job], runs: Sequence[Run], problems: list[str]
+) -> Iterator[tuple[_Job, Array]]:
     for job in jobs:
         try:
-            image = load_image(job.file, run.facts.channels, job.page)
+            image = load_image(job.file, runs[0].facts.channels, job.page)
         except TinysegError as error:
             problems.append(str(error))
             continue
         try:
-            box_of(image.shape[0], image.shape[1], data.size, data.fit)
+            for data in (run.config.data for run in runs):
+                box_of(image.shape[0], image.shape[1], data.size, data.fit)
         except TinysegError as error:
             problems.append(f"{job.file}: {error}")
             continue
