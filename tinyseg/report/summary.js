@@ -4,7 +4,7 @@ const SCORES = ["Dice", "IoU", "Dice", "IoU", "empty right", "Hausdorff 95"];
 
 function drawTop(data) {
   document.title = `tinyseg: ${data.runs.map((run) => run.title).join(", ")}`;
-  const learned = { all: ": all, also those that a run was trained on", train: ": those that it was trained on" };
+  const learned = { all: ", also those that a run was trained on", train: ", on which it was trained" };
   const told = `${data.scored} images of ${data.source} (${data.split}${learned[data.split] ?? ""})`;
   byId("top").append(make("h1", {}, data.runs.map((run) => run.title).join(" and ")), make("p", {}, told));
 }
