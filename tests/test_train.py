@@ -35,6 +35,8 @@ from tinyseg.evaluate import evaluate
 from tinyseg.masks import predict
 from tinyseg.metrics import evaluate_image, foreground_mean
 from tinyseg.overfit import overfit
+from tinyseg.postprocess import Postprocess
+from tinyseg.predict import to_classes
 from tinyseg.run import Run, load_run
 from tinyseg.track import read_log
 from tinyseg.train import Phase, Trainer, parse_phases, train
@@ -394,6 +396,27 @@ def test_with_windows_validation_is_evaluation_too(tmp_path: Path) -> None:
     logged = next(line["val"] for line in read_log(run.log) if line["kind"] == "epoch")
     found = evaluate(run, DATA, surface=False, say=silent, threshold=0.5).summary.to_dict()
     assert found["pooled"]["dice"] == logged["pooled"]["dice"]
+
+
+def test_post_processing_that_helps_is_kept_in_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[Any, Any]] = []
+
+    def chosen(pairs: Any, classes: int) -> tuple[str, float, float]:
+        given.extend(pairs)
+        return "largest", 0.1, 0.2
+
+    monkeypatch.setattr(sys.modules["tinyseg.train"], "choose", chosen)
+    config = small("train.epochs=1", "train.postprocess=auto")
+    train(DATA, tmp_path / "run", config, say=silent)
+    again = load_run(tmp_path / "run")
+    assert len(given) == len(again.split.val)
+    assert again.tidy().text == again.facts.postprocess == "largest"
+    assert again.tidy("none").text == ""
+    sample = again.open(DATA).load(0)
+    raw = to_classes(again.probabilities(sample.image), again.threshold)
+    np.testing.assert_array_equal(again.predict(sample.image), Postprocess("largest")(raw))
 
 
 def test_too_few_images_are_said_before_anything_is_made(tmp_path: Path) -> None:

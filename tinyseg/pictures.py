@@ -32,7 +32,7 @@ def palette(classes: int) -> Array:
     table = np.zeros((256, 3), np.uint8)
     for kind in range(1, 256):  # the second time around darker, and so on
         turn, place = divmod(kind - 1, len(colors))
-        table[kind] = np.multiply(colors[place], 0.6**turn if turn < 3 else 1).round()
+        table[kind] = np.multiply(colors[place], 0.65**turn if turn < 3 else 1).round()
     table[IGNORE] = IGNORED
     return table
 
