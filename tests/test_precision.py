@@ -299,7 +299,8 @@ def test_an_overflow_that_no_smaller_scale_can_mend_stops_with_one_line(tmp_path
 
 
 def test_validation_and_evaluation_compute_in_the_runs_precision(tmp_path: Path) -> None:
-    config = small("train.epochs=1", "train.precision=bfloat16", "train.optimizer=adam(lr=0.01)")
+    settings = ("train.epochs=1", "train.precision=bfloat16", "train.optimizer=adam(lr=0.01)")
+    config = small(*settings, "train.threshold=0.5")  # as validation: a learned one is later
     run = train(DATA, tmp_path / "run", config, say=silent)
     logged = read_log(run.log, "epoch")[-1]["val"]["pooled"]["dice"]["mean"]
     again = load_run(run.folder)
