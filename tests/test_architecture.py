@@ -60,6 +60,7 @@ LAYERS = {
     "preview": 9,
     "plots": 9,
     "report": 9,
+    "doctor": 9,
     # the doors
     "cli": 10,
     "__init__": 11,

@@ -53,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     _add_predict(commands)
     _add_report(commands)
     _add_overfit(commands)
+    _add_doctor(commands)
     info = commands.add_parser("info", help="device, compiler, threads, versions, cache folder")
     info.set_defaults(run=_info)
     _add_data(commands)
@@ -162,6 +163,15 @@ def _add_overfit(commands: Commands) -> None:
     command.add_argument("--steps", type=int, default=400, help="the budget")
     _add_settings(command)
     command.set_defaults(run=_overfit)
+
+
+def _add_doctor(commands: Commands) -> None:
+    command = commands.add_parser("doctor", help="why does it not learn? exit 1 on errors")
+    command.add_argument("data", help=DATA)
+    command.add_argument("--run", dest="folder", type=Path, metavar="RUN", help="a finished run")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write all findings there")
+    _add_settings(command)
+    command.set_defaults(run=_doctor)
 
 
 def _add_data(commands: Commands) -> None:
@@ -306,6 +316,23 @@ def _overfit(options: argparse.Namespace) -> int:
     verdict = overfit(options.data, options.images, _config(options), options.steps)
     print(verdict.table())
     return 0 if verdict.passed else 1
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from tinyseg.doctor import Project, diagnose
+    from tinyseg.files import write_json
+    from tinyseg.run import load_run
+
+    run = load_run(options.folder) if options.folder else None
+    if run and (options.set or options.config):
+        raise RunError(f"{options.folder}: a run has settings; leave --set and --config away")
+    found = diagnose(Project(options.data, _config(options), run))
+    if options.json:
+        write_json(options.json, found.to_json())
+    print(found.table())
+    if options.json:
+        print(f"written: {options.json}")
+    return 1 if found.level == "error" else 0
 
 
 def _data_download(options: argparse.Namespace) -> int:

@@ -1,0 +1,114 @@
+"""The doctor's round: every check in order, cause before symptom, and what they found together."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tinyseg.doctor.data import DATA_CHECKS
+from tinyseg.doctor.finished import FINISHED_CHECKS
+from tinyseg.doctor.learning import LEARNING_CHECKS
+from tinyseg.doctor.loss import LOSS_CHECKS
+from tinyseg.doctor.network import NETWORK_CHECKS
+from tinyseg.doctor.pipeline import PIPELINE_CHECKS
+from tinyseg.doctor.project import Project
+from tinyseg.doctor.step import STEP_CHECKS
+from tinyseg.errors import TinysegError
+from tinyseg.findings import LEVELS, Finding, printable, table, worst
+from tinyseg.progress import Progress
+
+Check = Callable[[Project], list[Finding]]
+
+STAGES: dict[str, tuple[Check, ...]] = {
+    "data": DATA_CHECKS,
+    "pipeline": PIPELINE_CHECKS,
+    "step": STEP_CHECKS,
+    "network": NETWORK_CHECKS,
+    "loss": LOSS_CHECKS,
+    "learning": LEARNING_CHECKS,
+    "run": FINISHED_CHECKS,
+}
+"""In the order in which data passes; an error ends the round, as what follows would be symptoms."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What the doctor found, in the order of the checks."""
+
+    source: str
+    findings: tuple[Finding, ...]
+    seconds: dict[str, float]
+    """What each stage took."""
+
+    @property
+    def level(self) -> str:
+        """The worst level; "error" when training cannot work."""
+        return worst(self.findings)
+
+    @property
+    def first(self) -> Finding | None:
+        """The first error, or without one the first warning: the likely cause."""
+        for level in ("error", "warning"):
+            for finding in self.findings:
+                if finding.level == level:
+                    return finding
+        return None
+
+    def table(self, width: int = 100) -> str:
+        """For people: the findings, the worst first, and a verdict."""
+        counts = {level: sum(f.level == level for f in self.findings) for level in LEVELS}
+        told = [f"{n} {level}{'s' * (n > 1)}" for level, n in counts.items() if n and level != "ok"]
+        counted = ", ".join(reversed(told)) or "all well"
+        verdict = {
+            "error": "SICK: begin with the first error",
+            "warning": "It may learn; look at the first warning",
+        }.get(self.level, "HEALTHY")
+        head = printable(f"{self.source}, examined in {sum(self.seconds.values()):.0f} s")
+        return "\n".join([head, "", table(self.findings, width), "", f"{verdict} ({counted})"])
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but pictures."""
+        first = self.first
+        return {
+            "source": self.source,
+            "level": self.level,
+            "first": first.to_json() if first else None,
+            "findings": [finding.to_json() for finding in self.findings],
+            "seconds": {stage: round(seconds, 3) for stage, seconds in self.seconds.items()},
+        }
+
+
+def diagnose(project: Project, stages: Sequence[str] = tuple(STAGES)) -> Diagnosis:
+    """Examines a project; it, its files and its runs stay as they were.
+
+    A stage with an error is the last one, but for the checks of a finished run, which need no
+    training. What a check cannot do raises no error: its reason is a finding.
+    """
+    found: list[Finding] = []
+    seconds: dict[str, float] = {}
+    skipped = list[str]()
+    for stage in stages:
+        if worst(found) == "error" and stage != "run":
+            skipped.append(stage)
+            continue
+        begun = time.monotonic()
+        with Progress(f"doctor: {stage}"):
+            for check in STAGES[stage]:
+                found += _run(check, project, stage)
+        seconds[stage] = time.monotonic() - begun
+    if skipped:
+        why = "what they would see may be but symptoms of the error"
+        remedy = "mend it, then call the doctor again"
+        seen = f"not examined: {', '.join(skipped)}"
+        found.append(Finding("note", "doctor", seen, why, remedy))
+    return Diagnosis(project.source, tuple(found), seconds)
+
+
+def _run(check: Check, project: Project, stage: str) -> list[Finding]:
+    try:
+        return check(project)
+    except TinysegError as error:
+        return [Finding("error", stage, str(error))]
+
+
+__all__ = ["STAGES", "Diagnosis", "diagnose"]

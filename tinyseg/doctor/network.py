@@ -1,0 +1,8 @@
+"""Placeholder."""
+
+from collections.abc import Callable
+
+from tinyseg.doctor.project import Project
+from tinyseg.findings import Finding
+
+NETWORK_CHECKS: tuple[Callable[[Project], list[Finding]], ...] = ()

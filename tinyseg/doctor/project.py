@@ -1,0 +1,168 @@
+"""What the doctor examines: the parts of a training set-up, each made once, each replaceable."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tinygrad import Tensor
+
+from tinyseg.augment import Augmentation, Pipeline
+from tinyseg.backend import Array, upload
+from tinyseg.config import IGNORE, Config
+from tinyseg.data import Dataset, Door, Squares, fit_squares, keep_scale, open_dataset
+from tinyseg.data.split import Split, draw_split
+from tinyseg.doctor.state import State
+from tinyseg.losses import Function, Loss
+from tinyseg.models import build, head_channels
+from tinyseg.predict import Predictor
+from tinyseg.run import Run
+from tinyseg.step import TrainStep
+
+Step = Callable[[Tensor, Tensor], Any]
+Predict = Callable[[Iterable[Array]], Iterator[Array]]
+
+MOST = 32
+"""Training images that are looked at closely."""
+
+
+class Project:
+    """A data set, its settings and, where they are given, a user's own parts in place of ours.
+
+    `model(image, training)` gives logits; `step(image, label)` changes it and gives the loss, as a
+    number, a Tensor, or `Measurements`; `predictor(images)` gives probabilities (K, H, W) of images
+    (H, W, C); `pipeline(image, label)` augments on the host; `loss(logits, label)` is a scalar.
+    """
+
+    def __init__(
+        self,
+        data: str | Path,
+        config: Config | None = None,
+        run: Run | None = None,
+        *,
+        model: Any = None,
+        step: Step | None = None,
+        predictor: Predict | None = None,
+        pipeline: Pipeline | None = None,
+        loss: Function | None = None,
+    ):
+        self.source, self.run = str(data), run
+        self.config = run.config if run else config or Config()
+        self.pipeline = pipeline
+        self._given = {"model": model, "step": step, "predictor": predictor, "loss": loss}
+
+    # 1. The data
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """All images, as a run with these settings reads them."""
+        return (
+            self.run.open(self.source) if self.run else open_dataset(self.source, self.config.data)
+        )
+
+    @cached_property
+    def split(self) -> Split:
+        """Which images train and which validate; a part may be empty."""
+        return self.run.split if self.run else draw_split(self.dataset, self.config.data)
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The training images that are looked at closely, spread over all of them."""
+        names = self.split.train
+        return [
+            names[int(place)] for place in np.linspace(0, len(names) - 1, min(len(names), MOST))
+        ]
+
+    @cached_property
+    def door(self) -> Door:
+        """How training prepares its images."""
+        if self.run:
+            return self.run.door
+        return Door(self.config.data, keep_scale(self.dataset, self.split.train, self.config.data))
+
+    @cached_property
+    def squares(self) -> Squares:
+        """The images of `names` and their labels at the network's size."""
+        return fit_squares(self.dataset, self.names, self.door)
+
+    @cached_property
+    def held(self) -> list[int]:
+        """The squares with foreground; all of them where none has any."""
+        found = [i for i, label in enumerate(self.squares.labels) if has_foreground(label)]
+        return found or list(range(len(self.squares)))
+
+    def name_of(self, square: int) -> str:
+        """The image that a square shows."""
+        return self.names[int(self.squares.image[square])]
+
+    def batch(self, squares: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Images (B, C, S, S) at the door and labels (B, S, S) of these squares, uploaded."""
+        image = self.door.enter([self.squares[index] for index in squares])
+        return upload(image), upload(np.ascontiguousarray(self.squares.labels[list(squares)]))
+
+    def batches(self, count: int) -> list[tuple[Tensor, Tensor]]:
+        """So many batches of squares with foreground, as unlike as there are squares."""
+        size, held = self.config.train.batch, self.held
+        return [
+            self.batch([held[(number * size + place) % len(held)] for place in range(size)])
+            for number in range(count)
+        ]
+
+    # 2. The network and its step
+
+    @property
+    def own_step(self) -> bool:
+        """Whether the step is tinyseg's."""
+        return isinstance(self.step, TrainStep)
+
+    @cached_property
+    def model(self) -> Any:
+        """The untrained network, without dropout."""
+        if self._given["model"] is not None:
+            return self._given["model"]
+        if isinstance(self._given["step"], TrainStep):
+            return self._given["step"].model
+        shape = (self.dataset.channels, self.dataset.classes)
+        quiet = replace(self.config.model, dropout=0.0)
+        return build(quiet, *shape, self.config.train.seed, self.config.train.precision)
+
+    @cached_property
+    def loss(self) -> Loss:
+        """What is made smaller, as a sum of named terms."""
+        if isinstance(self._given["step"], TrainStep):
+            return self._given["step"].loss
+        if self._given["loss"] is not None:
+            return Loss.of(self._given["loss"])
+        channels = head_channels(self.config.model, self.dataset.classes)
+        return Loss.parse(self.config.train.loss, channels)
+
+    @cached_property
+    def step(self) -> Any:
+        """One step of training, without augmentation."""
+        if self._given["step"] is not None:
+            return self._given["step"]
+        train = self.config.train
+        given = (self.model, self.loss, train.optimizer, train.clip)
+        return TrainStep(*given, loss_scale=train.loss_scale)
+
+    @cached_property
+    def predictor(self) -> Predict:
+        """From images to probabilities: the network in evaluation."""
+        return self._given["predictor"] or Predictor(self.model, self.door, self.config.train.batch)
+
+    @cached_property
+    def augment(self) -> Augmentation:
+        """What a step of training does to its batch first."""
+        return Augmentation(self.config.train.augment)
+
+    @cached_property
+    def state(self) -> State:
+        """All that a step changes; the doctor puts it back as it was."""
+        return State(self.step, self.model)
+
+
+def has_foreground(label: Array) -> bool:
+    """Whether anything in it is neither background nor ignored."""
+    return bool(((label > 0) & (label != IGNORE)).any())
