@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from tinygrad import Tensor
+from tinygrad.helpers import JIT
 
 from tinyseg.backend import Array, copied, jitted, overwrite, owns_buffer, upload
 from tinyseg.cache import CacheOff
@@ -29,6 +30,8 @@ Recipe = Callable[[], dict[str, str]]
 
 class GuardedJit:
     """Runs `function(*inputs) -> Tensor`, which may assign `state` in place, jitted or plain.
+
+    Within `tinygrad.Context(JIT=0)` a call is plain too, as it is of a TinyJit.
 
     `alter` has an entry per input: how the canary changes it, or None to leave it. `recipe` says
     all that shapes the graph beside state and inputs (or raises NotDescribed): the key on disk.
@@ -84,7 +87,7 @@ class GuardedJit:
         return output.realize(*self.state.values())
 
     def _run(self, inputs: Inputs) -> Tensor:
-        if self.jit is None:
+        if self.jit is None or not JIT:
             return self._realize(*inputs)
         captured = getattr(self.jit, "captured", None)
         if captured is None:

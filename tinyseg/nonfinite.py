@@ -13,7 +13,10 @@ from tinyseg.errors import NonFiniteError
 from tinyseg.nn import layers
 from tinyseg.step import TrainStep
 
-LAYERS = ("Conv2d", "ConvTranspose2d", "BatchNorm", "GroupNorm", "AttentionGate")
+CONVOLUTIONS = ("Conv2d", "ConvTranspose2d")
+NORMS = ("BatchNorm", "GroupNorm", "InstanceNorm", "Identity")
+LAYERS = (*CONVOLUTIONS, *NORMS, "AttentionGate")
+"""Classes by name: tinygrad's own layers have the same ones."""
 
 
 def not_finite(
@@ -52,8 +55,9 @@ def first_not_finite(step: TrainStep, image: Tensor, label: Tensor, names: Seque
     for name, tensor in step.state.items():
         if not _finite(tensor.numpy()):
             return f"the weights {name}"
-    with _recorded(step.model) as outputs:
+    with recorded(step.model) as layer_outputs:
         logits = step.model(image, training=True)
+    outputs = [(f"the output of {name}", output) for name, output in layer_outputs]
     terms = step.loss(logits, label)
     gradients = step.gradients(terms["loss"])  # before any of it is realized: its history is gone
     found = [*outputs, ("the logits", logits)]
@@ -66,8 +70,8 @@ def first_not_finite(step: TrainStep, image: Tensor, label: Tensor, names: Seque
 
 
 @contextmanager
-def _recorded(model: Any) -> Iterator[list[tuple[str, Tensor]]]:
-    """While it lasts, the outputs of the model's layers are kept, with the layers' names."""
+def recorded(model: Any) -> Iterator[list[tuple[str, Tensor]]]:
+    """While it lasts, the outputs of the model's layers are kept, by the layers' names."""
     watched = [(n, layer) for n, layer in layers(model) if type(layer).__name__ in LAYERS]
     names, kinds = {id(layer): n for n, layer in watched}, {type(layer) for _, layer in watched}
     outputs: list[tuple[str, Tensor]] = []
@@ -76,7 +80,7 @@ def _recorded(model: Any) -> Iterator[list[tuple[str, Tensor]]]:
     def watch(kind: type) -> Any:
         def call(self: Any, *arguments: Any, **options: Any) -> Any:
             result = originals[kind](self, *arguments, **options)
-            outputs.append((f"the output of {names.get(id(self), kind.__name__)}", result))
+            outputs.append((names.get(id(self), kind.__name__), result))
             return result
 
         return call

@@ -22,13 +22,13 @@ Check = Callable[[Project], list[Finding]]
 STAGES: dict[str, tuple[Check, ...]] = {
     "data": DATA_CHECKS,
     "pipeline": PIPELINE_CHECKS,
-    "step": STEP_CHECKS,
-    "network": NETWORK_CHECKS,
     "loss": LOSS_CHECKS,
+    "network": NETWORK_CHECKS,
+    "step": STEP_CHECKS,
     "learning": LEARNING_CHECKS,
     "run": FINISHED_CHECKS,
 }
-"""In the order in which data passes; an error ends the round, as what follows would be symptoms."""
+"""From cause to symptom: an error ends the round, as what follows might come from it."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,230 @@
-"""Placeholder."""
+"""Whether a few images can be learned by heart; if not, why."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
+import numpy as np
+
+from tinyseg.doctor.lessons import BUDGET, PASS_DICE, Lesson, School
 from tinyseg.doctor.project import Project
 from tinyseg.findings import Finding
 
-LEARNING_CHECKS: tuple[Callable[[Project], list[Finding]], ...] = ()
+STUCK = 0.05
+"""A loss that falls by less than this share of itself has not moved."""
+BETTER = 0.75
+"""Another learning rate is the better one when its loss falls below this share of the set one's."""
+ALIKE = 0.99
+"""Correlation from which two maps are called the same."""
+CLEAR = 0.1
+"""Dice by which another threshold or mode must be better, to be the reason."""
+FLAT = 1e-3
+"""Spread of probabilities below which a map is of one grey."""
+TRIAL_STEPS = 60
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """All lessons up to the first that was not learned, and experiments on that one."""
+
+    lessons: list[Lesson]
+    in_training: tuple[float, ...] = ()
+    """Dice of the failed lesson's images in training mode; empty where all was learned."""
+    rate: float | None = None
+    """The learning rate that the range test finds best."""
+    at_rate: tuple[float, ...] = ()
+    """The losses at it, and below at the set one in as many steps."""
+    at_set: tuple[float, ...] = ()
+
+
+def attempt(project: Project) -> Attempt:
+    """One image, then 4, then 9; when one lesson fails, what could be the reason."""
+    school, lessons = School(project), list[Lesson]()
+    for count in BUDGET:
+        if lessons and len(lessons[-1].names) == len(school.squares(count)):
+            break  # there are no more images
+        lessons.append(school.lesson(count))
+        if not lessons[-1].passed:
+            break
+    last = lessons[-1]
+    if last.passed or not last.in_time or not np.isfinite(last.losses).all():
+        return Attempt(lessons)
+    trained = school.trained(last)
+    if not isinstance(getattr(project.step, "learning_rate", None), int | float):
+        return Attempt(lessons, trained)
+    rate = best_rate(*school.rates(last.squares))
+    at_rate = school.at_rate(last.squares, rate, min(TRIAL_STEPS, len(last.losses)))
+    return Attempt(lessons, trained, rate, tuple(at_rate), last.losses[: len(at_rate)])
+
+
+def best_rate(rates: list[float], losses: list[float]) -> float:
+    """A third of the rate at which the loss is lowest, before it rises again.
+
+    The loss is smoothed over five steps; where it never falls, the lowest of all rates comes out.
+    """
+    smooth = np.convolve(losses, np.ones(5) / 5, mode="valid") if len(losses) >= 5 else losses
+    return float(rates[int(np.argmin(smooth)) + (2 if len(losses) >= 5 else 0)] / 3)
+
+
+def by_heart(project: Project) -> list[Finding]:
+    """The verdict on learning by heart, with the likeliest reason when it fails."""
+    found = project.once(attempt)
+    last = found.lessons[-1]
+    told = tuple(line for lesson in found.lessons for line in _lines(lesson))
+    if last.passed:
+        counts = ", ".join(str(len(lesson.names)) for lesson in found.lessons)
+        seen = f"{counts} images were learned by heart, every one with Dice >= {PASS_DICE}"
+        return [Finding("ok", "by heart", seen, evidence=told)]
+    for reason in REASONS:
+        if finding := reason(found):
+            return [finding_with(finding, told)]
+    return [finding_with(_not_finished(found), told)]
+
+
+def finding_with(finding: Finding, evidence: tuple[str, ...]) -> Finding:
+    """The finding with the images' table before its own evidence."""
+    own = (*finding.evidence, *evidence)
+    return Finding(finding.level, finding.check, finding.seen, finding.why, finding.remedy, own)
+
+
+def _lines(lesson: Lesson) -> list[str]:
+    head = f"{len(lesson.names)} by heart, {len(lesson.losses)} steps, loss "
+    head += f"{lesson.losses[0]:.3g} to {lesson.losses[-1]:.3g}:"
+    lines = [head]
+    rows = zip(lesson.names, lesson.dice, lesson.best_threshold, lesson.best_dice, strict=True)
+    for name, dice, threshold, best in rows:
+        other = "" if np.isnan(threshold) else f", {best:.3f} at threshold {threshold:.2f}"
+        lines.append(f"Dice {dice:.3f}{other}  {name}")
+    return lines
+
+
+# Reasons, the surest first
+
+
+def _diverged(found: Attempt) -> Finding | None:
+    losses = found.lessons[-1].losses
+    if np.isfinite(losses).all():
+        return None
+    seen = f"the loss was {losses[-1]} in step {len(losses)}"
+    remedy = "lower the learning rate tenfold, or set train.clip=1"
+    return Finding("error", "diverged", seen, "weights grew until numbers overflowed", remedy)
+
+
+def _threshold(found: Attempt) -> Finding | None:
+    last = found.lessons[-1]
+    if min(last.best_dice) < PASS_DICE or np.isnan(last.best_threshold).any():
+        return None
+    if np.mean(last.best_dice) - np.mean(last.dice) < CLEAR:
+        return None
+    middle = float(np.median(last.best_threshold))
+    return Finding(
+        "error",
+        "threshold",
+        f"all images are learned, but the threshold {last.threshold:g} hides it: Dice "
+        f"{np.mean(last.dice):.2f}, at {middle:.2f} it is {np.mean(last.best_dice):.2f}",
+        "the probabilities are right in their order; only where they are cut is wrong",
+        "set train.threshold=0: validation then finds the best one, and predict uses it",
+    )
+
+
+def _gap(found: Attempt) -> Finding | None:
+    last = found.lessons[-1]
+    if not found.in_training or min(found.in_training) < max(PASS_DICE, min(last.dice) + CLEAR):
+        return None
+    return Finding(
+        "error",
+        "eval mode",
+        f"in training mode all images are learned (worst Dice {min(found.in_training):.2f}), in "
+        f"evaluation they are not ({min(last.dice):.2f})",
+        "evaluation normalises by running statistics, and these are not those of the images",
+        "raise train.batch, set model.norm=group, or look at the momentum of BatchNorm",
+    )
+
+
+def _rate(found: Attempt) -> Finding | None:
+    if found.rate is None or len(found.at_rate) < 5:
+        return None
+    there, here = (float(np.median(losses[-5:])) for losses in (found.at_rate, found.at_set))
+    if not there < BETTER * here:
+        return None
+    return Finding(
+        "error",
+        "learning rate",
+        f"in {len(found.at_rate)} steps the loss comes to {here:.3g}; at a learning rate of "
+        f"{found.rate:.0e} it comes to {there:.3g}",
+        "the set rate is far from where this network learns",
+        f"set the rate in train.optimizer to about {found.rate:.0e}",
+    )
+
+
+def _one_only(found: Attempt) -> Finding | None:
+    last = found.lessons[-1]
+    learned = [n for n, dice in zip(last.names, last.dice, strict=True) if dice >= PASS_DICE]
+    if len(last.names) < 2 or len(learned) != 1 or max(sorted(last.dice)[:-1]) > 0.8:
+        return None
+    return Finding(
+        "error",
+        "one image",
+        f"only one of {len(last.names)} images was learned: {learned[0]}",
+        "the step sees the same image whatever it is given",
+        "look at how batches reach the step: an index or a slice that the JIT has baked in",
+    )
+
+
+def _same(found: Attempt) -> Finding | None:
+    last = found.lessons[-1]
+    maps = last.probabilities[:, -1].reshape(len(last.names), -1)
+    if maps.std(axis=1).max() < FLAT:
+        seen = f"every pixel gets the same probability, {maps.mean():.3g}"
+        why = "a network that says one thing for all has found the mean of the labels, no more"
+    elif len(maps) > 1 and np.corrcoef(maps)[0, 1:].min() > ALIKE:
+        seen, why = "all images get the same mask", "what is in the image does not reach the output"
+    else:
+        return None
+    remedy = (
+        "look at the inputs (normalised?), at the learning rate, and at a loss with a Dice part"
+    )
+    return Finding("error", "same output", seen, why, remedy)
+
+
+def _stuck(found: Attempt) -> Finding | None:
+    losses = found.lessons[-1].losses
+    fall = 1 - float(np.median(losses[-5:])) / max(losses[0], 1e-12)
+    if fall >= STUCK:
+        return None
+    return Finding(
+        "error",
+        "stuck",
+        f"the loss has moved from {losses[0]:.4g} to {np.median(losses[-5:]):.4g} only",
+        "no rate that was tried does better: the gradient does not lead anywhere",
+        "try train.loss=auto, then a network as `tinyseg train` makes it; what helps is the cause",
+    )
+
+
+def _not_finished(found: Attempt) -> Finding:
+    last = found.lessons[-1]
+    learned = sum(dice >= PASS_DICE for dice in last.dice)
+    seen = f"{learned} of {len(last.names)} images at Dice >= {PASS_DICE} after "
+    seen += f"{len(last.losses)} steps, the worst at {min(last.dice):.2f}"
+    if not last.in_time:
+        return Finding("note", "by heart", f"{seen}, when the time was over")
+    half = len(last.losses) // 2
+    before, after = np.median(last.losses[half - 5 : half + 5]), np.median(last.losses[-10:])
+    remedy = "`tinyseg overfit DATA --images 9 --steps 2000` tells in the end"
+    if after < 0.9 * before:
+        return Finding("note", "by heart", f"{seen}, and the loss still falls", remedy=remedy)
+    why = "the loss does not fall any more, yet the masks are not right"
+    remedy = f"give it more room (model.base, model.depth, data.size), or {remedy}"
+    return Finding("warning", "capacity", seen, why, remedy)
+
+
+REASONS: tuple[Callable[[Attempt], Finding | None], ...] = (
+    _diverged,
+    _threshold,
+    _gap,
+    _one_only,
+    _rate,
+    _same,
+    _stuck,
+)
+
+LEARNING_CHECKS: tuple[Callable[[Project], list[Finding]], ...] = (by_heart,)

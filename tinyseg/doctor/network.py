@@ -1,8 +1,204 @@
-"""Placeholder."""
+"""Whether signal and gradient get through: channels, skip connections, normalisation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+from tinygrad import Tensor
+
+from tinyseg.backend import Array
 from tinyseg.doctor.project import Project
-from tinyseg.findings import Finding
+from tinyseg.findings import Finding, listed
+from tinyseg.nn import Up, layers
+from tinyseg.nonfinite import NORMS, recorded
 
-NETWORK_CHECKS: tuple[Callable[[Project], list[Finding]], ...] = ()
+DEAD, MANY_DEAD = 0.25, 0.5
+"""Share of a layer's channels that never fire, from which it is a warning, and an error."""
+FEW_VALUES = 16
+"""Values of a channel below which a batch's mean and variance are mostly noise."""
+NOTHING = 1e-6
+"""Change of the logits, as a share of their spread, that rounding may explain."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One batch through the network in training, forth and back."""
+
+    logits: Array
+    """(B, K, S, S)"""
+    evaluated: Array
+    """The logits in evaluation."""
+    outputs: dict[str, Array]
+    """Of the normalisations, which end with ReLU, by name; (B, C, H, W)."""
+    gradients: dict[str, float] | None
+    """Root of the mean square by weight; None when the loss is not known."""
+
+
+def try_network(project: Project) -> Pass:
+    """Sends the first batch through the network; weights and statistics stay as they are."""
+    weights = project.state.parameters  # first: what is realized later loses its history
+    image, label = project.batches(1)[0]
+    kinds = {name: type(layer).__name__ for name, layer in layers(project.model)}
+    with recorded(project.model) as found:
+        logits = project.model(image, training=True)
+    outputs = {name: output for name, output in found if kinds.get(name) in NORMS}
+    gradients: dict[str, Tensor] = {}
+    if project.knows_loss:
+        loss = project.loss(logits, label)["loss"]
+        gradients = dict(zip(weights, loss.gradient(*weights.values()), strict=True))
+    Tensor.realize(logits, *outputs.values(), *gradients.values())
+    evaluated = project.model(image, training=False).numpy()
+    return Pass(
+        logits.numpy(),
+        evaluated,
+        {name: output.numpy() for name, output in outputs.items()},
+        {n: _size(g.numpy()) for n, g in gradients.items()} if project.knows_loss else None,
+    )
+
+
+def _size(array: Array) -> float:
+    return float(np.sqrt(np.mean(np.square(array, dtype=np.float64))))
+
+
+def channels(project: Project) -> list[Finding]:
+    """Channels fire somewhere: one that is 0 for every pixel passes neither signal nor gradient."""
+    outputs = project.once(try_network).outputs
+    dead = {name: (x.max(axis=(0, 2, 3)) <= 0) for name, x in outputs.items()}
+    told = [f"{name}: {d.sum()} of {d.size} channels" for name, d in dead.items() if d.any()]
+    worst = max((float(d.mean()) for d in dead.values() if d.size > 1), default=0.0)
+    if worst < DEAD:
+        return []
+    all_of_them = sum(int(d.sum()) for d in dead.values()), sum(d.size for d in dead.values())
+    return [
+        Finding(
+            "error" if worst >= MANY_DEAD else "warning",
+            "dead channels",
+            f"{all_of_them[0]} of {all_of_them[1]} channels are 0 for every pixel of a batch, in "
+            f"one layer {worst:.0%}",
+            "behind ReLU what is never above 0 has no gradient either: it stays dead",
+            "start biases at 0 and weights as He et al. 2015 (tinyseg's do), keep a normalisation "
+            "(model.norm=batch), lower the learning rate",
+            tuple(told),
+        )
+    ]
+
+
+def sees_input(project: Project) -> list[Finding]:
+    """Other images give other logits."""
+    logits = project.once(try_network).logits
+    if len(logits) < 2 or not np.isfinite(logits).all():
+        return []
+    apart = float(np.abs(logits[1:] - logits[:1]).max())
+    if apart > NOTHING * max(1.0, float(np.abs(logits).max())):
+        return []
+    seen = "the network gives the same logits for every image"
+    why = "nothing of the image reaches the output: no loss and no rate can teach it anything"
+    remedy = "follow one image through the layers; look for a constant, a detach, a factor of 0"
+    return [Finding("error", "input", seen, why, remedy)]
+
+
+def gradient_flow(project: Project) -> list[Finding]:
+    """Every weight gets a gradient."""
+    gradients = project.once(try_network).gradients
+    if gradients is None:
+        return []
+    told = tuple(f"{name}: {size:.1e}" for name, size in gradients.items())
+    none = [name for name, size in gradients.items() if size == 0]
+    if none and project.once(try_network).logits.std() > 0:
+        return listed(
+            "error",
+            "no gradient",
+            f"weights, of {len(gradients)}, to which no gradient of the loss comes",
+            none,
+            "they stay as they were drawn: random numbers that the rest must work around",
+            "look between them and the loss for detach(), a factor of 0, or a branch that is not "
+            "used",
+        )
+    return [Finding("ok", "gradients", "root mean square of each weight's gradient", evidence=told)]
+
+
+def skips(project: Project) -> list[Finding]:
+    """Each skip connection counts: without it the logits are others."""
+    ups = [(name, layer) for name, layer in layers(project.model) if isinstance(layer, Up)]
+    if not ups:
+        return []
+    image, _ = project.batches(1)[0]
+    whole = project.once(try_network).logits
+    shares = {}
+    for name, up in ups:
+        with _without_skip(up):
+            changed = project.model(image, training=True).numpy()
+        shares[name] = float(np.abs(changed - whole).max() / max(whole.std(), 1e-12))
+    unused = [name for name, share in shares.items() if share <= NOTHING]
+    if unused:
+        return listed(
+            "error",
+            "skips",
+            f"skip connections, of {len(ups)}, that change nothing",
+            unused,
+            "fine edges come through them alone: without them masks are blurred",
+            "join the skip to the upsampled images as it is: look for a factor of 0 or a wrong "
+            "tensor",
+        )
+    told = tuple(
+        f"{name}: the logits move by {share:.2g} deviations" for name, share in shares.items()
+    )
+    return [Finding("ok", "skips", f"all {len(ups)} skip connections count", evidence=told)]
+
+
+@contextmanager
+def _without_skip(up: Up) -> Iterator[None]:
+    """While it lasts, one block gets zeros for its skip connection."""
+    kind = type(up)
+    original = kind.__call__
+
+    def call(self: Any, x_bchw: Tensor, skip_bchw: Tensor, training: bool) -> Tensor:
+        skip = Tensor.zeros(*skip_bchw.shape, dtype=skip_bchw.dtype).contiguous()
+        return original(self, x_bchw, skip if self is up else skip_bchw, training)
+
+    kind.__call__ = call  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        kind.__call__ = original  # type: ignore[method-assign]
+
+
+def batch_statistics(project: Project) -> list[Finding]:
+    """In training a normalisation goes by its batch, and the batch is large enough for it."""
+    norms = {name: layer for name, layer in layers(project.model) if hasattr(layer, "running_mean")}
+    if not norms:
+        return []
+    found = project.once(try_network)
+    if np.array_equal(found.logits, found.evaluated):
+        return [
+            Finding(
+                "error",
+                "eval mode",
+                f"{len(norms)} BatchNorms, yet training and evaluation give the same logits",
+                "in training they must normalise by the batch; by running statistics, which begin "
+                "at 0 and 1, they do not normalise at all",
+                "call the network with training=True in the step (within Tensor.train() for "
+                "tinygrad's own layers)",
+            )
+        ]
+    few = {n: x.size // x.shape[1] for n, x in found.outputs.items() if n in norms}
+    few = {name: count for name, count in few.items() if count < FEW_VALUES}
+    return listed(
+        "warning",
+        "batch size",
+        f"BatchNorms with fewer than {FEW_VALUES} values of a channel in a batch",
+        [f"{name}: {count} values" for name, count in few.items()],
+        "mean and variance of so few are noise, and evaluation uses others",
+        "raise train.batch or data.size, lower model.depth, or set model.norm=group",
+    )
+
+
+NETWORK_CHECKS: tuple[Callable[[Project], list[Finding]], ...] = (
+    channels,
+    sees_input,
+    gradient_flow,
+    batch_statistics,
+    skips,
+)

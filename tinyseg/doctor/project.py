@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from tinygrad import Tensor
@@ -19,9 +19,11 @@ from tinyseg.losses import Function, Loss
 from tinyseg.models import build, head_channels
 from tinyseg.predict import Predictor
 from tinyseg.run import Run
-from tinyseg.step import TrainStep
+from tinyseg.step import PredictStep, TrainStep
 
 Step = Callable[[Tensor, Tensor], Any]
+Batch = tuple[Tensor, Tensor]
+Seen = TypeVar("Seen")
 Predict = Callable[[Iterable[Array]], Iterator[Array]]
 
 MOST = 32
@@ -52,6 +54,13 @@ class Project:
         self.config = run.config if run else config or Config()
         self.pipeline = pipeline
         self._given = {"model": model, "step": step, "predictor": predictor, "loss": loss}
+        self._seen: dict[Any, Any] = {}
+
+    def once(self, experiment: Callable[["Project"], Seen]) -> Seen:
+        """What an experiment shows; it is made the first time only."""
+        if experiment not in self._seen:
+            self._seen[experiment] = experiment(self)
+        return self._seen[experiment]  # type: ignore[no-any-return]
 
     # 1. The data
 
@@ -97,25 +106,26 @@ class Project:
         """The image that a square shows."""
         return self.names[int(self.squares.image[square])]
 
-    def batch(self, squares: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def batch(self, squares: Sequence[int]) -> Batch:
         """Images (B, C, S, S) at the door and labels (B, S, S) of these squares, uploaded."""
         image = self.door.enter([self.squares[index] for index in squares])
         return upload(image), upload(np.ascontiguousarray(self.squares.labels[list(squares)]))
 
-    def batches(self, count: int) -> list[tuple[Tensor, Tensor]]:
-        """So many batches of squares with foreground, as unlike as there are squares."""
+    def members(self, number: int) -> list[int]:
+        """The squares of batch `number`: those with foreground, in turn."""
         size, held = self.config.train.batch, self.held
-        return [
-            self.batch([held[(number * size + place) % len(held)] for place in range(size)])
-            for number in range(count)
-        ]
+        return [held[(number * size + place) % len(held)] for place in range(size)]
+
+    def batches(self, count: int) -> list[Batch]:
+        """So many batches, as unlike as there are squares."""
+        return [self.batch(self.members(number)) for number in range(count)]
 
     # 2. The network and its step
 
     @property
-    def own_step(self) -> bool:
-        """Whether the step is tinyseg's."""
-        return isinstance(self.step, TrainStep)
+    def knows_loss(self) -> bool:
+        """Whether `loss` is what the step makes smaller: of a foreign step it must be given."""
+        return isinstance(self.step, TrainStep) or self._given["loss"] is not None
 
     @cached_property
     def model(self) -> Any:
@@ -128,6 +138,12 @@ class Project:
         quiet = replace(self.config.model, dropout=0.0)
         return build(quiet, *shape, self.config.train.seed, self.config.train.precision)
 
+    @property
+    def model_channels(self) -> int:
+        """Channels of its logits."""
+        known = getattr(self.model, "out_channels", None)
+        return known or head_channels(self.config.model, self.dataset.classes)
+
     @cached_property
     def loss(self) -> Loss:
         """What is made smaller, as a sum of named terms."""
@@ -135,8 +151,7 @@ class Project:
             return self._given["step"].loss
         if self._given["loss"] is not None:
             return Loss.of(self._given["loss"])
-        channels = head_channels(self.config.model, self.dataset.classes)
-        return Loss.parse(self.config.train.loss, channels)
+        return Loss.parse(self.config.train.loss, self.model_channels)
 
     @cached_property
     def step(self) -> Any:
@@ -146,6 +161,11 @@ class Project:
         train = self.config.train
         given = (self.model, self.loss, train.optimizer, train.clip)
         return TrainStep(*given, loss_scale=train.loss_scale)
+
+    @cached_property
+    def evaluate_step(self) -> PredictStep:
+        """Probabilities (B, K, S, S) of a batch at the door, in evaluation."""
+        return PredictStep(self.model)
 
     @cached_property
     def predictor(self) -> Predict:
