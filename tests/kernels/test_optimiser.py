@@ -85,3 +85,16 @@ def test_in_a_jitted_step_the_gradient_sees_the_old_weights() -> None:
         assert np.array_equal(first, second)
         assert np.allclose(first, third, rtol=1e-4, atol=1e-5)
     assert eager[4] < eager[0]
+
+
+def test_a_weight_that_its_own_gradient_reads_is_updated() -> None:
+    """Of such a weight tinygrad 0.13 hands the kernel a copy, unless it is given flat."""
+    weight, scale = (Tensor(a).realize() for a in (draw(5)[0], np.ones((16, 1, 1, 1), np.float32)))
+    before, loss = weight.numpy(), (weight * scale).square().mean()
+    gradients = loss.gradient(weight, scale)
+    states = [
+        [Tensor(np.zeros(w.shape, np.float32)).realize() for w in (weight, scale)] for _ in "ab"
+    ]
+    kernels.adam([weight, scale], *states, list(gradients), Tensor([0.02, 3.0, 0, 1.0]).realize())
+    Tensor.realize(loss, weight, scale, *states[0], *states[1])
+    assert (np.abs(weight.numpy() - before) > 1e-4).all()

@@ -48,7 +48,7 @@ def dissect(project: Project) -> Anatomy:
     for name, term in project.loss(logits, label).items():
         value[name] = term.item()
         (gradient,) = term.gradient(logits)
-        gradients[name] = np.abs(gradient.numpy()).sum(axis=1)
+        gradients[name] = np.absolute(gradient.numpy()).sum(axis=1)
     labels = label.numpy()
     total = {name: float(g.sum()) for name, g in gradients.items()}
     rest = {name: float(g[labels == 0].sum()) for name, g in gradients.items()}

@@ -36,11 +36,13 @@ def adam(
     sizes = tuple(int(parameter.numel()) for parameter in parameters)
     plan = Adam(sizes, beta1, beta2, epsilon, decay, host.lanes, host.threads)
     groups = zip(*olds, gradients, strict=True)
-    given = [tensor for group in groups for tensor in group] + [numbers]
+    # flat: of a shaped tensor that another kernel of the step reads, tinygrad 0.13 passes a copy,
+    # and the update is lost
+    given = [tensor.flatten() for group in groups for tensor in group] + [numbers]
     made = given[0].custom_kernel(*given[1:], fxn=adam_kernel(plan, device))
     for index, (parameter, mean, square) in enumerate(zip(*olds, strict=True)):
         for offset, tensor in enumerate((parameter, mean, square)):
-            tensor.replace(made[4 * index + offset])
+            tensor.replace(made[4 * index + offset].reshape(tensor.shape))
 
 
 def moving_averages(
