@@ -216,7 +216,7 @@ FAULTS = [
     ),
     Fault(
         "cross-entropy on one channel",
-        "loss direction",
+        "constant loss",
         lambda folder: project(folder, loss=lambda p, y: -(p.log_softmax(1) * y[:, None]).mean()),
     ),
 ]

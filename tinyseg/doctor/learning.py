@@ -21,6 +21,8 @@ FLAT = 1e-3
 """Spread of probabilities below which a map is of one grey."""
 TRIAL_STEPS = 60
 
+SET_NONE = "set train.threshold=0: validation then finds the best one, and predict uses it"
+
 
 @dataclass(frozen=True)
 class Attempt:
@@ -70,14 +72,30 @@ def by_heart(project: Project) -> list[Finding]:
     found = project.once(attempt)
     last = found.lessons[-1]
     told = tuple(line for lesson in found.lessons for line in _lines(lesson))
-    if last.passed:
-        counts = ", ".join(str(len(lesson.names)) for lesson in found.lessons)
-        seen = f"{counts} images were learned by heart, every one with Dice >= {PASS_DICE}"
-        return [Finding("ok", "by heart", seen, evidence=told)]
-    for reason in REASONS:
-        if finding := reason(found):
-            return [finding_with(finding, told)]
-    return [finding_with(_not_finished(found), told)]
+    if not last.passed:
+        reasons = (finding for reason in REASONS if (finding := reason(project, found)))
+        return [finding_with(next(reasons, _not_finished(found)), told)]
+    counts = ", ".join(str(len(lesson.names)) for lesson in found.lessons)
+    seen = f"{counts} images were learned by heart, every one with Dice >= {PASS_DICE}"
+    passed = Finding("ok", "by heart", seen, evidence=told)
+    late = float(np.nanmax([0.0, *(lesson.hidden for lesson in found.lessons)]))
+    return [passed, *_late(last.threshold, late)]
+
+
+def _late(threshold: float, cost: float) -> list[Finding]:
+    """A threshold far from where masks are cut best hides what is learned until it is certain."""
+    if not cost >= CLEAR:
+        return []
+    return [
+        Finding(
+            "warning",
+            "threshold",
+            f"when all images were learned, the threshold {threshold:g} still cost {cost:.2f} Dice "
+            "beside 0.5",
+            "on new images a network is less sure than on those it knows by heart: more is hidden",
+            SET_NONE,
+        )
+    ]
 
 
 def finding_with(finding: Finding, evidence: tuple[str, ...]) -> Finding:
@@ -100,7 +118,7 @@ def _lines(lesson: Lesson) -> list[str]:
 # Reasons, the surest first
 
 
-def _diverged(found: Attempt) -> Finding | None:
+def _diverged(project: Project, found: Attempt) -> Finding | None:
     losses = found.lessons[-1].losses
     if np.isfinite(losses).all():
         return None
@@ -109,24 +127,26 @@ def _diverged(found: Attempt) -> Finding | None:
     return Finding("error", "diverged", seen, "weights grew until numbers overflowed", remedy)
 
 
-def _threshold(found: Attempt) -> Finding | None:
+def _threshold(project: Project, found: Attempt) -> Finding | None:
     last = found.lessons[-1]
-    if min(last.best_dice) < PASS_DICE or np.isnan(last.best_threshold).any():
+    if min(last.best_dice) < PASS_DICE or np.mean(last.best_dice) - np.mean(last.dice) < CLEAR:
         return None
-    if np.mean(last.best_dice) - np.mean(last.dice) < CLEAR:
-        return None
+    chosen = bool(project.config.train.threshold)
     middle = float(np.median(last.best_threshold))
     return Finding(
-        "error",
+        "error" if chosen else "warning",
         "threshold",
         f"all images are learned, but the threshold {last.threshold:g} hides it: Dice "
         f"{np.mean(last.dice):.2f}, at {middle:.2f} it is {np.mean(last.best_dice):.2f}",
         "the probabilities are right in their order; only where they are cut is wrong",
-        "set train.threshold=0: validation then finds the best one, and predict uses it",
+        SET_NONE
+        if chosen
+        else "leave train.threshold=0 as it is; a loss with a Dice part brings "
+        "the best threshold near 0.5",
     )
 
 
-def _gap(found: Attempt) -> Finding | None:
+def _gap(project: Project, found: Attempt) -> Finding | None:
     last = found.lessons[-1]
     if not found.in_training or min(found.in_training) < max(PASS_DICE, min(last.dice) + CLEAR):
         return None
@@ -140,23 +160,24 @@ def _gap(found: Attempt) -> Finding | None:
     )
 
 
-def _rate(found: Attempt) -> Finding | None:
+def _rate(project: Project, found: Attempt) -> Finding | None:
     if found.rate is None or len(found.at_rate) < 5:
         return None
     there, here = (float(np.median(losses[-5:])) for losses in (found.at_rate, found.at_set))
     if not there < BETTER * here:
         return None
+    moved = here < (1 - STUCK) * found.at_set[0]
     return Finding(
-        "error",
+        "warning" if moved else "error",
         "learning rate",
-        f"in {len(found.at_rate)} steps the loss comes to {here:.3g}; at a learning rate of "
-        f"{found.rate:.0e} it comes to {there:.3g}",
-        "the set rate is far from where this network learns",
+        f"in {len(found.at_rate)} steps the loss comes from {found.at_set[0]:.3g} to {here:.3g}; "
+        f"at a learning rate of {found.rate:.0e} it comes to {there:.3g}",
+        "it learns, but slowly" if moved else "the set rate is far from where this network learns",
         f"set the rate in train.optimizer to about {found.rate:.0e}",
     )
 
 
-def _one_only(found: Attempt) -> Finding | None:
+def _one_only(project: Project, found: Attempt) -> Finding | None:
     last = found.lessons[-1]
     learned = [n for n, dice in zip(last.names, last.dice, strict=True) if dice >= PASS_DICE]
     if len(last.names) < 2 or len(learned) != 1 or max(sorted(last.dice)[:-1]) > 0.8:
@@ -170,7 +191,7 @@ def _one_only(found: Attempt) -> Finding | None:
     )
 
 
-def _same(found: Attempt) -> Finding | None:
+def _same(project: Project, found: Attempt) -> Finding | None:
     last = found.lessons[-1]
     maps = last.probabilities[:, -1].reshape(len(last.names), -1)
     if maps.std(axis=1).max() < FLAT:
@@ -186,7 +207,29 @@ def _same(found: Attempt) -> Finding | None:
     return Finding("error", "same output", seen, why, remedy)
 
 
-def _stuck(found: Attempt) -> Finding | None:
+def _copy(project: Project, found: Attempt) -> Finding | None:
+    last = found.lessons[-1]
+    images = np.stack([project.batch([square])[0].numpy()[0] for square in last.squares])
+    maps = last.probabilities[:, -1].reshape(len(images), -1)
+    alike = [
+        min(
+            abs(float(np.corrcoef(p, x[c].ravel())[0, 1]))
+            for p, x in zip(maps, images, strict=True)
+        )
+        for c in range(images.shape[1])
+    ]
+    if not max(alike) > ALIKE:
+        return None
+    return Finding(
+        "error",
+        "copies input",
+        f"the prediction is the image itself (correlation {max(alike):.3f})",
+        "a path around the network is all that reaches the output",
+        "look at what is added to or joined with the output, and at the labels: are they images?",
+    )
+
+
+def _stuck(project: Project, found: Attempt) -> Finding | None:
     losses = found.lessons[-1].losses
     fall = 1 - float(np.median(losses[-5:])) / max(losses[0], 1e-12)
     if fall >= STUCK:
@@ -217,13 +260,14 @@ def _not_finished(found: Attempt) -> Finding:
     return Finding("warning", "capacity", seen, why, remedy)
 
 
-REASONS: tuple[Callable[[Attempt], Finding | None], ...] = (
+REASONS: tuple[Callable[[Project, Attempt], Finding | None], ...] = (
     _diverged,
     _threshold,
     _gap,
     _one_only,
     _rate,
     _same,
+    _copy,
     _stuck,
 )
 

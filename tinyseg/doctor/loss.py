@@ -59,7 +59,7 @@ def dissect(project: Project) -> Anatomy:
 def _made_up(project: Project, labels: Array, channels: int) -> tuple[float, ...]:
     right, none = _sure(labels, channels), np.zeros_like(labels)
     everything = np.ones_like(labels)
-    random = np.random.default_rng(0).standard_normal(right.shape).astype(np.float32)
+    random = np.asarray(np.random.default_rng(0).normal(size=right.shape), np.float32)
     pairs = [(right, labels), (-right, labels), (random, labels), (random + 3, labels)]
     pairs += [(_sure(everything, channels), none), (_sure(none, channels), none)]
     right_, wrong, at, above, empty, empty_right = (
@@ -80,8 +80,7 @@ def _sure(labels: Array, channels: int) -> Array:
 def direction(project: Project) -> list[Finding]:
     """What is right costs less than what is wrong, also where there is nothing to find."""
     if not project.knows_loss:
-        seen = "the loss of this step is not known, so it was not examined"
-        return [Finding("note", "loss", seen, remedy="give Project(..., loss=function)")]
+        return []
     found = project.once(dissect)
     if not found.right < found.wrong:
         seen = f"right logits cost {found.right:.4g}, wrong ones {found.wrong:.4g}"
@@ -122,7 +121,8 @@ def head_fits(project: Project) -> list[Finding]:
 def terms(project: Project) -> list[Finding]:
     """Every term of the sum has something to say."""
     if not project.knows_loss:
-        return []
+        seen = "the loss of this step is not known, so it was not examined"
+        return [Finding("note", "loss", seen, remedy="give Project(..., loss=function)")]
     found = project.once(dissect)
     names = [name for name in found.value if name != "loss"]
     largest = max(found.gradient.values())
@@ -171,8 +171,8 @@ def balance(project: Project) -> list[Finding]:
 
 
 LOSS_CHECKS: tuple[Callable[[Project], list[Finding]], ...] = (
+    terms,
     direction,
     head_fits,
-    terms,
     balance,
 )
