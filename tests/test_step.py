@@ -302,3 +302,25 @@ def test_every_one_of_eight_images_is_learned() -> None:
         evaluate_image(p, y, 2).values["dice"][1] for p, y in zip(predicted, labels, strict=True)
     ]
     assert min(dice) >= 0.9, dice
+
+
+class Pixelwise:
+    """A network of somebody else's."""
+
+    def __init__(self) -> None:
+        self.weight = upload(np.array([0.5], np.float32))
+
+    def __call__(self, x_bchw: Tensor, training: bool = False) -> Tensor:
+        return x_bchw * self.weight
+
+
+def test_a_foreign_network_needs_to_say_its_channels_and_no_more() -> None:
+    image = upload(np.random.default_rng(0).random((2, 1, 8, 8), np.float32))
+    label = upload(np.ones((2, 8, 8), np.uint8))
+    model = Pixelwise()
+    with pytest.raises(StepError, match=r"Pixelwise does not say .* set model.out_channels"):
+        TrainStep(model)
+    model.out_channels = 1  # type: ignore[attr-defined]
+    step = TrainStep(model)
+    first, *_ = (step(image, label)["loss"].item() for _ in range(3))
+    assert step(image, label)["loss"].item() < first

@@ -58,6 +58,7 @@ class _Step:
 class TrainStep(_Step):
     """One step of training: `step(image, label)` changes the model and returns measurements.
 
+    `model(image, training)` gives logits (B, K, H, W); `model.out_channels` is K.
     `loss`, `optimizer` and `loss_scale` are as in the config, or objects of that name. Images are
     (B, C, H, W) float32; labels (B, H, W) class indices or (B, 1, H, W) {0, 1}; 255 is ignored.
     `augment` is a text as in the config, or an `Augmentation`: it is drawn anew in every call.
@@ -75,10 +76,15 @@ class TrainStep(_Step):
         loss_scale: float | LossScale = 0.0,
     ):
         backend()
+        if not isinstance(getattr(model, "out_channels", None), int):
+            raise StepError(
+                f"{type(model).__name__} does not say how many channels its logits have; set "
+                "model.out_channels to 1 (sigmoid) or to the number of classes (softmax)"
+            )
         self.model, self.clip = model, clip
         self.augment = Augmentation(augment) if isinstance(augment, str) else augment
         if not isinstance(loss_scale, LossScale):
-            loss_scale = LossScale(model.precision, loss_scale)
+            loss_scale = LossScale(getattr(model, "precision", "float32"), loss_scale)
         self.loss_scale = loss_scale
         weights = state_dict(model)
         self.parameters = parameters(weights)

@@ -70,7 +70,7 @@ def _parts(thing: Any) -> list[Any]:
         return []
     cells = getattr(thing, "__closure__", None) or ()
     bound = [getattr(thing, "__self__", None)]
-    return [*getattr(thing, "__dict__", {}).values(), *bound, *filter(None, map(_content, cells))]
+    return [*getattr(thing, "__dict__", {}).values(), *bound, *map(_content, cells)]
 
 
 def _content(cell: CellType) -> Any:

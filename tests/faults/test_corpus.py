@@ -1,0 +1,41 @@
+"""The first error or warning names the planted fault, and healthy set-ups have neither."""
+
+from pathlib import Path
+
+import planted_training
+import pytest
+from fault import Fault, Healthy
+from healthy import HEALTHY, REAL
+
+from tinyseg.doctor import diagnose
+
+FAULTS = [*planted_training.FAULTS]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_the_first_finding_names_the_fault(fault: Fault, tmp_path: Path) -> None:
+    found = diagnose(fault.plant(tmp_path))
+    assert found.first
+    assert found.first.check == fault.found_by, found.table()
+    assert found.first.why
+    assert found.first.remedy
+
+
+def alarms(healthy: Healthy, folder: Path) -> list[str]:
+    findings = diagnose(healthy.make(folder)).findings
+    loud = [f for f in findings if f.level in ("error", "warning") and f.check not in healthy.right]
+    return [f"{f.level} {f.check}: {f.seen}" for f in loud]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("healthy", HEALTHY, ids=lambda healthy: healthy.name)
+def test_a_healthy_set_up_raises_no_alarm(healthy: Healthy, tmp_path: Path) -> None:
+    assert alarms(healthy, tmp_path) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("healthy", REAL[:2], ids=lambda healthy: healthy.name)
+def test_nor_do_real_images(healthy: Healthy, tmp_path: Path, shared_data: Path) -> None:
+    """All of REAL are examined by bench/doctor.py: they take minutes."""
+    assert alarms(healthy, tmp_path) == []
