@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-import planted_training
 import pytest
+from corpus import FAULTS
 from fault import Fault, Healthy
 from healthy import HEALTHY, REAL
 
 from tinyseg.doctor import diagnose
-
-FAULTS = [*planted_training.FAULTS]
 
 
 @pytest.mark.slow
