@@ -55,7 +55,7 @@ LAYERS = {
     "train": 8,
     "evaluate": 8,
     "masks": 8,
-    "overfit": 9,
+    "overfit": 8,
     "folds": 9,
     "preview": 9,
     "plots": 9,

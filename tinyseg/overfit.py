@@ -93,7 +93,7 @@ def overfit(
     def score() -> tuple[float, ...]:
         maps = (to_classes(p, threshold) for p in predictor.of_fitted([one] for one in fitted))
         pairs = zip(maps, labels, strict=True)
-        return tuple(_dice(p, y, dataset.classes) for p, y in pairs)
+        return tuple(foreground_dice(p, y, dataset.classes) for p, y in pairs)
 
     names = tuple(sample.name for sample in samples)
     with Progress("compiling the training step") as compiling:
@@ -114,6 +114,7 @@ def overfit(
     return Overfit(names, dice, done - 1, loss)
 
 
-def _dice(prediction: np.ndarray, label: np.ndarray, classes: int) -> float:
+def foreground_dice(prediction: np.ndarray, label: np.ndarray, classes: int) -> float:
+    """Mean Dice of the foreground classes of one image; 0 where there is nothing to find."""
     value = foreground_mean(evaluate_image(prediction, label, classes).values["dice"])
     return 0.0 if np.isnan(value) else value

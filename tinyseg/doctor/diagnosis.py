@@ -1,6 +1,7 @@
 """The doctor's round: every check in order, cause before symptom, and what they found together."""
 
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -84,18 +85,19 @@ def diagnose(project: Project, stages: Sequence[str] = tuple(STAGES)) -> Diagnos
     A stage with an error is the last one, but for the checks of a finished run, which need no
     training. What a check cannot do raises no error: its reason is a finding.
     """
-    found: list[Finding] = []
+    found, skipped, done = list[Finding](), list[str](), 0
     seconds: dict[str, float] = {}
-    skipped = list[str]()
-    for stage in stages:
-        if worst(found) == "error" and stage != "run":
-            skipped.append(stage)
-            continue
-        begun = time.monotonic()
-        with Progress(f"doctor: {stage}"):
+    with Progress("doctor", sum(len(STAGES[stage]) for stage in stages)) as progress:
+        for stage in stages:
+            if worst(found) == "error" and stage != "run":
+                skipped.append(stage)
+                continue
+            begun = time.monotonic()
             for check in STAGES[stage]:
+                progress.update(done, note=f"{stage}: {check.__name__.replace('_', ' ')}")
                 found += _run(check, project, stage)
-        seconds[stage] = time.monotonic() - begun
+                done += 1
+            seconds[stage] = time.monotonic() - begun
     if skipped:
         why = "what they would see may be but symptoms of the error"
         remedy = "mend it, then call the doctor again"
@@ -109,6 +111,13 @@ def _run(check: Check, project: Project, stage: str) -> list[Finding]:
         return check(project)
     except TinysegError as error:
         return [Finding("error", stage, str(error))]
+    except Exception as error:
+        if not project.foreign:  # then the fault is the doctor's own
+            raise
+        lines = traceback.format_exception(error)[-4:]
+        seen = f"the project's own parts raise {type(error).__name__}: {error}"
+        told = tuple(line.rstrip() for text in lines for line in text.splitlines())
+        return [Finding("error", "exception", seen, evidence=told)]
 
 
 __all__ = ["STAGES", "Diagnosis", "diagnose"]

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyseg.doctor.lessons import BUDGET, PASS_DICE, Lesson, School
+from tinyseg.doctor.lessons import BUDGET, Lesson, School
 from tinyseg.doctor.project import Project
 from tinyseg.findings import Finding
+from tinyseg.overfit import PASS_DICE
 
 STUCK = 0.05
 """A loss that falls by less than this share of itself has not moved."""

@@ -55,6 +55,8 @@ class Project:
         self.pipeline = pipeline
         self._given = {"model": model, "step": step, "predictor": predictor, "loss": loss}
         self._seen: dict[Any, Any] = {}
+        self.foreign = any(part is not None for part in (*self._given.values(), pipeline))
+        """Whether any part is the user's."""
 
     def once(self, experiment: Callable[["Project"], Seen]) -> Seen:
         """What an experiment shows; it is made the first time only."""

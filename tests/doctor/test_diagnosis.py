@@ -1,0 +1,116 @@
+"""The doctor's round: order, gates, what is told, and that nothing is changed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fault import CONFIG, cells
+
+from tinyseg.cli import main
+from tinyseg.doctor import STAGES, Diagnosis, Project, diagnose, diagnosis
+from tinyseg.errors import ConfigError
+from tinyseg.findings import Finding
+
+ERROR, WARNING, NOTE = (Finding(level, level, "seen") for level in ("error", "warning", "note"))
+
+
+def stages(monkeypatch: pytest.MonkeyPatch, **checks: Any) -> Diagnosis:
+    """Diagnoses nothing, by checks that are made up."""
+    for stage in STAGES:
+        monkeypatch.setitem(diagnosis.STAGES, stage, tuple(checks.get(stage, ())))
+    return diagnose(Project("nowhere"))
+
+
+def test_an_error_ends_the_round_but_a_finished_run_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def never(project: Project) -> list[Finding]:
+        raise AssertionError
+
+    found = stages(
+        monkeypatch,
+        data=[lambda p: [WARNING], lambda p: [ERROR], lambda p: [NOTE]],
+        step=[never],
+        run=[lambda p: [NOTE]],
+    )
+    assert [f.level for f in found.findings] == ["warning", "error", "note", "note", "note"]
+    assert found.first == ERROR
+    assert found.level == "error"
+    assert "not examined: pipeline, loss, network, step, learning" in found.table()
+    assert set(found.seconds) == {"data", "run"}
+
+
+@pytest.mark.parametrize(
+    ("findings", "first", "verdict"),
+    [
+        ([], None, "HEALTHY (all well)"),
+        ([NOTE], None, "HEALTHY (1 note)"),
+        ([NOTE, WARNING], WARNING, "It may learn; look at the first warning (1 warning, 1 note)"),
+        (
+            [WARNING, ERROR, ERROR],
+            ERROR,
+            "SICK: begin with the first error (2 errors, 1 warning, 1 note)",
+        ),
+    ],
+)
+def test_the_verdict(
+    findings: list[Finding], first: Finding | None, verdict: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = stages(monkeypatch, data=[lambda p: findings])
+    assert found.first == first
+    assert found.table().splitlines()[-1] == verdict
+    told = json.loads(json.dumps(found.to_json()))
+    assert (told["first"] or {}).get("level") == (first.level if first else None)
+    assert [f["level"] for f in told["findings"]][: len(findings)] == [f.level for f in findings]
+
+
+def test_bad_input_is_a_finding_and_a_bug_of_the_doctor_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuses(project: Project) -> list[Finding]:
+        raise ConfigError("model.base=0 cannot be used")
+
+    found = stages(monkeypatch, loss=[refuses])
+    assert (found.first.check, found.first.seen) == ("loss", "model.base=0 cannot be used")  # type: ignore[union-attr]
+
+    def breaks(project: Project) -> list[Finding]:
+        raise ZeroDivisionError("a bug")
+
+    with pytest.raises(ZeroDivisionError):
+        stages(monkeypatch, loss=[breaks])
+
+
+def test_an_exception_of_the_users_own_step_is_a_finding(tmp_path: Path) -> None:
+    def step(image: object, label: object) -> float:
+        raise ValueError("my mistake")
+
+    found = diagnose(Project(cells(tmp_path, n=24), CONFIG, step=step), ("step",))
+    assert found.first
+    assert found.first.check == "exception"
+    assert "ValueError: my mistake" in found.first.seen
+    assert any("in step" in line for line in found.first.evidence)
+
+
+@pytest.mark.slow
+def test_the_command_examines_writes_json_and_changes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = cells(tmp_path / "data", n=24)
+    before = {path: path.read_bytes() for path in data.rglob("*") if path.is_file()}
+    small = ["data.size=64", "model.base=4", "model.depth=2"]
+    out = tmp_path / "doctor.json"
+    command = ["doctor", str(data), "--json", str(out), "--set", *small]
+    assert main([*command, "train.optimizer=adam(lr=0.01)"]) == 0
+    assert "HEALTHY" in capsys.readouterr().out
+    assert json.loads(out.read_text())["level"] in ("ok", "note")
+    assert main([*command, "train.optimizer=adam(lr=1e-9)"]) == 1
+    assert "error   learning rate" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in data.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_brings_its_own_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "nowhere"]) == 1
+    assert "nowhere" in capsys.readouterr().out
+    assert main(["doctor", "nowhere", "--run", str(tmp_path)]) == 2
+    assert "no run.json there" in capsys.readouterr().err
