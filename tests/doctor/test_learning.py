@@ -10,16 +10,15 @@ from fault import CONFIG, cells
 from tinyseg.config import Config
 from tinyseg.doctor import Project, learning
 from tinyseg.doctor.learning import Attempt, _not_finished, best_rate, by_heart
-from tinyseg.doctor.lessons import GRID, Lesson, School
+from tinyseg.doctor.lessons import GRID, Lesson, School, Scores
 from tinyseg.findings import Finding
 
 FALLING = tuple(np.linspace(1, 0.1, 60).tolist())
 FLAT = (0.7,) * 60
 MAPS = np.random.default_rng(0).random((4, 1, 8, 8)).astype(np.float32)
 GOOD, BAD = (0.95,) * 4, (0.2,) * 4
-FAILED = Lesson(
-    (0, 1, 2, 3), ("a", "b", "c", "d"), FALLING, 0.5, BAD, (0.3,) * 4, BAD, MAPS, 0, True
-)
+KNOWN = Scores(MAPS, BAD, BAD, BAD, (0.3,) * 4)
+FAILED = Lesson((0, 1, 2, 3), ("a", "b", "c", "d"), FALLING, 0.5, KNOWN, 0.0, True)
 
 
 class Bare:
@@ -42,14 +41,18 @@ def verdict(attempt: Attempt, project: object = None) -> Finding:
 
 
 def failed(**changes: object) -> Attempt:
-    return Attempt([replace(FAILED, **changes)])  # type: ignore[arg-type]
+    known = {
+        name: changes.pop(name) for name in ("dice", "best", "probabilities") if name in changes
+    }
+    scores = replace(KNOWN, **known)  # type: ignore[arg-type]
+    return Attempt([replace(FAILED, scores=scores, **changes)])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("attempt", "level", "check"),
     [
         (failed(losses=(0.7, 3.0, float("nan"))), "error", "diverged"),
-        (failed(best_dice=GOOD), "warning", "threshold"),
+        (failed(best=GOOD), "warning", "threshold"),
         (replace(failed(), in_training=GOOD), "error", "eval mode"),
         (failed(dice=(0.97, 0.2, 0.1, 0.3)), "error", "one image"),
         (
@@ -80,7 +83,7 @@ def test_each_reason_is_told(attempt: Attempt, level: str, check: str) -> None:
 def test_a_threshold_that_was_set_is_an_error() -> None:
     project = Bare()
     project.config = Config().override(["train.threshold=0.9"])
-    assert verdict(failed(best_dice=GOOD), project).level == "error"
+    assert verdict(failed(best=GOOD), project).level == "error"
 
 
 def test_a_network_that_gives_its_input_back_is_told() -> None:
@@ -101,7 +104,7 @@ def test_the_best_threshold_is_that_of_a_sweep(tmp_path: Path) -> None:
     label = project.squares.labels[square]
     noise = np.random.default_rng(1).random(label.shape)
     p = (0.3 * (label > 0) + 0.5 * noise).astype(np.float32)[None]
-    threshold, best = school._best(square, p)
+    threshold, best = school.best(square, p)
 
     def dice(t: float) -> float:
         found, own = p[0] >= t, label > 0

@@ -46,12 +46,12 @@ def attempt(project: Project) -> Attempt:
         if lessons and len(lessons[-1].names) == len(school.squares(count)):
             break  # there are no more images
         lessons.append(school.lesson(count))
-        if not lessons[-1].passed:
+        if not lessons[-1].scores.passed:
             break
     last = lessons[-1]
-    if last.passed or not last.in_time or not np.isfinite(last.losses).all():
+    if last.scores.passed or not last.in_time or not np.isfinite(last.losses).all():
         return Attempt(lessons)
-    trained = school.trained(last)
+    trained = school.in_training(last)
     if not isinstance(getattr(project.step, "learning_rate", None), int | float):
         return Attempt(lessons, trained)
     rate = best_rate(*school.rates(last.squares))
@@ -73,7 +73,7 @@ def by_heart(project: Project) -> list[Finding]:
     found = project.once(attempt)
     last = found.lessons[-1]
     told = tuple(line for lesson in found.lessons for line in _lines(lesson))
-    if not last.passed:
+    if not last.scores.passed:
         reasons = (finding for reason in REASONS if (finding := reason(project, found)))
         return [finding_with(next(reasons, _not_finished(found)), told)]
     counts = ", ".join(str(len(lesson.names)) for lesson in found.lessons)
@@ -109,7 +109,8 @@ def _lines(lesson: Lesson) -> list[str]:
     head = f"{len(lesson.names)} by heart, {len(lesson.losses)} steps, loss "
     head += f"{lesson.losses[0]:.3g} to {lesson.losses[-1]:.3g}:"
     lines = [head]
-    rows = zip(lesson.names, lesson.dice, lesson.best_threshold, lesson.best_dice, strict=True)
+    known = lesson.scores
+    rows = zip(lesson.names, known.dice, known.best_threshold, known.best, strict=True)
     for name, dice, threshold, best in rows:
         other = "" if np.isnan(threshold) else f", {best:.3f} at threshold {threshold:.2f}"
         lines.append(f"Dice {dice:.3f}{other}  {name}")
@@ -130,15 +131,18 @@ def _diverged(project: Project, found: Attempt) -> Finding | None:
 
 def _threshold(project: Project, found: Attempt) -> Finding | None:
     last = found.lessons[-1]
-    if min(last.best_dice) < PASS_DICE or np.mean(last.best_dice) - np.mean(last.dice) < CLEAR:
+    if (
+        min(last.scores.best) < PASS_DICE
+        or np.mean(last.scores.best) - np.mean(last.scores.dice) < CLEAR
+    ):
         return None
     chosen = bool(project.config.train.threshold)
-    middle = float(np.median(last.best_threshold))
+    middle = float(np.median(last.scores.best_threshold))
     return Finding(
         "error" if chosen else "warning",
         "threshold",
         f"all images are learned, but the threshold {last.threshold:g} hides it: Dice "
-        f"{np.mean(last.dice):.2f}, at {middle:.2f} it is {np.mean(last.best_dice):.2f}",
+        f"{np.mean(last.scores.dice):.2f}, at {middle:.2f} it is {np.mean(last.scores.best):.2f}",
         "the probabilities are right in their order; only where they are cut is wrong",
         SET_NONE
         if chosen
@@ -149,13 +153,15 @@ def _threshold(project: Project, found: Attempt) -> Finding | None:
 
 def _gap(project: Project, found: Attempt) -> Finding | None:
     last = found.lessons[-1]
-    if not found.in_training or min(found.in_training) < max(PASS_DICE, min(last.dice) + CLEAR):
+    if not found.in_training or min(found.in_training) < max(
+        PASS_DICE, min(last.scores.dice) + CLEAR
+    ):
         return None
     return Finding(
         "error",
         "eval mode",
         f"in training mode all images are learned (worst Dice {min(found.in_training):.2f}), in "
-        f"evaluation they are not ({min(last.dice):.2f})",
+        f"evaluation they are not ({min(last.scores.dice):.2f})",
         "evaluation normalises by running statistics, and these are not those of the images",
         "raise train.batch, set model.norm=group, or look at the momentum of BatchNorm",
     )
@@ -180,8 +186,8 @@ def _rate(project: Project, found: Attempt) -> Finding | None:
 
 def _one_only(project: Project, found: Attempt) -> Finding | None:
     last = found.lessons[-1]
-    learned = [n for n, dice in zip(last.names, last.dice, strict=True) if dice >= PASS_DICE]
-    if len(last.names) < 2 or len(learned) != 1 or max(sorted(last.dice)[:-1]) > 0.8:
+    learned = [n for n, dice in zip(last.names, last.scores.dice, strict=True) if dice >= PASS_DICE]
+    if len(last.names) < 2 or len(learned) != 1 or max(sorted(last.scores.dice)[:-1]) > 0.8:
         return None
     return Finding(
         "error",
@@ -194,7 +200,7 @@ def _one_only(project: Project, found: Attempt) -> Finding | None:
 
 def _same(project: Project, found: Attempt) -> Finding | None:
     last = found.lessons[-1]
-    maps = last.probabilities[:, -1].reshape(len(last.names), -1)
+    maps = last.scores.probabilities[:, -1].reshape(len(last.names), -1)
     if maps.std(axis=1).max() < FLAT:
         seen = f"every pixel gets the same probability, {maps.mean():.3g}"
         why = "a network that says one thing for all has found the mean of the labels, no more"
@@ -211,7 +217,7 @@ def _same(project: Project, found: Attempt) -> Finding | None:
 def _copy(project: Project, found: Attempt) -> Finding | None:
     last = found.lessons[-1]
     images = np.stack([project.batch([square])[0].numpy()[0] for square in last.squares])
-    maps = last.probabilities[:, -1].reshape(len(images), -1)
+    maps = last.scores.probabilities[:, -1].reshape(len(images), -1)
     alike = [
         min(
             abs(float(np.corrcoef(p, x[c].ravel())[0, 1]))
@@ -246,9 +252,9 @@ def _stuck(project: Project, found: Attempt) -> Finding | None:
 
 def _not_finished(found: Attempt) -> Finding:
     last = found.lessons[-1]
-    learned = sum(dice >= PASS_DICE for dice in last.dice)
+    learned = sum(dice >= PASS_DICE for dice in last.scores.dice)
     seen = f"{learned} of {len(last.names)} images at Dice >= {PASS_DICE} after "
-    seen += f"{len(last.losses)} steps, the worst at {min(last.dice):.2f}"
+    seen += f"{len(last.losses)} steps, the worst at {min(last.scores.dice):.2f}"
     if not last.in_time:
         return Finding("note", "by heart", f"{seen}, when the time was over")
     half = len(last.losses) // 2
