@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -64,19 +64,30 @@ def _size(array: Array) -> float:
 
 def channels(project: Project) -> list[Finding]:
     """Channels fire somewhere: one that is 0 for every pixel passes neither signal nor gradient."""
-    outputs = project.once(try_network).outputs
+    found = _dead(project.once(try_network).outputs, "")
+    if found or project.run is None:
+        return found
+    model = project.run.predictor.step.model
+    with recorded(model) as outputs:
+        model(project.batches(1)[0][0], training=True)
+    kinds = {name: type(layer).__name__ for name, layer in layers(model)}
+    normed = {name: output.numpy() for name, output in outputs if kinds.get(name) in NORMS}
+    return [replace(one, level="warning") for one in _dead(normed, " of the trained network")]
+
+
+def _dead(outputs: dict[str, Array], whose: str) -> list[Finding]:
     dead = {name: (x.max(axis=(0, 2, 3)) <= 0) for name, x in outputs.items()}
-    told = [f"{name}: {d.sum()} of {d.size} channels" for name, d in dead.items() if d.any()]
     worst = max((float(d.mean()) for d in dead.values() if d.size > 1), default=0.0)
     if worst < DEAD:
         return []
-    all_of_them = sum(int(d.sum()) for d in dead.values()), sum(d.size for d in dead.values())
+    told = [f"{name}: {d.sum()} of {d.size} channels" for name, d in dead.items() if d.any()]
+    count, all_ = sum(int(d.sum()) for d in dead.values()), sum(d.size for d in dead.values())
     return [
         Finding(
             "error" if worst >= MANY_DEAD else "warning",
             "dead channels",
-            f"{all_of_them[0]} of {all_of_them[1]} channels are 0 for every pixel of a batch, in "
-            f"one layer {worst:.0%}",
+            f"{count} of {all_} channels{whose} are 0 for every pixel of a batch, in one layer "
+            f"{worst:.0%}",
             "behind ReLU what is never above 0 has no gradient either: it stays dead",
             "start biases at 0 and weights as He et al. 2015 (tinyseg's do), keep a normalisation "
             "(model.norm=batch), lower the learning rate",
