@@ -18,7 +18,7 @@ FLAT = (0.7,) * 60
 MAPS = np.random.default_rng(0).random((4, 1, 8, 8)).astype(np.float32)
 GOOD, BAD = (0.95,) * 4, (0.2,) * 4
 KNOWN = Scores(MAPS, BAD, BAD, BAD, (0.3,) * 4)
-FAILED = Lesson((0, 1, 2, 3), ("a", "b", "c", "d"), FALLING, 0.5, KNOWN, 0.0, True)
+FAILED = Lesson((0, 1, 2, 3), ("a", "b", "c", "d"), FALLING, 0.5, KNOWN, 0.0, BAD, True)
 
 
 class Bare:
@@ -53,7 +53,7 @@ def failed(**changes: object) -> Attempt:
     [
         (failed(losses=(0.7, 3.0, float("nan"))), "error", "diverged"),
         (failed(best=GOOD), "warning", "threshold"),
-        (replace(failed(), in_training=GOOD), "error", "eval mode"),
+        (failed(in_training=GOOD), "warning", "eval mode"),
         (failed(dice=(0.97, 0.2, 0.1, 0.3)), "error", "one image"),
         (
             replace(failed(losses=FLAT), rate=0.01, at_rate=FALLING, at_set=FLAT),

@@ -30,8 +30,6 @@ class Attempt:
     """All lessons up to the first that was not learned, and experiments on that one."""
 
     lessons: list[Lesson]
-    in_training: tuple[float, ...] = ()
-    """Dice of the failed lesson's images in training mode; empty where all was learned."""
     rate: float | None = None
     """The learning rate that the range test finds best."""
     at_rate: tuple[float, ...] = ()
@@ -51,12 +49,11 @@ def attempt(project: Project) -> Attempt:
     last = lessons[-1]
     if last.scores.passed or not last.in_time or not np.isfinite(last.losses).all():
         return Attempt(lessons)
-    trained = school.in_training(last)
     if not isinstance(getattr(project.step, "learning_rate", None), int | float):
-        return Attempt(lessons, trained)
+        return Attempt(lessons)
     rate = best_rate(*school.rates(last.squares))
     at_rate = school.at_rate(last.squares, rate, min(TRIAL_STEPS, len(last.losses)))
-    return Attempt(lessons, trained, rate, tuple(at_rate), last.losses[: len(at_rate)])
+    return Attempt(lessons, rate, tuple(at_rate), last.losses[: len(at_rate)])
 
 
 def best_rate(rates: list[float], losses: list[float]) -> float:
@@ -153,14 +150,14 @@ def _threshold(project: Project, found: Attempt) -> Finding | None:
 
 def _gap(project: Project, found: Attempt) -> Finding | None:
     last = found.lessons[-1]
-    if not found.in_training or min(found.in_training) < max(
+    if not last.in_training or min(last.in_training) < max(
         PASS_DICE, min(last.scores.dice) + CLEAR
     ):
         return None
     return Finding(
-        "error",
+        "warning",
         "eval mode",
-        f"in training mode all images are learned (worst Dice {min(found.in_training):.2f}), in "
+        f"in training mode all images are learned (worst Dice {min(last.in_training):.2f}), in "
         f"evaluation they are not ({min(last.scores.dice):.2f})",
         "evaluation normalises by running statistics, and these are not those of the images",
         "raise train.batch, set model.norm=group, or look at the momentum of BatchNorm",

@@ -69,6 +69,8 @@ class Lesson:
     """In the end."""
     hidden: float
     """`Scores.hidden` when all images were first known at their best thresholds; nan before."""
+    in_training: tuple[float, ...]
+    """Dice in training mode, by the statistics of the batch; empty where all was learned."""
     in_time: bool
     """Whether there was time for the steps of the budget."""
 
@@ -105,10 +107,11 @@ class School:
                     if over or scores.passed:
                         break
                 progress.update(len(losses), note=f"loss {losses[-1]:.3g}")
+            in_training = () if scores.passed else self._in_training(squares)
         self.left -= time.monotonic() - begun
         names = tuple(self.project.name_of(square) for square in squares)
         told = (tuple(squares), names, tuple(losses), self.threshold, scores, hidden)
-        return Lesson(*told, in_time=scores.passed or not late)
+        return Lesson(*told, in_training, in_time=scores.passed or not late)
 
     # 2. Experiments on a lesson that failed
 
@@ -135,18 +138,6 @@ class School:
                 step.learning_rate = usual
         return losses
 
-    def in_training(self, lesson: Lesson) -> tuple[float, ...]:
-        """Dice of a lesson's images in training mode: it is learned once more for that."""
-        squares = lesson.squares
-        with self._from_first():
-            batches = self._batches(squares)
-            for batch, _ in zip(batches, lesson.losses, strict=False):
-                self.project.step(*batch)
-            maps = self._maps(
-                squares, lambda image: _sure(self.project.model(image, training=True))
-            )
-        return self._dice(self.threshold, squares, maps)
-
     # 3. How it is done
 
     @contextmanager
@@ -172,6 +163,10 @@ class School:
         best = [self.best(square, p) for square, p in zip(squares, maps, strict=True)]
         thresholds, values = zip(*best, strict=True)
         return Scores(maps, dice, half, values, thresholds)
+
+    def _in_training(self, squares: Sequence[int]) -> tuple[float, ...]:
+        maps = self._maps(squares, lambda image: _sure(self.project.model(image, training=True)))
+        return self._dice(self.threshold, squares, maps)
 
     def _maps(self, squares: Sequence[int], network: Any) -> Array:
         """Probabilities (N, K, S, S) of squares; a short batch is filled with its first image."""
