@@ -26,6 +26,7 @@ def class_findings(dataset: Dataset, config: DataConfig, scanned: bool) -> list[
     shares = {name: foreground(counts) for name, counts in pixels.items()}
     share = float(np.mean(list(shares.values())))
     empty = [name for name, value in shares.items() if not value]
+    full = [n for n, value in shares.items() if value == 1 and dataset.classes == 2]
     mostly = len(empty) > len(pixels) / 2
     return [
         _classes(dataset, pixels),
@@ -46,12 +47,13 @@ def class_findings(dataset: Dataset, config: DataConfig, scanned: bool) -> list[
             "check data.labels, or remove them",
         ),
         *listed(
-            "warning",
+            "error" if len(full) == len(pixels) else "warning",
             "full masks",
             "masks that are foreground throughout",
-            [n for n, value in shares.items() if value == 1 and dataset.classes == 2],
-            "often a mask that was exported without its background",
-            "look at them; export them anew or remove them",
+            full,
+            "often a mask that was exported without its background, or one of several values (a "
+            "trimap of 1, 2 and 3) that is read as if all above 0 were one class",
+            'look at them; give each value its class, e.g. data.labels="1:1,2:0,3:ignore"',
         ),
         *listed(
             "warning",

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tinyseg.doctor.data import DATA_CHECKS
+from tinyseg.doctor.data import DATA_CHECKS, LOOK_CHECKS
 from tinyseg.doctor.finished import FINISHED_CHECKS
+from tinyseg.doctor.labels import LABEL_CHECKS
 from tinyseg.doctor.learning import LEARNING_CHECKS
 from tinyseg.doctor.loss import LOSS_CHECKS
 from tinyseg.doctor.network import NETWORK_CHECKS
@@ -22,6 +23,7 @@ Check = Callable[[Project], list[Finding]]
 
 STAGES: dict[str, tuple[Check, ...]] = {
     "data": DATA_CHECKS,
+    "labels": (*LABEL_CHECKS, *LOOK_CHECKS),
     "pipeline": PIPELINE_CHECKS,
     "loss": LOSS_CHECKS,
     "network": NETWORK_CHECKS,
