@@ -32,14 +32,26 @@ def confusion(prediction: Map, label: Map, classes: int) -> Counts:
     """
     if prediction.shape != label.shape:
         raise DataError(f"prediction has shape {prediction.shape}, label {label.shape}: not equal")
-    valid = label != IGNORE
-    rows, columns = label[valid].astype(np.int64), prediction[valid].astype(np.int64)
-    for name, values in (("label", rows), ("prediction", columns)):
-        if values.size and not 0 <= values.min() <= values.max() < classes:
-            seen = sorted({int(values.min()), int(values.max())})
-            raise DataError(f"{name} has values {seen}: they must be 0 to {classes - 1}")
-    counts = np.bincount(rows * classes + columns, minlength=classes**2)
-    return counts.reshape(classes, classes).astype(np.int64)
+    rows, columns = _small(label, "label", classes), _small(prediction, "prediction", classes)
+    codes = rows.astype(np.uint16) << np.uint16(8) | columns
+    counts = np.bincount(codes.ravel(), minlength=1 << 16).reshape(256, 256)[:IGNORE]
+    for name, axis in (("label", 1), ("prediction", 0)):
+        seen = np.flatnonzero(counts.any(axis))
+        if seen.size and seen[-1] >= classes:
+            raise _strange(name, seen, classes)
+    return counts[:classes, :classes].astype(np.int64)
+
+
+def _small(values: Map, name: str, classes: int) -> Map:
+    """As uint8, in which two maps are quickly counted as pairs."""
+    if values.dtype != np.uint8 and values.size and not 0 <= values.min() <= values.max() <= 255:
+        raise _strange(name, values, classes)
+    return values.astype(np.uint8, copy=False)
+
+
+def _strange(name: str, values: Map, classes: int) -> DataError:
+    seen = sorted({int(values.min()), int(values.max())})
+    return DataError(f"{name} has values {seen}: they must be 0 to {classes - 1}")
 
 
 def scores(matrix: Counts) -> dict[str, Floats]:
