@@ -125,23 +125,15 @@ def test_only_16_bits_with_colour_or_alpha_are_read_here(folder):
     np.testing.assert_array_equal(decode_mask(path).pixels >= 0, True)  # masks stay at 8 bits
 
 
-def test_what_does_not_hold_what_it_says_is_told(folder, monkeypatch):
+def test_what_does_not_hold_what_it_says_is_told(folder):
     values = deep((30, 20))
     rows = filtered(values, [1] * 30)
-    good = png(values, rows)
-    with pytest.raises(DataError, match=r"a\.png: damaged or truncated \(.*more pixels than it"):
-        load_image(folder.text("a.png", png(values, rows + b"\0" * 200)), None)
-    unknown = bytes([7]) + rows[1:]
-    for bad in (png(values, unknown), png(values, rows[:-3]), good[:-20], good[:60]):
-        with pytest.raises(DataError, match=r"a\.png: damaged or truncated"):
-            load_image(folder.text("a.png", bad), None)
-    # where Pillow would let it pass, our own reader does not
-    monkeypatch.setattr(Image.Image, "load", lambda self: None)
-    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", lambda self: None)
+    good, unknown = png(values, rows), bytes([7]) + rows[1:]
     wrong = bytearray(good)
     wrong[-13] ^= 1  # the checksum of the last IDAT
     told = {"filter 7": png(values, unknown), "fewer": png(values, rows[:-3])}
-    told |= {"too early": good[:-12], "a checksum": bytes(wrong), "IDAT|checksum": good[:60]}
+    told |= {"more": png(values, rows + b"\0" * 200), "too early": good[:-12]}
+    told |= {"a checksum": bytes(wrong), "checksum|early": good[:60]}
     for said, bad in told.items():
         with pytest.raises(DataError, match=rf"a\.png: damaged or truncated \(.*({said})"):
             load_image(folder.text("a.png", bad), None)
@@ -151,9 +143,12 @@ def test_a_bomb_is_refused_before_it_unpacks(folder):
     values = np.broadcast_to(np.zeros(3, np.uint16), (60_000, 60_000, 3))
     with pytest.raises(DataError, match=r"a\.png: larger than 178 million pixels"):
         load_image(folder.text("a.png", png(values, b"")), None)
-    line = np.zeros((1, 65_536, 3), np.uint16)
-    with pytest.raises(DataError, match=r"a\.png: .*65535 pixels a side"):
-        load_image(folder.text("a.png", png(line, filtered(line, [0]))), None)
+    for shape in ((1, 65_536), (7000, 8000)):
+        large = np.broadcast_to(np.zeros(3, np.uint16), (*shape, 3))
+        rows = bytes(shape[0] * (1 + 6 * shape[1]))
+        told = rf"a\.png: {shape[0]} x {shape[1]} pixels of 16-bit colour: up to 50 million and"
+        with pytest.raises(DataError, match=told):
+            load_image(folder.text("a.png", png(large, rows)), None)
 
 
 def test_damaged_bytes_give_pixels_or_a_data_error_in_time(folder):

@@ -132,15 +132,18 @@ def _deep_colour(path: Path, image: Image.Image) -> np.ndarray | None:
     if header is None:
         return None
     _check_size(path, image)
-    image.load()  # whatever Pillow finds damaged; it also reads EXIF behind the pixels
     values = decode_deep_png(path, header)
+    image.load()  # Pillow may find more that is damaged, and EXIF behind the pixels
     planes = []
     for part in (values >> 8, values & 255):  # of 16 bits Pillow turns no colour
         picture = Image.fromarray(part.astype(np.uint8))
         picture.info.update(image.info)
         planes.append(np.asarray(ImageOps.exif_transpose(picture)))
     high, low = (plane[..., : 1 if header.samples == 2 else 3] for plane in planes)
-    unit: np.ndarray = (256 * high.astype(np.float32) + low) / np.float32(65535)
+    unit: np.ndarray = high.astype(np.float32)
+    unit *= 256
+    unit += low
+    unit /= 65535
     return unit
 
 

@@ -8,6 +8,8 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from tinyseg.errors import DataError
+
 START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 SAMPLES = {2: 3, 4: 2, 6: 4}
 """Samples of a pixel by colour type: RGB, grey with alpha, RGBA."""
@@ -22,6 +24,8 @@ ADAM7 = (
     (1, 0, 2, 1),
 )
 """First row and column, and the steps between rows and columns, of the passes when interlaced."""
+PIXEL_LIMIT = 50_000_000
+"""They take half a minute and 2 GB."""
 SIDE_LIMIT = 65_535
 """Pixels; the time grows with the sides also where an image is but a line."""
 PIECE = 1 << 16
@@ -51,18 +55,22 @@ def header_of(path: Path) -> Header | None:
 
 
 def decode_deep_png(path: Path, header: Header) -> np.ndarray:
-    """Reads (H, W, samples) uint16; the caller has limited H x W. ValueError where damaged."""
-    if max(header.height, header.width) > SIDE_LIMIT:
-        raise ValueError(f"a 16-bit colour PNG may have {SIDE_LIMIT} pixels a side")
+    """Reads (H, W, samples) uint16. DataError where it is too large, ValueError where damaged."""
+    height, width = header[:2]
+    if height * width > PIXEL_LIMIT or max(height, width) > SIDE_LIMIT:
+        raise DataError(
+            f"{path}: {height} x {width} pixels of 16-bit colour: up to {PIXEL_LIMIT // 10**6} "
+            f"million and {SIDE_LIMIT} a side are read; save it with 8 bits or cut it into tiles"
+        )
     bytes_of_pixel, parts = 2 * header.samples, ADAM7 if header.interlaced else WHOLE
     shapes = [
-        (-(-(header.height - top) // down), -(-(header.width - left) // right))
+        (-(-(height - top) // down), -(-(width - left) // right))
         for top, left, down, right in parts
     ]
     lengths = [h * (1 + w * bytes_of_pixel) if w > 0 else 0 for h, w in shapes]
     with path.open("rb") as file:
         rows = np.frombuffer(_inflated(file, sum(lengths)), np.uint8)
-    made = np.empty((header.height, header.width, header.samples), np.uint16)
+    made = np.empty((height, width, header.samples), np.uint16)
     for (top, left, down, right), shape, length in zip(parts, shapes, lengths, strict=True):
         if length:
             planes = _unfiltered(rows[:length].reshape(shape[0], -1), bytes_of_pixel)
