@@ -10,8 +10,6 @@ from PIL import Image
 
 from tinyseg.backend import Array
 
-SIDE = 256
-"""Longest side of a picture in the page, in pixels; larger ones are scaled down."""
 QUALITY = 90
 
 
@@ -39,9 +37,9 @@ def level_of(threshold: float) -> int:
     return int(np.clip(np.floor(threshold * 256 + 0.5), 1, 255))
 
 
-def size_in_page(rows: int, columns: int) -> tuple[int, int]:
-    """Rows and columns of a picture in the page."""
-    scale = min(1.0, SIDE / max(rows, columns))
+def size_in_page(rows: int, columns: int, side: int) -> tuple[int, int]:
+    """Rows and columns of a picture in the page, which has at most `side` of both."""
+    scale = min(1.0, side / max(rows, columns))
     return max(1, round(rows * scale)), max(1, round(columns * scale))
 
 
