@@ -307,7 +307,7 @@ def baselines(
     train_labels: Sequence[Map],
     images: Sequence[Map],
     labels: Sequence[Map],
-    classes: int,
+    class_names: Sequence[str],
 ) -> list[Baseline]:
     """Rules found on the training images, measured on the others.
 
@@ -315,15 +315,18 @@ def baselines(
     Two classes: all background, all foreground, best grey threshold. More: each class everywhere,
     the one with the most training pixels marked in its rule.
     """
-    rules = _binary_rules if classes == 2 else _constant_rules
-    pairs = list(zip(images, labels, strict=True))
+    classes, pairs = len(class_names), list(zip(images, labels, strict=True))
+    if classes == 2:
+        rules = _binary_rules(train_images, train_labels)
+    else:
+        rules = _constant_rules(train_labels, class_names)
     return [
         Baseline(name, rule, summarise([evaluate_image(f(x), y, classes) for x, y in pairs]))
-        for name, rule, f in rules(train_images, train_labels, classes)
+        for name, rule, f in rules
     ]
 
 
-def _binary_rules(images: Sequence[Map], labels: Sequence[Map], classes: int) -> list[Rule]:
+def _binary_rules(images: Sequence[Map], labels: Sequence[Map]) -> list[Rule]:
     best = best_threshold(images, labels)
     return [
         ("background", "all background", _constant(0)),
@@ -332,10 +335,12 @@ def _binary_rules(images: Sequence[Map], labels: Sequence[Map], classes: int) ->
     ]
 
 
-def _constant_rules(images: Sequence[Map], labels: Sequence[Map], classes: int) -> list[Rule]:
-    pixels = [sum(int((label == kind).sum()) for label in labels) for kind in range(classes)]
+def _constant_rules(labels: Sequence[Map], names: Sequence[str]) -> list[Rule]:
+    pixels = [sum(int((label == kind).sum()) for label in labels) for kind in range(len(names))]
     mark = {pixels.index(max(pixels)): " (most pixels)"}
-    return [(f"class {k}", f"all class {k}{mark.get(k, '')}", _constant(k)) for k in range(classes)]
+    return [
+        (f"class {k}", f"all {name}{mark.get(k, '')}", _constant(k)) for k, name in enumerate(names)
+    ]
 
 
 def _constant(kind: int) -> Callable[[Map], Map]:

@@ -233,7 +233,7 @@ class Images {
 function colorBar(data) {
   const canvas = make("canvas", { class: "bar", "aria-hidden": "true" });
   paint(canvas, [1, 256], (at) => data.probability[at]);
-  return make("li", { class: "grow" }, "0 ", canvas, " 1 probability");
+  return make("li", {}, "0 ", canvas, " 1 probability");
 }
 
 const data = JSON.parse(byId("data").textContent);
