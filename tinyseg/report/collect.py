@@ -28,7 +28,7 @@ from tinyseg.thresholds import HALF
 MEASURES = ("dice", "iou", "precision", "recall", "hd95", "assd")
 SIDES = (512, 384, 256)
 """Longest side of a picture in the page, in pixels; larger ones are scaled down."""
-MOST_BYTES = 19_000_000
+MOST_BYTES = 19_500_000
 """Of all pictures, so that the page stays below 20 MB."""
 FEW = 5
 """Images of which it is told what all will take, before all are drawn."""

@@ -17,11 +17,11 @@ def pack(map_hw: Array) -> str:
     """A map (H, W) uint8 as base64 of zlib: the first row, then each row's difference to the last.
 
     Bytes and not a PNG, because browsers may alter pixels that a script reads back (colour
-    management, protection against fingerprints).
+    management, protection against fingerprints). Level 9 takes ten times as long for 5 % less.
     """
     rows = map_hw.astype(np.uint8)
     difference = np.diff(rows, axis=0, prepend=np.zeros((1, rows.shape[1]), np.uint8))
-    return b64encode(zlib.compress(difference.tobytes(), 9)).decode()
+    return b64encode(zlib.compress(difference.tobytes(), 6)).decode()
 
 
 def levels(p_khw: Array) -> Array:
