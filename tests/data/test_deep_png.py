@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tinyseg.config import Config, DataConfig
+from tinyseg.data import open_dataset
+from tinyseg.data.check import check
 from tinyseg.data.decode import decode_image, decode_mask, load_image, stored_mode
 from tinyseg.data.deep_png import header_of
 from tinyseg.errors import DataError
@@ -123,6 +126,19 @@ def test_only_16_bits_with_colour_or_alpha_are_read_here(folder):
         assert header_of(eight) is None
     assert header_of(folder.save("c.png", np.zeros((6, 4), np.uint16))) is None
     np.testing.assert_array_equal(decode_mask(path).pixels >= 0, True)  # masks stay at 8 bits
+
+
+def test_a_folder_may_mix_them_with_8_bits(folder):
+    folder.pairs(4)
+    shown = np.linspace(0, 65535, 12 * 16 * 3).reshape(12, 16, 3).astype(np.uint16)
+    folder.text("images/a1.png", png(shown, filtered(shown, [3] * 12)))
+    dataset = open_dataset(folder.path, DataConfig())
+    read = [dataset.load(index).image for index in range(4)]
+    assert [image.dtype for image in read] == [np.uint8, np.float32, np.uint8, np.uint8]
+    assert {image.shape for image in read} == {(12, 16, 3)}
+    np.testing.assert_array_equal(read[1], (shown / 65535).astype(np.float32))
+    told = [one for one in check(folder.path, Config()).findings if one.check == "bit depths"]
+    assert "a1.png" in told[0].evidence[0]
 
 
 def test_what_does_not_hold_what_it_says_is_told(folder):
