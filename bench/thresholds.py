@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CASES = ((128, 128), (256, 256), (512, 512), (512, 128))
 """Sides of the images and of the network's square."""
 IMAGES = 20
+EPOCHS = ("every", "best")
 IDLE_LOAD = 0.5
 WANTED = 0.02
 Row = dict[str, Any]
@@ -38,32 +39,53 @@ class Clock:
         return timed
 
 
-def clock_on_thresholds() -> tuple[Any, Clock]:
-    """The training loop's module, with a clock on all that it does for thresholds."""
+def clocks_on_counting() -> tuple[Any, Clock]:
+    """The training loop's module, with a clock on all that counts pixels."""
     import tinyseg.train  # noqa: F401
 
     loop, clock = sys.modules["tinyseg.train"], Clock()
     loop.Histograms.add = clock.around(loop.Histograms.add)  # type: ignore[attr-defined]
+    loop.score_image = clock.around(loop.score_image)  # type: ignore[attr-defined]
     return loop, clock
 
 
+def plainly(p_khw: Any, label: Any, counts: Any, classes: int, threshold: float) -> Any:
+    """The scores of a validation without thresholds: pixels are counted at 0.5 alone."""
+    from tinyseg.metrics import evaluate_image
+    from tinyseg.predict import to_classes
+
+    return evaluate_image(to_classes(p_khw, threshold), label, classes)
+
+
 def measure(side: int, square: int, rounds: int, folder: Path, loop: Any, clock: Clock) -> Row:
-    """What thresholds add to the rest of a validation, each the least of `rounds`."""
+    """Validations without and with thresholds, in turns; each the least of `rounds`."""
     trainer = make_trainer(side, square, folder)
-    check(trainer._validate())
-    rest: list[float] = []
-    added: dict[str, list[float]] = {"every": [], "best": []}
+    taken: dict[str, list[float]] = {"rest": [], "plain": [], "every": [], "best": []}
+    learn = loop.Histograms.add, loop.score_image
+    clocked(trainer, clock)  # compiles
     for _ in range(rounds):
-        clock.seconds, begin = 0.0, time.perf_counter()
-        histograms = trainer._validate().histograms
-        rest.append(time.perf_counter() - begin - clock.seconds)
-        for which, seconds in added.items():
+        loop.Histograms.add, loop.score_image = lambda *_: None, clock.around(plainly)
+        at_half, rest, plain = clocked(trainer, clock)
+        loop.Histograms.add, loop.score_image = learn
+        found, _, counted = clocked(trainer, clock)
+        check(at_half, found)
+        taken["rest"].append(rest)
+        taken["plain"].append(plain)
+        for which in EPOCHS:
             begin = time.perf_counter()
-            loop.to_facts(histograms, loop.find(histograms, resample=which == "best"))
-            seconds.append(clock.seconds + time.perf_counter() - begin)
-    row: Row = {"side": side, "square": square, "rest_ms": 1000 * min(rest)}
-    row |= {f"{which}_ms": 1000 * min(seconds) for which, seconds in added.items()}
-    return row | {which: min(seconds) / min(rest) for which, seconds in added.items()}
+            loop.to_facts(found.histograms, loop.find(found.histograms, resample=which == "best"))
+            taken[which].append(counted + time.perf_counter() - begin)
+    least = {f"{which}_ms": 1000 * min(seconds) for which, seconds in taken.items()}
+    without = least["rest_ms"] + least["plain_ms"]
+    shares = {w: (least[f"{w}_ms"] - least["plain_ms"]) / without for w in EPOCHS}
+    return {"side": side, "square": square, **least, **shares}
+
+
+def clocked(trainer: Any, clock: Clock) -> tuple[Any, float, float]:
+    """A validation, and its seconds without and within the counting of pixels."""
+    clock.seconds, begin = 0.0, time.perf_counter()
+    found = trainer._validate()
+    return found, time.perf_counter() - begin - clock.seconds, clock.seconds
 
 
 def make_trainer(side: int, square: int, folder: Path) -> Any:
@@ -82,11 +104,11 @@ def make_trainer(side: int, square: int, folder: Path) -> Any:
     return Trainer(run, dataset, lambda text: None)
 
 
-def check(found: Any) -> None:
+def check(at_half: Any, found: Any) -> None:
     """The histograms give the Dice that counting the pixels at 0.5 gives."""
     from tinyseg.thresholds import find
 
-    counted, (told,) = found.summary.pooled["dice"][1], find(found.histograms)
+    counted, (told,) = at_half.summary.pooled["dice"][1], find(found.histograms, resample=False)
     if abs(told.dice_at_half - counted) > 1e-12:
         raise SystemExit(f"Dice at 0.5: {told.dice_at_half}, counted {counted}")
 
@@ -100,15 +122,17 @@ def main() -> None:
     sys.path.insert(0, str(ROOT))
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
-        told = (options.rounds, Path(folder), *clock_on_thresholds())
+        told = (options.rounds, Path(folder), *clocks_on_counting())
         rows = [measure(*case, *told) for case in CASES]
     print(f"{IMAGES} images: what thresholds add to a validation, wanted {WANTED:.0%} or less")
-    print(f"{'':18}{'rest ms':>9}{'added ms':>10}{'share':>8}{'a best epoch: ms':>18}{'share':>8}")
+    titles = ("rest ms", "at 0.5 alone", "thresholds", "share", "a best epoch", "share")
+    print(f"{'':16}" + "".join(f"{title:>14}" for title in titles))
     for row in rows:
-        sides, (rest, every, best) = f"{row['side']} px in {row['square']}", list(row.values())[2:5]
-        print(
-            f"  {sides:16}{rest:9.1f}{every:10.2f}{row['every']:8.2%}{best:18.2f}{row['best']:8.2%}"
-        )
+        rest, plain, every, best = (row[f"{which}_ms"] for which in ("rest", "plain", *EPOCHS))
+        cells = (f"{rest:.1f}", f"{plain:.2f}", f"{every:.2f}", f"{row['every']:.2%}")
+        cells += (f"{best:.2f}", f"{row['best']:.2%}")
+        sides = f"{row['side']} px in {row['square']}"
+        print(f"{sides:16}" + "".join(f"{cell:>14}" for cell in cells))
     made = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "load": load}
     result = {**made, "idle": load < IDLE_LOAD, "platform": platform.platform(), "rows": rows}
     if options.json:

@@ -212,7 +212,7 @@ def test_what_the_bench_of_thresholds_adds_up(monkeypatch):
     found.histograms = Histograms()
     found.histograms.add(np.ones((1, 2, 2), np.float32), np.array([[0, 0], [0, 1]], np.uint8))
     with pytest.raises(SystemExit, match=r"Dice at 0\.5: 0\.4, counted 0\.3"):
-        bench.check(found)
+        bench.check(found, found)
     found.summary.pooled["dice"] = [0, 0.4]
-    bench.check(found)
+    bench.check(found, found)
     sys.modules.pop("thresholds")

@@ -18,7 +18,7 @@ def evaluation(label: np.ndarray, prediction: np.ndarray, names: tuple[str, ...]
     classes = len(names)
     images = (evaluate_image(prediction, label, classes, surface=False),)
     grey = [np.zeros((*label.shape, 1), np.uint8)]
-    found = baselines(grey, [label], grey, [label], classes)
+    found = baselines(grey, [label], grey, [label], names)
     heads = range(1 if classes == 2 else 0, classes)
     histograms = Histograms()
     histograms.add(np.stack([prediction == kind for kind in heads]).astype(np.float32), label)

@@ -26,7 +26,7 @@ def silent(text: str) -> None:
 def test_every_image_is_predicted_once_by_who_had_not_seen_it(tmp_path: Path) -> None:
     out, config = tmp_path / "cv", Config().override(SMALL)
     said: list[str] = []
-    found = cross_validate(DATA, out, config, 3, say=said.append)
+    found = cross_validate(DATA, out, config, 3, probability=True, say=said.append)
     runs = load_runs(out)
     assert [run.folder.name for run in runs] == list(found.names) == ["fold-0", "fold-1", "fold-2"]
     masks = {path.stem for path in (out / "out-of-fold").glob("*.png")}
@@ -38,7 +38,12 @@ def test_every_image_is_predicted_once_by_who_had_not_seen_it(tmp_path: Path) ->
         name = run.split.val[0]
         with Image.open(out / "out-of-fold" / f"{name}.png") as mask:
             written = np.array(mask) // 255
-        np.testing.assert_array_equal(written, run.predict(dataset.load(dataset.index(name)).image))
+        image = dataset.load(dataset.index(name)).image
+        np.testing.assert_array_equal(written, run.predict(image))
+        with Image.open(out / "out-of-fold" / "probability" / f"{name}.png") as deep:
+            wanted = next(run.predictor([image]))[0]
+            np.testing.assert_allclose(np.array(deep) / 65535, wanted, atol=1e-5)
+    assert len([*(out / "out-of-fold" / "probability").iterdir()]) == 9
     assert set(json.loads((out / "folds.json").read_text())["folds"]) == set(found.names)
     # a second call needs to be told to go on, and then trains nothing anew
     with pytest.raises(RunError, match="holds folds already: give --resume"):
@@ -52,9 +57,9 @@ def test_every_image_is_predicted_once_by_who_had_not_seen_it(tmp_path: Path) ->
     again = cross_validate(DATA, out, None, 3, resume=True, say=silent)
     assert again.table() == found.table()
     assert (out / "fold-2" / "metrics.jsonl").read_bytes() == kept
-    image = tmp_path / "a.png"
-    Image.fromarray(dataset.load(0).image[..., 0]).save(image)
-    assert main(["predict", str(out), str(image), "--out", str(tmp_path / "masks")]) == 0
+    file = tmp_path / "a.png"
+    Image.fromarray(dataset.load(0).image[..., 0]).save(file)
+    assert main(["predict", str(out), str(file), "--out", str(tmp_path / "masks")]) == 0
     assert (tmp_path / "masks" / "a.png").exists()
 
 
@@ -76,3 +81,8 @@ def test_the_table_has_mean_and_spread_over_folds() -> None:
 def test_one_fold_is_no_cross_validation(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="--folds 1: give at least 2"):
         cross_validate(DATA, tmp_path / "cv", None, 1, say=silent)
+
+
+def test_probabilities_are_of_folds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", DATA, "--out", str(tmp_path / "run"), "--probability"]) == 2
+    assert "give --folds K with it" in capsys.readouterr().err

@@ -280,7 +280,7 @@ def test_a_threshold_reads_grey_colour_and_fractions_alike() -> None:
 def test_binary_baselines_are_found_on_one_set_and_measured_on_the_other() -> None:
     train_label, label = np.array([[0, 1, 1, 255]]), np.array([[1, 0, 0, 1]])
     train_image, image = (np.array([row], np.uint8) for row in ([9, 50, 60, 0], [70, 55, 20, 40]))
-    found = baselines([train_image], [train_label], [image], [label], classes=2)
+    found = baselines([train_image], [train_label], [image], [label], ["rest", "own"])
     assert [(item.name, item.rule) for item in found] == [
         ("background", "all background"),
         ("foreground", "all foreground"),
@@ -294,17 +294,19 @@ def test_binary_baselines_are_found_on_one_set_and_measured_on_the_other() -> No
 def test_the_threshold_may_not_see_the_measured_labels() -> None:
     image = np.array([[10, 200]], np.uint8)
     label = np.array([[0, 1]])
-    found = baselines([image], [label], [image], [1 - label], classes=2)
+    found = baselines([image], [label], [image], [1 - label], ["rest", "own"])
     assert found[2].rule == "grey >= 11"
     assert found[2].summary.pooled["dice"][1] == 0
 
 
 def test_baselines_of_many_classes_are_each_class_everywhere() -> None:
     label = np.array([[0, 1, 1, 2]])
-    found = baselines([label], [label], [np.zeros((1, 4), np.uint8)], [label], classes=3)
+    found = baselines(
+        [label], [label], [np.zeros((1, 4), np.uint8)], [label], ["sky", "road", "car"]
+    )
     assert [item.rule for item in found] == [
-        "all class 0",
-        "all class 1 (most pixels)",
-        "all class 2",
+        "all sky",
+        "all road (most pixels)",
+        "all car",
     ]
     assert found[1].summary.pooled["dice"].tolist() == pytest.approx([0, 2 * 2 / 6, 0])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tinyseg import plots
 from tinyseg.config import DataConfig
 from tinyseg.data.compare import compare
 from tinyseg.data.stats import open_stats
@@ -47,12 +48,46 @@ def test_curves_of_runs(tmp_path: Path) -> None:
     curve = {name: [None, *np.linspace(1, 0.2, 254)] for name in ("recall", "precision", "dice")}
     curve["reliability"] = [[0.1, 0.2, 5], [0.9, 0.7, 5]]
     one = {"title": "$one", "curves": [curve], "history": [epoch, {**epoch, "epoch": 2}]}
-    draw_curves(tmp_path / "one.png", [one])
+    draw_curves(tmp_path / "one.png", [one], ["a", "b"])
     assert colored(tmp_path / "one.png", RUN_COLORS[0]) > 500
     assert colored(tmp_path / "one.png", RUN_COLORS[1]) == 0
     other = {**one, "title": "a_$x^{", "history": []}
-    draw_curves(tmp_path / "seven.png", [one, *[other] * 6])
+    draw_curves(tmp_path / "seven.png", [one, *[other] * 6], ["a", "b"])
     assert all(colored(tmp_path / "seven.png", color) for color in RUN_COLORS[-1:])
+
+
+def texts(figure: object) -> list[str]:
+    return [axes.get_title() for axes in figure.axes]
+
+
+def test_every_class_of_a_softmax_head_has_its_curves(tmp_path: Path, monkeypatch) -> None:
+    pytest.importorskip("matplotlib")
+    figures = []
+    write = plots._write
+    monkeypatch.setattr(plots, "_write", lambda *given: (figures.append(given[1]), write(*given)))
+    names = ["sky", *(f"${index}" for index in range(10))]
+    curves = []
+    for kind in range(10):
+        line = [None, *np.linspace(1, kind / 10, 254)]
+        points = [[0.1, 0.2, 5], [0.9, 0.7, 0 if kind in (2, 6) else 9]]
+        curves.append(
+            {**dict.fromkeys(("recall", "precision", "dice"), line), "reliability": points}
+        )
+    run = {"title": "one", "history": [], "curves": curves}
+    draw_curves(tmp_path / "three.png", [{**run, "curves": curves[:2]}] * 2, names[:3])
+    draw_curves(tmp_path / "ten.png", [run], names)
+    few, many = figures
+    assert [title for title in texts(few) if "calibration" in title] == [
+        r"\$0: calibration",
+        r"\$1: calibration",
+    ]
+    (axes,) = (axes for axes in few.axes if axes.get_title() == r"\$1: Dice by threshold")
+    assert [line.get_ydata()[-1] for line in axes.get_lines()] == [0.1, 0.1]
+    drawn = [int(title[2]) for title in texts(many) if "calibration" in title]
+    assert drawn == [0, 1, 3, 4, 5, 7, 8, 9]  # without those that have the fewest pixels
+    assert few.legends[0].get_title().get_text() == ""
+    assert many.legends[0].get_title().get_text() == "of 10 classes the 8 with the most pixels"
+    assert colored(tmp_path / "ten.png", RUN_COLORS[0]) > 500
 
 
 def test_shares_between_edges_add_up_and_levels_make_no_comb() -> None:

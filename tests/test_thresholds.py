@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.stats import mannwhitneyu
 
-from tinyseg.metrics import evaluate_image, summarise
+from tinyseg.metrics import confusion, evaluate_image, summarise
 from tinyseg.predict import to_classes
 from tinyseg.thresholds import (
     BINS,
@@ -24,6 +24,7 @@ from tinyseg.thresholds import (
     gain_of_choosing,
     image_measures,
     learned,
+    matrix_at,
     outcomes,
     roc_auc,
     to_facts,
@@ -79,6 +80,15 @@ def test_every_threshold_is_as_if_the_images_were_scored_with_it() -> None:
             assert values[index] == pytest.approx(wanted.pooled[name][1], abs=1e-15, nan_ok=True)
             mean = wanted.per_image[name][1]
             assert per_image[name][index] == pytest.approx(mean, abs=1e-12, nan_ok=True)
+
+
+def test_the_matrix_at_a_threshold_is_that_of_counting_there() -> None:
+    for p, label in [*scored(11, images=3), (np.ones((1, 2, 2), np.float32), np.eye(2))]:
+        counts = histograms([(p, label)]).counts[0, 0]
+        for edge in EDGES[::50]:
+            wanted = confusion(to_classes(p, float(edge)), label, 2)
+            np.testing.assert_array_equal(matrix_at(counts, float(edge)), wanted)
+        assert matrix_at(counts, 0.3) is None
 
 
 def test_classes_of_a_softmax_head_are_each_against_the_rest() -> None:
@@ -193,8 +203,8 @@ def test_the_gain_is_measured_on_images_left_out() -> None:
     counts = histograms(pairs).counts[:, 0]
     found = gain_of_choosing(counts, seed=7)
     random, gains = np.random.default_rng(7), []
-    draws = random.multinomial(12, np.full(12, 1 / 12), size=1000)
-    edges = np.arange(8, BINS, 8)
+    draws = [np.bincount(drawn, minlength=12) for drawn in random.integers(12, size=(1000, 12))]
+    edges = np.arange(16, BINS, 16)
     for drawn in draws:
         inside = outcomes((counts * drawn[:, None, None]).sum(0)).measures()["dice"][edges - 1]
         chosen = edges[best_edge(inside)]
@@ -230,10 +240,8 @@ def test_the_gain_of_a_given_rule_is_resampled_over_images() -> None:
     hit = random.integers(5, 50, (9, 2))
     size = 2 * hit + random.integers(0, 60, (9, 2))
     found = gain_of(hit, size, seed=1)
-    draws = np.random.default_rng(1).multinomial(9, np.full(9, 1 / 9), size=1000)
     gains = []
-    for drawn in draws:
-        rows = np.repeat(np.arange(9), drawn)
+    for rows in np.random.default_rng(1).integers(9, size=(1000, 9)):
         first, second = 2 * hit[rows].sum(0) / size[rows].sum(0)
         gains.append(second - first)
     first, second = 2 * hit.sum(0) / size.sum(0)

@@ -38,8 +38,9 @@ from tinyseg.overfit import overfit
 from tinyseg.postprocess import Postprocess
 from tinyseg.predict import to_classes
 from tinyseg.run import Run, load_run
+from tinyseg.thresholds import Histograms
 from tinyseg.track import read_log
-from tinyseg.train import Phase, Trainer, parse_phases, train
+from tinyseg.train import Phase, Trainer, parse_phases, score_image, train
 
 DATA = "sim:cells?n=10&size=32&seed=1"
 SMALL = ["data.size=32", "model.base=2", "model.depth=1", "train.batch=4"]
@@ -513,3 +514,15 @@ def test_a_run_from_before_the_contract_opens_and_gets_one(run: Run, tmp_path: P
         (old / "run.json").write_text(json.dumps({**table, **change}))
         with pytest.raises(RunError, match=r"run\.json: .*train anew"):
             load_run(old)
+
+
+@pytest.mark.parametrize(("channels", "threshold"), [(1, 0.5), (1, 0.3), (3, 0.5)])
+def test_scores_read_from_histograms_are_those_of_counting(channels: int, threshold: float) -> None:
+    random = np.random.default_rng(0)
+    p_khw = random.random((channels, 9, 7), np.float32)
+    label = random.integers(0, max(2, channels), (9, 7)).astype(np.uint8)
+    label[0] = 255
+    counts, classes = Histograms().add(p_khw, label), max(2, channels)
+    found = score_image(p_khw, label, counts, classes, threshold)
+    wanted = evaluate_image(to_classes(p_khw, threshold), label, classes)
+    np.testing.assert_array_equal(found.matrix, wanted.matrix)

@@ -90,6 +90,11 @@ def _add_train(commands: Commands) -> None:
     command.add_argument(
         "--folds", type=int, metavar="K", help="cross-validation: K runs in OUT/fold-0 and so on"
     )
+    command.add_argument(
+        "--probability",
+        action="store_true",
+        help="with --folds: each image's probability by the run that is new to it, as 16-bit PNG",
+    )
     command.set_defaults(run=_train)
 
 
@@ -245,6 +250,8 @@ def _train(options: argparse.Namespace) -> int:
     from tinyseg.folds import cross_validate
     from tinyseg.train import train
 
+    if options.probability and options.folds is None:
+        raise RunError("--probability is of out-of-fold predictions: give --folds K with it")
     begun = options.out / "fold-0" if options.folds is not None else options.out
     resuming = options.resume and (begun / "run.json").exists()
     if resuming and (options.set or options.config or options.limit_images is not None):
@@ -255,9 +262,8 @@ def _train(options: argparse.Namespace) -> int:
     limit = [] if options.limit_images is None else [f"data.limit={options.limit_images}"]
     config = _config(options).override(limit)
     if options.folds is not None:
-        print(
-            cross_validate(options.data, options.out, config, options.folds, options.resume).table()
-        )
+        more = {"resume": options.resume, "probability": options.probability}
+        print(cross_validate(options.data, options.out, config, options.folds, **more).table())
         print(f"written: {options.out / 'folds.json'}, masks in {options.out / 'out-of-fold'}")
         return 0
     run = train(options.data, options.out, config, resume=options.resume)

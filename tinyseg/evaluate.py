@@ -204,8 +204,9 @@ def evaluate(
         say(f"warning: {unlike}")
     if picture is not None:
         _save_picture(picture, run, network, dataset, names, scores, used, tidy)
-    found = baselines(*_threshold_images(run, dataset, names), *_pixels(dataset, indices), classes)
     summary, class_names = summarise(scores), dataset.class_names
+    training, scored = _threshold_images(run, dataset, names), _pixels(dataset, indices)
+    found = baselines(*training, *scored, class_names)
     worth = None
     if len(p_khw) == 1:
         chosen_here = split == "val" and threshold is None and not run.config.train.threshold

@@ -11,9 +11,8 @@ from tinyseg.config import Config
 from tinyseg.data import Dataset
 from tinyseg.errors import RunError
 from tinyseg.files import write_json
-from tinyseg.masks import mask_picture
+from tinyseg.masks import write
 from tinyseg.metrics import ImageScores, Summary, evaluate_image, foreground_mean, summarise
-from tinyseg.pictures import write_png
 from tinyseg.predict import to_classes
 from tinyseg.progress import Progress
 from tinyseg.run import FOLD, Run, load_run
@@ -69,13 +68,15 @@ def cross_validate(
     config: Config | None = None,
     folds: int = 5,
     resume: bool = False,
+    probability: bool = False,
     say: Callable[[str], None] = print,
 ) -> CrossValidation:
     """Trains a run for each fold into out/fold-0 and so on, and scores each on its own fold.
 
     Writes out/folds.json and, for every image, the mask of the run that did not train on it, into
-    out/out-of-fold. With `resume` finished folds are kept, the one that was cut off goes on and
-    the others follow with the settings of the first. RunError when the folder holds other folds.
+    out/out-of-fold; with `probability` its probabilities too, as `predict` does. With `resume`
+    finished folds are kept, the one that was cut off goes on and the others follow with the
+    settings of the first. RunError when the folder holds other folds.
     """
     out = Path(out)
     config = _settings(out, config or Config(), folds, resume)
@@ -86,7 +87,7 @@ def cross_validate(
         folder = out / f"{FOLD}{fold}"
         runs.append(train(data, folder, own, resume and (folder / "run.json").exists(), say))
     dataset = runs[0].open(data)
-    scores = [list(_predict(run, dataset, out / OUT_OF_FOLD)) for run in runs]
+    scores = [list(_predict(run, dataset, out / OUT_OF_FOLD, probability)) for run in runs]
     names = tuple(run.folder.name for run in runs)
     counts, summaries = tuple(map(len, scores)), tuple(map(summarise, scores))
     whole = summarise([one for fold in scores for one in fold])
@@ -109,7 +110,7 @@ def _settings(out: Path, config: Config, folds: int, resume: bool) -> Config:
     return config
 
 
-def _predict(run: Run, dataset: Dataset, folder: Path) -> Iterator[ImageScores]:
+def _predict(run: Run, dataset: Dataset, folder: Path, probability: bool) -> Iterator[ImageScores]:
     """Scores and masks of a run's validation images."""
     indices = [dataset.index(name) for name in run.split.val]
     images = (dataset.load(index).image for index in indices)
@@ -117,8 +118,8 @@ def _predict(run: Run, dataset: Dataset, folder: Path) -> Iterator[ImageScores]:
         for count, p_khw in enumerate(run.predictor(images), start=1):
             sample = dataset.load(indices[count - 1])
             classes_hw = run.tidy()(to_classes(p_khw, run.threshold))
-            picture = mask_picture(classes_hw, run.facts.label_map)
-            write_png(folder / f"{sample.name}.png", picture)
+            told = run.facts.label_map, p_khw if probability else None
+            write(folder, Path(f"{sample.name}.png"), classes_hw, *told)
             assert sample.label is not None
             yield evaluate_image(classes_hw, sample.label, run.facts.classes)
             progress.update(count)

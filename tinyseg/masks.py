@@ -85,9 +85,9 @@ def predict(
         for job, p_khw in _predicted(combine(runs, tta), images, watch) if left else ():
             try:
                 classes_hw = tidy(to_classes(p_khw, threshold))
-                write_png(out / job.mask, mask_picture(classes_hw, run.facts.label_map))
-                if probability:
-                    _write_probability(out, job.mask, p_khw)
+                write(
+                    out, job.mask, classes_hw, run.facts.label_map, p_khw if probability else None
+                )
                 ledger.add(job.file, job.page, job.mask)
                 written.add(job.mask)
             except OSError as error:
@@ -101,6 +101,15 @@ def predict(
         raise DataError(f"none of {len(jobs)} images can be used; the first: {problems[0]}")
     masks = tuple(out / job.mask for job in jobs if job.mask in written)
     return Written(masks, tuple(problems))
+
+
+def write(
+    out: Path, name: Path, classes_hw: Array, label_map: dict[int, int], p_khw: Array | None
+) -> None:
+    """Writes the mask out/name of class ids (H, W); given (K, H, W), also the probabilities."""
+    write_png(out / name, mask_picture(classes_hw, label_map))
+    if p_khw is not None:
+        _write_probability(out, name, p_khw)
 
 
 def file_values(label_map: dict[int, int]) -> Array:

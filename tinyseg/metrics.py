@@ -32,14 +32,26 @@ def confusion(prediction: Map, label: Map, classes: int) -> Counts:
     """
     if prediction.shape != label.shape:
         raise DataError(f"prediction has shape {prediction.shape}, label {label.shape}: not equal")
-    valid = label != IGNORE
-    rows, columns = label[valid].astype(np.int64), prediction[valid].astype(np.int64)
-    for name, values in (("label", rows), ("prediction", columns)):
-        if values.size and not 0 <= values.min() <= values.max() < classes:
-            seen = sorted({int(values.min()), int(values.max())})
-            raise DataError(f"{name} has values {seen}: they must be 0 to {classes - 1}")
-    counts = np.bincount(rows * classes + columns, minlength=classes**2)
-    return counts.reshape(classes, classes).astype(np.int64)
+    rows, columns = _small(label, "label", classes), _small(prediction, "prediction", classes)
+    codes = rows.astype(np.uint16) << np.uint16(8) | columns
+    counts = np.bincount(codes.ravel(), minlength=1 << 16).reshape(256, 256)[:IGNORE]
+    for name, axis in (("label", 1), ("prediction", 0)):
+        seen = np.flatnonzero(counts.any(axis))
+        if seen.size and seen[-1] >= classes:
+            raise _strange(name, seen, classes)
+    return counts[:classes, :classes].astype(np.int64)
+
+
+def _small(values: Map, name: str, classes: int) -> Map:
+    """As uint8, in which two maps are quickly counted as pairs."""
+    if values.dtype != np.uint8 and values.size and not 0 <= values.min() <= values.max() <= 255:
+        raise _strange(name, values, classes)
+    return values.astype(np.uint8, copy=False)
+
+
+def _strange(name: str, values: Map, classes: int) -> DataError:
+    seen = sorted({int(values.min()), int(values.max())})
+    return DataError(f"{name} has values {seen}: they must be 0 to {classes - 1}")
 
 
 def scores(matrix: Counts) -> dict[str, Floats]:
@@ -295,7 +307,7 @@ def baselines(
     train_labels: Sequence[Map],
     images: Sequence[Map],
     labels: Sequence[Map],
-    classes: int,
+    class_names: Sequence[str],
 ) -> list[Baseline]:
     """Rules found on the training images, measured on the others.
 
@@ -303,15 +315,18 @@ def baselines(
     Two classes: all background, all foreground, best grey threshold. More: each class everywhere,
     the one with the most training pixels marked in its rule.
     """
-    rules = _binary_rules if classes == 2 else _constant_rules
-    pairs = list(zip(images, labels, strict=True))
+    classes, pairs = len(class_names), list(zip(images, labels, strict=True))
+    if classes == 2:
+        rules = _binary_rules(train_images, train_labels)
+    else:
+        rules = _constant_rules(train_labels, class_names)
     return [
         Baseline(name, rule, summarise([evaluate_image(f(x), y, classes) for x, y in pairs]))
-        for name, rule, f in rules(train_images, train_labels, classes)
+        for name, rule, f in rules
     ]
 
 
-def _binary_rules(images: Sequence[Map], labels: Sequence[Map], classes: int) -> list[Rule]:
+def _binary_rules(images: Sequence[Map], labels: Sequence[Map]) -> list[Rule]:
     best = best_threshold(images, labels)
     return [
         ("background", "all background", _constant(0)),
@@ -320,10 +335,12 @@ def _binary_rules(images: Sequence[Map], labels: Sequence[Map], classes: int) ->
     ]
 
 
-def _constant_rules(images: Sequence[Map], labels: Sequence[Map], classes: int) -> list[Rule]:
-    pixels = [sum(int((label == kind).sum()) for label in labels) for kind in range(classes)]
+def _constant_rules(labels: Sequence[Map], names: Sequence[str]) -> list[Rule]:
+    pixels = [sum(int((label == kind).sum()) for label in labels) for kind in range(len(names))]
     mark = {pixels.index(max(pixels)): " (most pixels)"}
-    return [(f"class {k}", f"all class {k}{mark.get(k, '')}", _constant(k)) for k in range(classes)]
+    return [
+        (f"class {k}", f"all {name}{mark.get(k, '')}", _constant(k)) for k, name in enumerate(names)
+    ]
 
 
 def _constant(kind: int) -> Callable[[Map], Map]:

@@ -1,6 +1,6 @@
 """Drawings of statistics and of runs, with matplotlib: the optional extra `plot`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ RUN_COLORS = (*COLORS, "#009E73", "#CC79A7", "#E69F00", "#000000")
 """The same palette goes on, for runs."""
 STYLES = ("-", "--")
 COLUMNS = 3
+MOST_CLASSES = 8
+"""Whose curves are drawn: a picture of more rows is not looked at."""
 BINS = 40
 
 
@@ -47,39 +49,75 @@ def draw_stats(path: Path, sets: Sequence[DatasetStats], comparison: Comparison 
     _write(path, figure)
 
 
-def draw_curves(path: Path, runs: Sequence[dict[str, Any]]) -> None:
-    """Writes a PNG of the curves of runs as a report collects them.
+def draw_curves(path: Path, runs: Sequence[dict[str, Any]], classes: Sequence[str]) -> None:
+    """Writes a PNG of the curves of runs as a report collects them, with the names of all classes.
 
-    Training, and precision and recall, Dice by threshold and calibration of the first class.
+    Training, and for each foreground class a row with precision and recall, Dice by threshold and
+    calibration; of more than MOST_CLASSES those that have the most pixels.
     """
-    figure = _new_figure(figsize=(4 * COLUMNS, 7), layout="constrained")
-    loss, dice, unused, tradeoff, threshold, calibration = figure.subplots(2, COLUMNS).ravel()
-    unused.remove()
+    kinds = _largest(runs[0]["curves"])
+    figure = _new_figure(figsize=(4 * COLUMNS, 3.5 * (1 + len(kinds))), layout="constrained")
+    training, *rows = figure.subplots(1 + len(kinds), COLUMNS)
+    _draw_training(training[0], training[1], runs)
+    training[2].remove()
+    for kind, row in zip(kinds, rows, strict=True):
+        _draw_class(row, runs, kind, f"{_plain(classes[1 + kind])}: " if len(classes) > 2 else "")
+    several = len(runs[0]["curves"])
+    left_out = f"of {several} classes the {len(kinds)} with the most pixels"
+    title = left_out if len(kinds) < several else None
+    handles = training[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper center", title=title)
+    _write(path, figure)
+
+
+def _largest(curves: Sequence[dict[str, Any]]) -> list[int]:
+    """Which classes are drawn, in their order."""
+    pixels = [sum(share * count for _, share, count in one["reliability"]) for one in curves]
+    order = sorted(range(len(curves)), key=lambda kind: -pixels[kind])
+    return sorted(order[:MOST_CLASSES])
+
+
+def _plain(text: str) -> str:
+    """Without matplotlib's formulas."""
+    return text.replace("$", r"\$")
+
+
+def _lines(runs: Sequence[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
     for index, run in enumerate(runs):
-        color, curve = RUN_COLORS[index % len(RUN_COLORS)], run["curves"][0]
-        line = {"color": color, "label": run["title"].replace("$", r"\$")}
-        columns = {
-            k: [_nan(e[k]) for e in run["history"]] for k in ("loss", "train_dice", "val_dice")
-        }
+        yield run, {"color": RUN_COLORS[index % len(RUN_COLORS)], "label": _plain(run["title"])}
+
+
+def _draw_training(loss: Any, dice: Any, runs: Sequence[dict[str, Any]]) -> None:
+    for run, line in _lines(runs):
         epochs = [epoch["epoch"] for epoch in run["history"]]
-        loss.plot(epochs, columns["loss"], **line)
-        dice.plot(epochs, columns["train_dice"], color=color, linestyle="--")
-        dice.plot(epochs, columns["val_dice"], **line)
+        for axes, key, style in (
+            (loss, "loss", {}),
+            (dice, "train_dice", {"linestyle": "--"}),
+            (dice, "val_dice", {}),
+        ):
+            axes.plot(epochs, [_nan(epoch[key]) for epoch in run["history"]], **line, **style)
+    loss.set(title="loss in training", xlabel="epoch")
+    dice.set(title="Dice: validation, training dashed", xlabel="epoch", ylim=(0, 1))
+    for axes in (loss, dice):
+        axes.grid(alpha=0.3)
+
+
+def _draw_class(row: Sequence[Any], runs: Sequence[dict[str, Any]], kind: int, name: str) -> None:
+    tradeoff, threshold, calibration = row
+    for run, line in _lines(runs):
+        curve = run["curves"][kind]
         tradeoff.plot(*([_nan(v) for v in curve[k]] for k in ("recall", "precision")), **line)
         thresholds = np.arange(1, 256) / 256
         threshold.plot(thresholds, [_nan(v) for v in curve["dice"]], **line)
         calibration.plot(*zip(*(point[:2] for point in curve["reliability"]), strict=True), **line)
     calibration.plot([0, 1], [0, 1], color="grey", linestyle=":")
-    loss.set(title="loss in training", xlabel="epoch")
-    dice.set(title="Dice: validation, training dashed", xlabel="epoch", ylim=(0, 1))
     unit = {"xlim": (0, 1), "ylim": (0, 1)}
-    tradeoff.set(title="all thresholds", xlabel="recall", ylabel="precision", **unit)
-    threshold.set(title="Dice by threshold", xlabel="threshold", **unit)
-    calibration.set(title="calibration", xlabel="probability", ylabel="share of foreground", **unit)
-    for axes in (loss, dice, tradeoff, threshold, calibration):
+    tradeoff.set(title=f"{name}all thresholds", xlabel="recall", ylabel="precision", **unit)
+    threshold.set(title=f"{name}Dice by threshold", xlabel="threshold", **unit)
+    share = "share of the class" if name else "share of foreground"
+    calibration.set(title=f"{name}calibration", xlabel="probability", ylabel=share, **unit)
+    for axes in row:
         axes.grid(alpha=0.3)
-    figure.legend(*loss.get_legend_handles_labels(), loc="outside upper center")
-    _write(path, figure)
 
 
 def _nan(value: float | None) -> float:

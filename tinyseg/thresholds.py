@@ -27,8 +27,8 @@ HALF = 0.5
 MOST_BYTES = 64 * 2**20
 """Of histograms that are kept image by image."""
 RESAMPLES = 1000
-COARSE = 8
-"""Within a resample every eighth threshold is tried: curves of Dice are flat over 1/128."""
+COARSE = 16
+"""Within a resample every sixteenth threshold is tried: curves of Dice are flat over 1/64."""
 RELIABILITY_BINS = 16
 MIDDLES = (np.arange(BINS) + 0.5) / BINS
 
@@ -40,18 +40,21 @@ class Histograms:
         self._rows: list[Counts] = []
         self.images = 0
 
-    def add(self, p_khw: Map, label_hw: Map) -> None:
+    def add(self, p_khw: Map, label_hw: Map) -> Counts:
         """Counts one image: probabilities (K, H, W) float32 in [0, 1], label (H, W) class ids.
 
-        Above MOST_BYTES (8192 images of one foreground class) images share rows in turn.
+        Returns the image's own counts (classes, 2, BINS). Above MOST_BYTES (8192 images of one
+        foreground class) images share rows in turn.
         """
         first = min(1, len(p_khw) - 1)  # a softmax head's background is no class to find
         found = np.stack([_count(p, label_hw, k) for k, p in enumerate(p_khw[first:], start=1)])
         if (len(self._rows) + 1) * found.nbytes <= MOST_BYTES:
             self._rows.append(found)
         else:
-            self._rows[self.images % len(self._rows)] += found
+            shared = self.images % len(self._rows)
+            self._rows[shared] = self._rows[shared] + found
         self.images += 1
+        return found
 
     @property
     def counts(self) -> Counts:
@@ -66,12 +69,25 @@ class Histograms:
 
 def _count(p_hw: Map, label_hw: Map, kind: int) -> Counts:
     """(2, BINS) uint32; unsigned short codes, as the pass must cost next to nothing."""
+    width = BINS + 1  # p = 1 has a bin of its own: to clip the codes takes as long as to make them
     codes = (p_hw * np.float32(BINS)).astype(np.uint16)
-    np.minimum(codes, BINS - 1, out=codes)  # p = 1 belongs to the last bin
     side = (label_hw == kind).view(np.uint8) + 2 * (label_hw == IGNORE).view(np.uint8)
-    codes += side * np.uint16(BINS)
-    counted = np.bincount(codes.ravel(), minlength=3 * BINS)[: 2 * BINS]
-    return counted.reshape(2, BINS).astype(np.uint32)
+    codes += side * np.uint16(width)
+    counted = np.bincount(codes.ravel(), minlength=3 * width).reshape(3, width)[:2]
+    counted[:, BINS - 1] += counted[:, BINS]
+    return counted[:, :BINS].astype(np.uint32)
+
+
+def matrix_at(counts: Counts, threshold: float) -> Counts | None:
+    """The confusion matrix (2, 2) that a threshold of EDGES gives, of counts (2, BINS).
+
+    As `metrics.confusion` of the class against the rest; None for a threshold between two edges.
+    """
+    edge = threshold * BINS
+    if edge != int(edge):
+        return None
+    above = counts[:, int(edge) :].sum(1, dtype=np.int64)
+    return np.stack([counts.sum(1, dtype=np.int64) - above, above], axis=1)
 
 
 # 1. Curves over the thresholds
@@ -240,19 +256,16 @@ def gain_of_choosing(counts: Counts, seed: int = 0) -> Interval:
     not drawn (Efron 1983's out-of-bag error). It is chosen on two thirds of the images and measured
     on a third, so the mean is rather too low and the interval too wide. nan for a single image.
     """
-    every = outcomes(counts)
-    coarse = np.arange(COARSE - 1, BINS - 1, COARSE)
-    hit, size = every.hit[:, coarse], _sizes(every)[:, coarse]
+    every, edges = outcomes(counts), np.arange(COARSE - 1, BINS - 1, COARSE)
+    parts = np.stack([2 * every.hit[:, edges], _sizes(every)[:, edges]]).astype(np.float64)
     draws = _draws(len(counts), seed)
-    inside = np.split(draws @ np.hstack([2 * hit, size]), 2, axis=1)
-    chosen = best_edge(np.nan_to_num(ratio(*inside)))
-    left = (draws == 0).T  # only two columns are wanted for each resample: no product of all
-    half = np.full(RESAMPLES, np.searchsorted(EDGES[coarse], HALF))
-    at_chosen, at_half = (
-        ratio(2 * (hit[:, which] * left).sum(0), (size[:, which] * left).sum(0))
-        for which in (chosen, half)
-    )
-    return Interval.of(at_chosen - at_half)
+    hit, size = draws @ parts
+    chosen = best_edge(hit / np.maximum(size, 1))
+    left = (draws == 0).astype(np.float64)
+    # of those not drawn one column is wanted for each resample: no product of all
+    at_chosen = np.einsum("ri,pri->pr", left, parts.transpose(0, 2, 1)[:, chosen])
+    at_half = parts[..., np.searchsorted(EDGES[edges], HALF)] @ left.T
+    return Interval.of(ratio(*at_chosen) - ratio(*at_half))
 
 
 def gain_of(hit: Counts, size: Counts, seed: int = 0) -> Interval:
@@ -274,9 +287,10 @@ def _sizes(found: Outcomes) -> Counts:
 
 def _draws(images: int, seed: int) -> Floats:
     """How often each image is in each resample, (RESAMPLES, images)."""
-    even = np.full(images, 1 / images)
-    drawn = np.random.default_rng(seed).multinomial(images, even, size=RESAMPLES)
-    return drawn.astype(np.float64)
+    drawn = np.random.default_rng(seed).integers(images, size=(RESAMPLES, images))
+    drawn += images * np.arange(RESAMPLES)[:, None]
+    counted = np.bincount(drawn.ravel(), minlength=RESAMPLES * images)
+    return counted.reshape(RESAMPLES, images).astype(np.float64)
 
 
 # 4. All of it, for a checkpoint

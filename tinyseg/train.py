@@ -32,7 +32,7 @@ from tinyseg.data import (
 from tinyseg.errors import ConfigError, DataError, NonFiniteError, RunError
 from tinyseg.files import PARTIAL
 from tinyseg.losses import Loss
-from tinyseg.metrics import Summary, evaluate_image, foreground_mean, summarise
+from tinyseg.metrics import ImageScores, Summary, evaluate_image, foreground_mean, summarise
 from tinyseg.models import head_channels
 from tinyseg.nn import parameters, state_dict
 from tinyseg.nonfinite import not_finite
@@ -43,7 +43,7 @@ from tinyseg.predict import to_classes
 from tinyseg.progress import Progress, duration
 from tinyseg.run import Run, assign, load_run
 from tinyseg.step import PredictStep, TrainStep
-from tinyseg.thresholds import HALF, Histograms, find, to_facts
+from tinyseg.thresholds import HALF, Histograms, find, matrix_at, to_facts
 from tinyseg.track import Log
 
 Say = Callable[[str], None]
@@ -209,6 +209,16 @@ class Position:
     best_epoch: int = 0
     waited: int = 0
     """Epochs since the best."""
+
+
+def score_image(
+    p_khw: Array, label: Array, counts: Array, classes: int, threshold: float
+) -> ImageScores:
+    """Scores at one threshold, read from the image's histograms where they tell: nothing twice."""
+    matrix = matrix_at(counts[0], threshold) if len(p_khw) == 1 else None
+    if matrix is not None:
+        return ImageScores(matrix, {})
+    return evaluate_image(to_classes(p_khw, threshold), label, classes)
 
 
 @dataclass(frozen=True)
@@ -381,11 +391,12 @@ class Trainer:
         with Progress("validation", len(indices)) as progress:
             for count, index in enumerate(indices, start=1):
                 p_khw = self._first_prediction(probabilities)
-                sample, prediction = self.dataset.load(index), to_classes(p_khw, threshold)
+                sample = self.dataset.load(index)
                 assert sample.label is not None
-                scores.append(evaluate_image(prediction, sample.label, classes))
-                histograms.add(p_khw, sample.label)
+                counts = histograms.add(p_khw, sample.label)
+                scores.append(score_image(p_khw, sample.label, counts, classes, threshold))
                 if index in self.shown:
+                    prediction = to_classes(p_khw, threshold)
                     pictures.append(row(sample.image, sample.label, p_khw, prediction, classes))
                 progress.update(count)
         return Validation(summarise(scores), histograms, pictures)

@@ -161,6 +161,7 @@ def test_blocks_see_every_pair_once(monkeypatch):
 def test_thumbnails_of_any_shape(shape):
     assert thumbnail(np.full(shape, 51, np.uint8)).shape == (SIDE, SIDE)
     np.testing.assert_allclose(thumbnail(np.full(shape, 51, np.uint8)), 0.2, atol=1e-6)
+    np.testing.assert_allclose(thumbnail(np.full(shape, 0.2, np.float32)), 0.2, atol=1e-6)
 
 
 def test_none_and_one():

@@ -249,8 +249,9 @@ def test_many_classes_all_at_once_or_one_against_the_rest(page, three):
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_a_phone_shows_it_without_scrolling_sideways(page, two, dark):
-    _, path = two
+@pytest.mark.parametrize("classes", ["two", "three"])
+def test_a_phone_shows_it_without_scrolling_sideways(page, classes, dark, request):
+    _, path = request.getfixturevalue(classes)
     page.look(390, 844, dark=dark, phone=True)
     page.open(path)
     page.wait(DRAWN)
@@ -259,6 +260,10 @@ def test_a_phone_shows_it_without_scrolling_sideways(page, two, dark):
     assert paper == ("rgb(20, 23, 26)" if dark else "rgb(255, 255, 255)")
     sizes = page.eval("[...document.querySelectorAll('.viewer button')].map((b) => b.offsetHeight)")
     assert min(sizes) >= 36, "large enough for a thumb"
+    for width in range(320, 480, 10):
+        page.look(width, 844, phone=True)
+        high = "[...document.querySelectorAll('.legend li')].map((li) => li.offsetHeight)"
+        assert max(page.eval(high)) <= 30, "the legend's words are whole"
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import base64
 import csv
 import json
 import re
+import sys
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -56,9 +57,9 @@ def test_levels_cut_at_k_over_256_exactly():
 
 
 def test_pictures_are_made_smaller_never_larger():
-    assert size_in_page(100, 256) == (100, 256)
-    assert size_in_page(512, 1000) == (131, 256)
-    assert size_in_page(1, 100_000) == (1, 256)
+    assert size_in_page(100, 256, 256) == (100, 256)
+    assert size_in_page(512, 1000, 256) == (131, 256)
+    assert size_in_page(1, 100_000, 512) == (1, 512)
     image = RNG.integers(0, 256, (300, 600, 3), dtype=np.uint8)
     for pixels, kind in ((image, "jpeg"), (np.zeros_like(image), "png")):
         uri = data_uri(pixels, (128, 256))
@@ -118,7 +119,7 @@ def test_an_image_brings_its_maps_and_its_scores(runs, data):
     for image in data["images"]:
         sample = dataset.load(dataset.index(image["name"]))
         size = tuple(image["size"])
-        assert size == ((256, 171) if sample.label.shape == (300, 200) else (48, 64))
+        assert size == ((300, 200) if sample.label.shape == (300, 200) else (48, 64))
         if sample.label.shape == size:
             np.testing.assert_array_equal(unpack(image["label"], size), sample.label)
             for run, part in zip(runs, image["runs"], strict=True):
@@ -135,6 +136,25 @@ def test_an_image_brings_its_maps_and_its_scores(runs, data):
     assert dice == sorted(dice, key=lambda value: 2 if value is None else value), (
         "from the worst to the best"
     )
+
+
+def test_pictures_are_as_large_as_the_page_may_be(runs, data, monkeypatch):
+    module = sys.modules["tinyseg.report.collect"]
+    taken = len(json.dumps(data["images"]))
+
+    def largest(count=9):
+        found = collect(runs, runs[0].facts.source, "val", count, lambda text: None)
+        return found["side"], max(max(image["size"]) for image in found["images"])
+
+    monkeypatch.setattr(module, "MOST_BYTES", taken)
+    assert data["side"] == 512
+    assert largest() == (512, 300)
+    monkeypatch.setattr(module, "MOST_BYTES", taken - 1)
+    monkeypatch.setattr(module, "SIDES", (512, 280, 256))
+    assert largest() == (280, 280)
+    monkeypatch.setattr(module, "MOST_BYTES", 1)
+    assert largest() == (256, 256)
+    assert collect(runs, runs[0].facts.source, "val", 0)["images"] == []
 
 
 def test_many_images_are_thinned_from_the_worst_to_the_best():

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from tinyseg.data.deep_png import decode_deep_png, header_of
 from tinyseg.errors import DataError
 
 Result = TypeVar("Result")
@@ -49,8 +50,8 @@ def load_image(path: Path, channels: int | None, page: int | None = None) -> np.
     """Reads an image upright (EXIF applied) as (H, W, C): uint8, or float32 in [0, 1] from 16 bits.
 
     `channels` 1 or 3 converts; None keeps 1 where all channels are equal, else 3. Alpha is
-    dropped. `page` is of a TIFF stack. DataError when the file cannot be used. Pillow reads 16-bit
-    colour files at 8 bits.
+    dropped. `page` is of a TIFF stack. DataError when the file cannot be used. Of 16-bit colour
+    files only PNG is read at full depth, others at 8 bits.
     """
     return to_channels(decode_image(path, page).pixels, channels)
 
@@ -63,9 +64,14 @@ def count_pages(path: Path) -> int:
 def stored_mode(path: Path) -> str:
     """Pillow's name of how a file stores its pixels: "L", "RGBA", "I;16"; "P+A" has transparency.
 
-    DataError when the file cannot be used.
+    "16-bit RGB" is what Pillow alone calls RGB. DataError when the file cannot be used.
     """
-    return _guarded(path, lambda image: image.mode + "+A" * ("transparency" in image.info))
+
+    def mode(image: Image.Image) -> str:
+        deep = "16-bit " * (image.format == "PNG" and header_of(path) is not None)
+        return deep + image.mode + "+A" * ("transparency" in image.info)
+
+    return _guarded(path, mode)
 
 
 def to_channels(image_hwc: np.ndarray, channels: int | None) -> np.ndarray:
@@ -74,6 +80,8 @@ def to_channels(image_hwc: np.ndarray, channels: int | None) -> np.ndarray:
         return image_hwc
     if channels == 3:
         return np.repeat(image_hwc, 3, axis=2)
+    if image_hwc.dtype != np.uint8:
+        return image_hwc @ np.array([[19595], [38470], [7471]], np.float32) / np.float32(65536)
     red, green, blue = (image_hwc[..., c].astype(np.uint32) for c in range(3))
     luma = (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16
     return luma.astype(np.uint8)[..., None]
@@ -81,14 +89,15 @@ def to_channels(image_hwc: np.ndarray, channels: int | None) -> np.ndarray:
 
 def decode_image(path: Path, page: int | None = None) -> Decoded:
     """Reads (H, W, 1) where grey, else (H, W, 3); see `load_image`."""
+    deep = _guarded(path, lambda image: _deep_colour(path, image))
+    if deep is not None:
+        return Decoded(_thin(deep), more_frames=False)
     image, more_frames = _open_upright(path, page)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return Decoded(_unit_range(np.asarray(image), path)[..., None], more_frames)
     if image.mode in ("1", "L", "LA", "La"):
         return Decoded(_grey(image)[..., None], more_frames)
-    pixels = _colour(image)
-    grey = bool((pixels == pixels[..., :1]).all())
-    return Decoded(np.ascontiguousarray(pixels[..., :1] if grey else pixels), more_frames)
+    return Decoded(_thin(_colour(image)), more_frames)
 
 
 def decode_mask(path: Path, page: int | None = None) -> Decoded:
@@ -109,6 +118,33 @@ def decode_mask(path: Path, page: int | None = None) -> Decoded:
     if (pixels == pixels[..., :1]).all():
         return Decoded(np.ascontiguousarray(pixels[..., 0]), more_frames)
     return Decoded(_packed(pixels.astype(np.int32)), more_frames)
+
+
+def _thin(pixels: np.ndarray) -> np.ndarray:
+    """One channel where all are equal."""
+    grey = bool((pixels == pixels[..., :1]).all())
+    return np.ascontiguousarray(pixels[..., :1] if grey else pixels)
+
+
+def _deep_colour(path: Path, image: Image.Image) -> np.ndarray | None:
+    """(H, W, 1 or 3) float32 in [0, 1] of a 16-bit PNG with colour or alpha; None for others."""
+    header = header_of(path) if image.format == "PNG" else None
+    if header is None:
+        return None
+    _check_size(path, image)
+    values = decode_deep_png(path, header)
+    image.load()  # Pillow may find more that is damaged, and EXIF behind the pixels
+    planes = []
+    for part in (values >> 8, values & 255):  # of 16 bits Pillow turns no colour
+        picture = Image.fromarray(part.astype(np.uint8))
+        picture.info.update(image.info)
+        planes.append(np.asarray(ImageOps.exif_transpose(picture)))
+    high, low = (plane[..., : 1 if header.samples == 2 else 3] for plane in planes)
+    unit: np.ndarray = high.astype(np.float32)
+    unit *= 256
+    unit += low
+    unit /= 65535
+    return unit
 
 
 def _open_upright(path: Path, page: int | None) -> tuple[Image.Image, bool]:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from tinyseg.data.decode import to_channels
+
 SIDE = 32
 """Side of a thumbnail in pixels; also the number of its cosine coefficients a side."""
 RADIUS = 16
@@ -72,8 +74,7 @@ class Duplicate:
 def thumbnail(image_hwc: np.ndarray) -> np.ndarray:
     """An image (H, W, 1 or 3), uint8 or float32 in [0, 1], as (SIDE, SIDE) float32 in [0, 1]."""
     scale = 255 if image_hwc.dtype == np.uint8 else 1
-    plane = Image.fromarray(image_hwc[..., 0] if image_hwc.shape[2] == 1 else image_hwc)
-    grey = plane.convert("L").convert("F") if plane.mode == "RGB" else plane.convert("F")
+    grey = Image.fromarray(to_channels(image_hwc, 1)[..., 0]).convert("F")
     small = grey.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     return np.asarray(small, np.float32) / np.float32(scale)
 

@@ -42,7 +42,7 @@ class Inspected:
     @property
     def deep(self) -> bool:
         """Whether the image is stored with more than 8 bits."""
-        return self.mode.startswith(("I", "F"))
+        return self.mode.startswith(("I", "F", "16-bit"))
 
 
 def inspect_files(

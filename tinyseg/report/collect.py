@@ -1,5 +1,6 @@
 """All that the page shows, as a dictionary of plain values."""
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,6 +26,12 @@ from tinyseg.run import Run
 from tinyseg.thresholds import HALF
 
 MEASURES = ("dice", "iou", "precision", "recall", "hd95", "assd")
+SIDES = (512, 384, 256)
+"""Longest side of a picture in the page, in pixels; larger ones are scaled down."""
+MOST_BYTES = 19_500_000
+"""Of all pictures, so that the page stays below 20 MB."""
+FEW = 5
+"""Images of which it is told what all will take, before all are drawn."""
 SUMMARY = (
     ("pooled", "dice"),
     ("pooled", "iou"),
@@ -50,7 +57,7 @@ def collect(
         evaluate(run, dataset, split, say=say, names=names)
         for run, dataset in zip(runs, datasets, strict=True)
     ]
-    chosen = spread(_dice(scored[0]), images)
+    side, shown = _shown(runs, datasets, scored, spread(_dice(scored[0]), images))
     return {
         "source": str(data),
         "split": split,
@@ -69,7 +76,8 @@ def collect(
         ],
         "settings": differences([run.config for run in runs]),
         "parting": parting([run.log for run in runs]),
-        "images": _images(runs, datasets, scored, chosen),
+        "images": shown,
+        "side": side,
     }
 
 
@@ -160,14 +168,33 @@ def number(value: float) -> float | None:
     return round(float(value), 6) if math.isfinite(value) else None
 
 
+def _shown(
+    runs: Sequence[Run],
+    datasets: Sequence[Dataset],
+    scored: Sequence[Evaluation],
+    chosen: Sequence[int],
+) -> tuple[int, list[dict[str, Any]]]:
+    """The largest of SIDES with which pictures stay below MOST_BYTES, or the least; and them."""
+    few = chosen[:: max(1, len(chosen) // FEW)]
+    for side in SIDES[:-1]:
+        for some in (few, chosen):
+            made = _images(runs, datasets, scored, some, side)
+            if len(json.dumps(made)) * len(chosen) > MOST_BYTES * len(some):
+                break
+        else:
+            return side, made
+    return SIDES[-1], _images(runs, datasets, scored, chosen, SIDES[-1])
+
+
 def _images(
     runs: Sequence[Run],
     datasets: Sequence[Dataset],
     scored: Sequence[Evaluation],
     chosen: Sequence[int],
+    side: int,
 ) -> list[dict[str, Any]]:
     names = [scored[0].names[index] for index in chosen]
-    shown = [_picture(datasets[0], name) for name in names]
+    shown = [_picture(datasets[0], name, side) for name in names]
     for run, dataset, found in zip(runs, datasets, scored, strict=True):
         images = (dataset.load(dataset.index(name)).image for name in names)
         with Progress("drawing", len(names)) as progress:
@@ -186,11 +213,11 @@ def _scores(values: dict[str, Any]) -> dict[str, float | None]:
     return {name: number(foreground_mean(values.get(name, nothing))) for name in MEASURES}
 
 
-def _picture(dataset: Dataset, name: str) -> dict[str, Any]:
+def _picture(dataset: Dataset, name: str, side: int) -> dict[str, Any]:
     sample = dataset.load(dataset.index(name))
     assert sample.label is not None
     rows, columns = sample.label.shape
-    size = size_in_page(rows, columns)
+    size = size_in_page(rows, columns, side)
     known = sample.label[sample.label != IGNORE]
     return {
         "name": name,

@@ -10,8 +10,6 @@ from PIL import Image
 
 from tinyseg.backend import Array
 
-SIDE = 256
-"""Longest side of a picture in the page, in pixels; larger ones are scaled down."""
 QUALITY = 90
 
 
@@ -19,11 +17,11 @@ def pack(map_hw: Array) -> str:
     """A map (H, W) uint8 as base64 of zlib: the first row, then each row's difference to the last.
 
     Bytes and not a PNG, because browsers may alter pixels that a script reads back (colour
-    management, protection against fingerprints).
+    management, protection against fingerprints). Level 9 takes ten times as long for 5 % less.
     """
     rows = map_hw.astype(np.uint8)
     difference = np.diff(rows, axis=0, prepend=np.zeros((1, rows.shape[1]), np.uint8))
-    return b64encode(zlib.compress(difference.tobytes(), 9)).decode()
+    return b64encode(zlib.compress(difference.tobytes(), 6)).decode()
 
 
 def levels(p_khw: Array) -> Array:
@@ -39,9 +37,9 @@ def level_of(threshold: float) -> int:
     return int(np.clip(np.floor(threshold * 256 + 0.5), 1, 255))
 
 
-def size_in_page(rows: int, columns: int) -> tuple[int, int]:
-    """Rows and columns of a picture in the page."""
-    scale = min(1.0, SIDE / max(rows, columns))
+def size_in_page(rows: int, columns: int, side: int) -> tuple[int, int]:
+    """Rows and columns of a picture in the page, which has at most `side` of both."""
+    scale = min(1.0, side / max(rows, columns))
     return max(1, round(rows * scale)), max(1, round(columns * scale))
 
 

@@ -59,7 +59,7 @@ class Images {
   notes() {
     const { data } = this;
     const some = data.images.length < data.scored ? `${data.images.length} of ${data.scored} images, evenly from the worst to the best. ` : "";
-    const told = `${some}The table has scores at the original size and at the run's threshold; the viewer's Dice is that of the map in this page (up to 256 pixels a side, 8 bits) at the slider's threshold. HD 95 (Hausdorff, 95th percentile) and ASSD (average surface distance) are in pixels.`;
+    const told = `${some}The table has scores at the original size and at the run's threshold; the viewer's Dice is that of the map in this page (up to ${data.side} pixels a side, 8 bits) at the slider's threshold. HD 95 (Hausdorff, 95th percentile) and ASSD (average surface distance) are in pixels.`;
     const tidied = data.runs
       .filter((run) => run.postprocess)
       .map((run) => ` ${run.title} tidies its predictions by ${run.postprocess}, which the table's scores have and a map at a threshold has not.`);
@@ -233,7 +233,7 @@ class Images {
 function colorBar(data) {
   const canvas = make("canvas", { class: "bar", "aria-hidden": "true" });
   paint(canvas, [1, 256], (at) => data.probability[at]);
-  return make("li", { class: "grow" }, "0 ", canvas, " 1 probability");
+  return make("li", {}, "0 ", canvas, " 1 probability");
 }
 
 const data = JSON.parse(byId("data").textContent);

@@ -46,7 +46,7 @@ def report(
     shown = images if out.suffix == ".html" else 0
     found = collect(runs, data or runs[0].facts.source, split, shown, say)
     if out.suffix == DRAWN:
-        draw_curves(out, found["runs"])
+        draw_curves(out, found["runs"], found["classes"])
     else:
         write_atomic(out, TEXTS[out.suffix](found))
     return as_text(rows_of(found))
