@@ -75,7 +75,7 @@ ALLOWED_WITHIN_A_LAYER = {
     "gpus": {"errors"},
     "ensemble": {"run"},
     "backend": {"errors", "cache", "gpus", "graphs"},
-    "report": {"plots"},
+    "report": {"plots", "doctor"},
     "__main__": {"__init__"},
 }
 WITHOUT = {

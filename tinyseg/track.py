@@ -7,6 +7,8 @@ from typing import Any
 
 from tinyseg.files import write_atomic
 
+Epoch = dict[str, Any]
+
 
 class Log:
     """Appends to metrics.jsonl; each record has a "kind" and the "step" it was written after."""
@@ -40,6 +42,47 @@ def read_log(path: Path, kind: str = "") -> list[dict[str, Any]]:
         if whole and kind in ("", record.get("kind")):
             records.append(record)
     return records
+
+
+def history(log: Path) -> list[Epoch]:
+    """The epochs of metrics.jsonl: number, loss, Dice in training, Dice and IoU in validation.
+
+    What is missing or no number is None.
+    """
+    epochs = []
+    for record in epochs_of(log):
+        pooled = part(part(record, "val"), "pooled")
+        train = part(record, "train")
+        epochs.append(
+            {
+                "epoch": record["epoch"],
+                "loss": _number(train.get("loss")),
+                "train_dice": _number(train.get("hard_dice")),
+                "val_dice": _number(part(pooled, "dice").get("mean")),
+                "val_iou": _number(part(pooled, "iou").get("mean")),
+            }
+        )
+    return epochs
+
+
+def epochs_of(log: Path) -> list[dict[str, Any]]:
+    """The records of whole epochs; none where there is no log."""
+    records = read_log(log, "epoch") if log.exists() else []
+    return [record for record in records if type(record.get("epoch")) is int]
+
+
+def part(table: dict[str, Any], key: str) -> dict[str, Any]:
+    """The table at a key of a record; an empty one where it is none."""
+    found = table.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _number(value: object) -> float | None:
+    try:
+        found = float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:  # a whole number of hundreds of digits
+        return None
+    return found if math.isfinite(found) else None
 
 
 def _finite(value: Any) -> Any:

@@ -20,10 +20,11 @@ from tinyseg.report import build_page, collect, report
 from tinyseg.report.collect import shared_names, spread, titles
 from tinyseg.report.curves import curves
 from tinyseg.report.encode import data_uri, level_of, levels, pack, shrink, size_in_page
-from tinyseg.report.history import differences, history, parting
+from tinyseg.report.history import differences, parting
 from tinyseg.report.page import embed
 from tinyseg.report.table import HEADS, as_markdown, as_text, rows_of
 from tinyseg.thresholds import Histograms
+from tinyseg.track import history
 
 RNG = np.random.default_rng(0)
 

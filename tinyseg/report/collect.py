@@ -21,9 +21,10 @@ from tinyseg.predict import to_classes
 from tinyseg.progress import Progress
 from tinyseg.report.curves import curves
 from tinyseg.report.encode import data_uri, level_of, levels, pack, shrink, size_in_page
-from tinyseg.report.history import differences, history, parting
+from tinyseg.report.history import differences, parting
 from tinyseg.run import Run
 from tinyseg.thresholds import HALF
+from tinyseg.track import history
 
 MEASURES = ("dice", "iou", "precision", "recall", "hd95", "assd")
 SIDES = (512, 384, 256)

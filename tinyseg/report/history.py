@@ -1,54 +1,12 @@
-"""What a run's log and settings tell: its epochs, and how runs differ."""
+"""What the logs and settings of runs tell: how they differ, and where they part."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from tinyseg.config import Config
-from tinyseg.track import read_log
-
-Epoch = dict[str, Any]
-
-
-def history(log: Path) -> list[Epoch]:
-    """The epochs of metrics.jsonl: number, loss, Dice in training, Dice and IoU in validation.
-
-    What is missing or no number is None.
-    """
-    epochs = []
-    for record in _epochs(log):
-        pooled = _part(_part(record, "val"), "pooled")
-        train = _part(record, "train")
-        epochs.append(
-            {
-                "epoch": record["epoch"],
-                "loss": _number(train.get("loss")),
-                "train_dice": _number(train.get("hard_dice")),
-                "val_dice": _number(_part(pooled, "dice").get("mean")),
-                "val_iou": _number(_part(pooled, "iou").get("mean")),
-            }
-        )
-    return epochs
-
-
-def _epochs(log: Path) -> list[dict[str, Any]]:
-    records = read_log(log, "epoch") if log.exists() else []
-    return [record for record in records if type(record.get("epoch")) is int]
-
-
-def _part(table: dict[str, Any], key: str) -> dict[str, Any]:
-    found = table.get(key)
-    return found if isinstance(found, dict) else {}
-
-
-def _number(value: object) -> float | None:
-    try:
-        found = float(value) if isinstance(value, int | float) else math.nan
-    except OverflowError:  # a whole number of hundreds of digits
-        return None
-    return found if math.isfinite(found) else None
+from tinyseg.track import epochs_of, part
 
 
 def differences(configs: Sequence[Config]) -> dict[str, Any]:
@@ -74,7 +32,7 @@ def parting(logs: Sequence[Path]) -> dict[str, int | None] | None:
     """
     if len(logs) < 2:
         return None
-    tables = [{record["epoch"]: _measured(record) for record in _epochs(log)} for log in logs]
+    tables = [{record["epoch"]: _measured(record) for record in epochs_of(log)} for log in logs]
     shared = sorted(set.intersection(*(set(table) for table in tables)))
     first = (e for e in shared if any(table[e] != tables[0][e] for table in tables[1:]))
     return {"shared": len(shared), "epoch": next(first, None)}
@@ -82,5 +40,5 @@ def parting(logs: Sequence[Path]) -> dict[str, int | None] | None:
 
 def _measured(record: dict[str, Any]) -> dict[str, Any]:
     """An epoch's numbers, without the time it took."""
-    train = {k: v for k, v in _part(record, "train").items() if k != "seconds"}
+    train = {k: v for k, v in part(record, "train").items() if k != "seconds"}
     return {**record, "train": train}
