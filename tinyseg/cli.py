@@ -175,6 +175,7 @@ def _add_doctor(commands: Commands) -> None:
     command.add_argument("data", help=DATA)
     command.add_argument("--run", dest="folder", type=Path, metavar="RUN", help="a finished run")
     command.add_argument("--json", type=Path, metavar="FILE", help="write all findings there")
+    command.add_argument("--page", type=Path, metavar="FILE.html", help="and as a page, pictured")
     _add_settings(command)
     command.set_defaults(run=_doctor)
 
@@ -326,7 +327,8 @@ def _overfit(options: argparse.Namespace) -> int:
 
 def _doctor(options: argparse.Namespace) -> int:
     from tinyseg.doctor import Project, diagnose
-    from tinyseg.files import write_json
+    from tinyseg.files import write_atomic, write_json
+    from tinyseg.report import diagnosis_page
     from tinyseg.run import load_run
 
     run = load_run(options.folder) if options.folder else None
@@ -335,9 +337,11 @@ def _doctor(options: argparse.Namespace) -> int:
     found = diagnose(Project(options.data, _config(options), run))
     if options.json:
         write_json(options.json, found.to_json())
+    if options.page:
+        write_atomic(options.page, diagnosis_page(found))
     print(found.table())
-    if options.json:
-        print(f"written: {options.json}")
+    for path in filter(None, (options.json, options.page)):
+        print(f"written: {path}")
     return 1 if found.level == "error" else 0
 
 

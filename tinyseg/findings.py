@@ -2,8 +2,10 @@
 
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any
+
+import numpy as np
 
 LEVELS = ("ok", "note", "warning", "error")
 """From harmless to what would spoil a run."""
@@ -25,10 +27,12 @@ class Finding:
     """What to do, with the exact setting or command."""
     evidence: tuple[str, ...] = ()
     """File names or numbers, all of them."""
+    picture: np.ndarray[Any, np.dtype[Any]] | None = field(default=None, compare=False, repr=False)
+    """What shows it at a glance, (H, W, 3) uint8."""
 
     def to_json(self) -> dict[str, Any]:
-        """All fields, for a JSON file."""
-        return asdict(self)
+        """All fields but the picture, for a JSON file."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "picture"}
 
 
 def listed(
@@ -57,7 +61,7 @@ def printable(text: str) -> str:
 
 
 def _lines(finding: Finding, width: int, most: int) -> list[str]:
-    head = f"{finding.level:8}{finding.check:14}"
+    head = f"{finding.level:8}{finding.check:13} "
     lines = _wrap(finding.seen, head, " " * len(head), width)
     for word, text in (("why:", finding.why), ("do:", finding.remedy)):
         lines += _wrap(text, f"{'':8}{word:>13} ", " " * len(head), width) if text else []

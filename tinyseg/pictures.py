@@ -122,20 +122,24 @@ def overlay(image: Array, label_hw: Array, classes: int, side: int) -> Array:
     return np.asarray(shown.round().clip(0, 255), np.uint8)
 
 
-def save_grid(
-    path: Path,
+def draw_grid(
     rows: Sequence[Sequence[Array]],
     captions: Sequence[str],
     titles: Sequence[str] = ("image", "label", "probability", "prediction"),
     side: int = 192,
     legend: Mapping[str, Color] | None = None,
-) -> None:
-    """Writes rows of pictures (H, W, 3) uint8 as one PNG; a caption stands under each row.
+) -> Array:
+    """Rows of pictures (H, W, 3) uint8 as one; a caption stands under each row.
 
     A legend stands below them with the colour bar of probabilities.
     """
     sheet = _grid(rows, captions, titles, side)
-    write_png(path, sheet if legend is None else _with_legend(sheet, legend))
+    return np.asarray(_with_legend(sheet, legend) if legend else sheet)
+
+
+def save_grid(path: Path, *given: Any, **options: Any) -> None:
+    """Writes `draw_grid` of the other arguments as a PNG."""
+    write_png(path, Image.fromarray(draw_grid(*given, **options)))
 
 
 def save_bands(

@@ -57,17 +57,21 @@ class Diagnosis:
                     return finding
         return None
 
-    def table(self, width: int = 100) -> str:
-        """For people: the findings, the worst first, and a verdict."""
+    @property
+    def verdict(self) -> str:
+        """In a line: how it is, and how many findings there are of each level."""
         counts = {level: sum(f.level == level for f in self.findings) for level in LEVELS}
         told = [f"{n} {level}{'s' * (n > 1)}" for level, n in counts.items() if n and level != "ok"]
-        counted = ", ".join(reversed(told)) or "all well"
-        verdict = {
+        words = {
             "error": "SICK: begin with the first error",
             "warning": "It may learn; look at the first warning",
-        }.get(self.level, "HEALTHY")
+        }
+        return f"{words.get(self.level, 'HEALTHY')} ({', '.join(reversed(told)) or 'all well'})"
+
+    def table(self, width: int = 100) -> str:
+        """For people: the findings, the worst first, and the verdict."""
         head = printable(f"{self.source}, examined in {sum(self.seconds.values()):.0f} s")
-        return "\n".join([head, "", table(self.findings, width), "", f"{verdict} ({counted})"])
+        return "\n".join([head, "", table(self.findings, width), "", self.verdict])
 
     def to_json(self) -> dict[str, Any]:
         """Everything but pictures."""

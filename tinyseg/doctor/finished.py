@@ -8,6 +8,7 @@ import numpy as np
 from tinyseg.backend import Array
 from tinyseg.data import Dataset
 from tinyseg.doctor.project import Project
+from tinyseg.doctor.show import run_picture
 from tinyseg.doctor.worst import common
 from tinyseg.evaluate import Evaluation, evaluate
 from tinyseg.findings import Finding
@@ -232,11 +233,12 @@ def worst_images(case: Finished) -> list[Finding]:
     told = common(case.dataset, case.found)
     dice = np.array([foreground_mean(one.values["dice"]) for one in case.found.images])
     order = [int(i) for i in np.argsort(dice, kind="stable") if np.isfinite(dice[i])][:5]
+    names = [case.found.names[i] for i in order]
     lines = tuple(f"Dice {dice[i]:.3f}  {case.found.names[i]}" for i in order)
-    if told:
-        why = "where errors gather there is something to be had: images, size, contrast"
-        return [Finding("note", "worst images", "; ".join(told), why, evidence=lines)]
-    return [Finding("ok", "worst images", "nothing measured sets them apart", evidence=lines)]
+    picture = run_picture(case.run, case.dataset, names, lines) if names else None
+    level, seen = ("note", "; ".join(told)) if told else ("ok", "nothing measured sets them apart")
+    why = "where errors gather there is something to be had: images, size, contrast"
+    return [Finding(level, "worst images", seen, why * bool(told), "", lines, picture)]
 
 
 def next_steps(case: Finished) -> list[Finding]:

@@ -1,6 +1,7 @@
 """Whether labels say what the images show: inverted, moved, shuffled, or lost on the way."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from scipy import ndimage
@@ -19,6 +20,7 @@ from tinyseg.doctor.match import (
     table_of,
 )
 from tinyseg.doctor.project import Project
+from tinyseg.doctor.show import label_picture
 from tinyseg.findings import Finding, listed
 
 FEW, ENOUGH = 6, 24
@@ -58,9 +60,11 @@ def shuffled(project: Project) -> list[Finding]:
     pairs, names = project.once(matched)
     match, other = own_match(table_of(pairs)), rearrange(pairs)
     told = tuple(f"{names[i]}: the mask of {names[j]} fits" for i, j in other.agreed.items())
+    every = [project.name_of(square) for square in range(len(project.squares))]
     if other.match >= FOUND and len(told) > SWAPPED:
         seen = f"{len(told)} of {len(names)} images have the mask of another one"
-        return [_shuffled("error", seen, told)]
+        swapped = [i for i, name in enumerate(every) if name in {names[j] for j in other.agreed}]
+        return [replace(_shuffled("error", seen, told), picture=label_picture(project, swapped))]
     if match < NO_MATCH and len(names) >= ENOUGH:
         seen = f"the masks of {len(names)} images fit them no better than masks of other images"
         return [_shuffled("warning", f"{seen} ({match:+.1f} deviations)", ())]
@@ -107,6 +111,7 @@ def moved(project: Project) -> list[Finding]:
             f"standard errors, {len(gain)} images, at data.size={project.config.data.size})",
             "the network is taught a mask beside the object",
             "look at how masks were exported, resized or flipped; then export them anew",
+            picture=label_picture(project, project.held),
         )
     ]
 
@@ -130,6 +135,7 @@ def inverted(project: Project) -> list[Finding]:
                 "high score from the start",
                 _swap(project),
                 tuple(around),
+                label_picture(project, project.held),
             )
         ]
     images = [square.pixels.mean(axis=2) for square in project.squares]

@@ -1,12 +1,13 @@
 """Whether a few images can be learned by heart; if not, why."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tinyseg.doctor.lessons import BUDGET, Lesson, School
 from tinyseg.doctor.project import Project
+from tinyseg.doctor.show import lesson_picture
 from tinyseg.findings import Finding
 from tinyseg.overfit import PASS_DICE
 
@@ -70,12 +71,14 @@ def by_heart(project: Project) -> list[Finding]:
     found = project.once(attempt)
     last = found.lessons[-1]
     told = tuple(line for lesson in found.lessons for line in _lines(lesson))
+    picture = lesson_picture(project, last)
     if not last.scores.passed:
         reasons = (finding for reason in REASONS if (finding := reason(project, found)))
-        return [finding_with(next(reasons, _not_finished(found)), told)]
+        reason = next(reasons, _not_finished(found))
+        return [replace(reason, evidence=told, picture=picture)]
     counts = ", ".join(str(len(lesson.names)) for lesson in found.lessons)
     seen = f"{counts} images were learned by heart, every one with Dice >= {PASS_DICE}"
-    passed = Finding("ok", "by heart", seen, evidence=told)
+    passed = Finding("ok", "by heart", seen, evidence=told, picture=picture)
     late = float(np.nanmax([0.0, *(lesson.hidden for lesson in found.lessons)]))
     return [passed, *_late(last.threshold, late)]
 
@@ -94,12 +97,6 @@ def _late(threshold: float, cost: float) -> list[Finding]:
             SET_NONE,
         )
     ]
-
-
-def finding_with(finding: Finding, evidence: tuple[str, ...]) -> Finding:
-    """The finding with the images' table before its own evidence."""
-    own = (*finding.evidence, *evidence)
-    return Finding(finding.level, finding.check, finding.seen, finding.why, finding.remedy, own)
 
 
 def _lines(lesson: Lesson) -> list[str]:

@@ -11,6 +11,7 @@ import numpy as np
 from tinyseg.backend import Array
 from tinyseg.config import IGNORE
 from tinyseg.data import Dataset
+from tinyseg.doctor.finished import Finished, examine_run
 from tinyseg.errors import RunError
 from tinyseg.evaluate import Evaluation, evaluate, names_of
 from tinyseg.files import read_json
@@ -20,6 +21,7 @@ from tinyseg.pictures import FALSE, HIT, MISSED, color_image, color_map, palette
 from tinyseg.predict import to_classes
 from tinyseg.progress import Progress
 from tinyseg.report.curves import curves
+from tinyseg.report.diagnosis import shown
 from tinyseg.report.encode import data_uri, level_of, levels, pack, shrink, size_in_page
 from tinyseg.report.history import differences, parting
 from tinyseg.run import Run
@@ -68,8 +70,8 @@ def collect(
         "probability": color_map().tolist(),
         "outcomes": {"hit": [*HIT], "false": [*FALSE], "missed": [*MISSED]},
         "runs": [
-            {**_run(run, title), **_scored(found)}
-            for run, title, found in zip(runs, titles(runs), scored, strict=True)
+            {**_run(run, title), **_scored(found), "findings": _findings(run, dataset, found)}
+            for run, title, dataset, found in zip(runs, titles(runs), datasets, scored, strict=True)
         ],
         "baselines": [
             {"rule": baseline.rule, "summary": _numbers(baseline.summary)}
@@ -146,6 +148,10 @@ def _run(run: Run, title: str) -> dict[str, Any]:
         "level": level_of(run.threshold),
         "history": history(run.log),
     }
+
+
+def _findings(run: Run, dataset: Dataset, found: Evaluation) -> list[dict[str, Any]]:
+    return shown(examine_run(Finished(run, dataset, history(run.log), found)))
 
 
 def _numbers(summary: Summary) -> list[float | None]:

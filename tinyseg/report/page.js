@@ -241,4 +241,5 @@ drawTop(data);
 drawSummary(data);
 new Images(data);
 drawCurves(data);
+drawDoctor(data);
 drawSettings(data);

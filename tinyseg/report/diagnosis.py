@@ -1,0 +1,26 @@
+"""Findings in a page: as plain values, and a page of their own."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from tinyseg.doctor import Diagnosis
+from tinyseg.findings import LEVELS, Finding
+from tinyseg.report.encode import data_uri
+from tinyseg.report.page import DIAGNOSIS, build_page
+
+
+def shown(findings: Iterable[Finding]) -> list[dict[str, Any]]:
+    """Findings for the page, the worst first, pictures as data: URIs."""
+    ordered = sorted(findings, key=lambda finding: -LEVELS.index(finding.level))
+    return [{**one.to_json(), "picture": _uri(one)} for one in ordered]
+
+
+def diagnosis_page(found: Diagnosis) -> str:
+    """What the doctor found as one HTML file that works from disk and fetches nothing."""
+    data = {**found.to_json(), "findings": shown(found.findings), "verdict": found.verdict}
+    return build_page(data, "doctor.html", DIAGNOSIS)
+
+
+def _uri(finding: Finding) -> str:
+    picture = finding.picture
+    return "" if picture is None else data_uri(picture, picture.shape[:2])
