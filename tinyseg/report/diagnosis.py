@@ -12,7 +12,8 @@ from tinyseg.report.page import DIAGNOSIS, build_page
 def shown(findings: Iterable[Finding]) -> list[dict[str, Any]]:
     """Findings for the page, the worst first, pictures as data: URIs."""
     ordered = sorted(findings, key=lambda finding: -LEVELS.index(finding.level))
-    return [{**one.to_json(), "picture": _uri(one)} for one in ordered]
+    told = [{**one.to_json(), "picture": _uri(one)} for one in ordered]
+    return [{**one, "evidence": list(one["evidence"])} for one in told]
 
 
 def diagnosis_page(found: Diagnosis) -> str:
