@@ -58,12 +58,12 @@ def attempt(project: Project) -> Attempt:
 
 
 def best_rate(rates: list[float], losses: list[float]) -> float:
-    """A third of the rate at which the loss is lowest, before it rises again.
+    """A tenth of the rate at which the loss is lowest, before it rises again.
 
     The loss is smoothed over five steps; where it never falls, the lowest of all rates comes out.
     """
     smooth = np.convolve(losses, np.ones(5) / 5, mode="valid") if len(losses) >= 5 else losses
-    return float(rates[int(np.argmin(smooth)) + (2 if len(losses) >= 5 else 0)] / 3)
+    return float(rates[int(np.argmin(smooth)) + (2 if len(losses) >= 5 else 0)] / 10)
 
 
 def by_heart(project: Project) -> list[Finding]:
