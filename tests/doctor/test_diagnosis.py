@@ -37,7 +37,7 @@ def test_an_error_ends_the_round_but_a_finished_run_is_looked_at(
     assert [f.level for f in found.findings] == ["warning", "error", "note", "note", "note"]
     assert found.first == ERROR
     assert found.level == "error"
-    assert "not examined: pipeline, loss, network, step, learning" in found.table()
+    assert "not examined: labels, pipeline, loss, network, step, learning" in found.table()
     assert set(found.seconds) == {"data", "run"}
 
 
@@ -110,7 +110,7 @@ def test_the_command_examines_writes_json_and_changes_nothing(
 
 
 def test_a_run_brings_its_own_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["doctor", "nowhere"]) == 1
-    assert "nowhere" in capsys.readouterr().out
+    assert main(["doctor", "nowhere"]) == 2
+    assert capsys.readouterr().err.startswith("error: nowhere")
     assert main(["doctor", "nowhere", "--run", str(tmp_path)]) == 2
     assert "no run.json there" in capsys.readouterr().err

@@ -89,7 +89,8 @@ def diagnose(project: Project, stages: Sequence[str] = tuple(STAGES)) -> Diagnos
     """Examines a project; it, its files and its runs stay as they were.
 
     A stage with an error is the last one, but for the checks of a finished run, which need no
-    training. What a check cannot do raises no error: its reason is a finding.
+    training. What a check cannot do raises no error: its reason is a finding. DataError when there
+    are no images at all.
     """
     found, skipped, done = list[Finding](), list[str](), 0
     seconds: dict[str, float] = {}
@@ -116,6 +117,8 @@ def _run(check: Check, project: Project, stage: str) -> list[Finding]:
     try:
         return check(project)
     except TinysegError as error:
+        if stage == "data":  # no folder, or no image in it: there is nothing to examine
+            raise
         return [Finding("error", stage, str(error))]
     except Exception as error:
         if not project.foreign:  # then the fault is the doctor's own
