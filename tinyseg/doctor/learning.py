@@ -13,8 +13,9 @@ from tinyseg.overfit import PASS_DICE
 
 STUCK = 0.05
 """A loss that falls by less than this share of itself has not moved."""
-BETTER = 0.75
-"""Another learning rate is the better one when its loss falls below this share of the set one's."""
+BETTER, MUCH_BETTER = 0.75, 0.25
+"""Another learning rate is the reason when its loss falls below this share of the set one's, where
+that has not moved, and where it has."""
 ALIKE = 0.99
 """Correlation from which two maps are called the same."""
 CLEAR = 0.1
@@ -165,9 +166,9 @@ def _rate(project: Project, found: Attempt) -> Finding | None:
     if found.rate is None or len(found.at_rate) < 5:
         return None
     there, here = (float(np.median(losses[-5:])) for losses in (found.at_rate, found.at_set))
-    if not there < BETTER * here:
-        return None
     moved = here < (1 - STUCK) * found.at_set[0]
+    if not there < (MUCH_BETTER if moved else BETTER) * here:
+        return None
     return Finding(
         "warning" if moved else "error",
         "learning rate",
