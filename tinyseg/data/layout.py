@@ -265,11 +265,11 @@ def _assign(masks: list[_File], by_key: dict[tuple[object, ...], _File]) -> list
             image.masks.append(mask)
         else:
             left.append(mask)
-    alone = _only_images(by_key.values())
+    alone, loose = _only_images(by_key.values()), {mask.relative for mask in left}
     orphans = []
     for mask in left:
         image = alone.get(mask.place) if mask.role == "mask" else None
-        if image and (not image.masks or image.masks[0] in left):
+        if image and (not image.masks or image.masks[0].relative in loose):
             image.masks.append(mask)
         else:
             orphans.append(mask)
