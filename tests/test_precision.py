@@ -17,7 +17,7 @@ from tinyseg.evaluate import evaluate
 from tinyseg.metrics import foreground_mean
 from tinyseg.models import UNet
 from tinyseg.nn import BatchNorm, Conv2d, ConvTranspose2d, layers
-from tinyseg.nonfinite import _recorded
+from tinyseg.nonfinite import recorded
 from tinyseg.optim import LossScale
 from tinyseg.run import load_run
 from tinyseg.step import TrainStep
@@ -115,7 +115,7 @@ def test_between_the_doors_images_are_half_and_state_is_float32(
     precision: str, batch: Batch
 ) -> None:
     step = make_step(precision, shape={"attention": True, "dropout": 0.2})
-    with _recorded(step.model) as outputs:
+    with recorded(step.model) as outputs:
         step.model(batch[0], training=True)
     names = {"bfloat16": "__bf16", "float16": "half"}
     assert len(outputs) > 20
