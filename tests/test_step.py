@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tinygrad import Device, Tensor, TinyJit
 from tinygrad.codegen import to_program_cache
+from tinygrad.nn import Conv2d, GroupNorm
 
 from tinyseg.backend import _Clang, backend, upload
 from tinyseg.config import DataConfig
@@ -324,3 +325,39 @@ def test_a_foreign_network_needs_to_say_its_channels_and_no_more() -> None:
     step = TrainStep(model)
     first, *_ = (step(image, label)["loss"].item() for _ in range(3))
     assert step(image, label)["loss"].item() < first
+
+
+class Native:
+    """A network of tinygrad's own layers, whose scales begin as constants without a buffer."""
+
+    out_channels = 1
+
+    def __init__(self) -> None:
+        self.conv, self.norm, self.head = (
+            Conv2d(1, 4, 3, padding=1),
+            GroupNorm(2, 4),
+            Conv2d(4, 1, 1),
+        )
+
+    def __call__(self, x_bchw: Tensor, training: bool = False) -> Tensor:
+        return self.head(self.norm(self.conv(x_bchw)).relu())
+
+
+def test_a_network_of_tinygrads_own_layers_learns_jitted_as_plain() -> None:
+    rng = np.random.default_rng(0)
+    image = upload(rng.random((2, 1, 8, 8), np.float32))
+    label = upload((image.numpy()[:, 0] > 0.5).astype(np.uint8))
+    losses = []
+    for jit in (True, False):
+        Tensor.manual_seed(0)
+        step = TrainStep(Native(), "bce", "adam(lr=0.01)", jit=jit)
+        losses.append([step(image, label)["loss"].item() for _ in range(5)])
+    assert losses[0] == losses[1]
+    assert losses[0][-1] < losses[0][0]
+
+
+def test_a_network_on_another_device_is_told() -> None:
+    model = Native()
+    model.head.weight = model.head.weight.to("NULL")
+    with pytest.raises(StepError, match=r"head.weight lies on NULL, .* set DEV="):
+        TrainStep(model)

@@ -110,6 +110,12 @@ def owns_buffer(tensor: Tensor) -> bool:
     return bool(uop.op.name == "BUFFER" and uop.is_realized)
 
 
+def settle(tensor: Tensor) -> None:
+    """Gives a tensor a whole buffer of its own; `realize` alone leaves a constant without one."""
+    if not owns_buffer(tensor):
+        tensor.replace(tensor.clone().realize())
+
+
 def jitted(function: Callable[..., Any]) -> TinyJit:
     """A TinyJit that captures at its first call; all state must be realized before."""
     finalize()

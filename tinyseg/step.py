@@ -12,7 +12,7 @@ import numpy as np
 from tinygrad import Tensor, dtypes
 
 from tinyseg.augment import Augmentation
-from tinyseg.backend import Array, backend, upload
+from tinyseg.backend import Array, backend, settle, upload
 from tinyseg.config import IGNORE
 from tinyseg.errors import StepError
 from tinyseg.guard import GuardedJit
@@ -87,6 +87,9 @@ class TrainStep(_Step):
             loss_scale = LossScale(getattr(model, "precision", "float32"), loss_scale)
         self.loss_scale = loss_scale
         weights = state_dict(model)
+        check_device(weights)
+        for tensor in weights.values():
+            settle(tensor)
         self.parameters = parameters(weights)
         self.loss = Loss.parse(loss, model.out_channels) if isinstance(loss, str) else loss
         self.optimizer = (
@@ -207,6 +210,17 @@ def hard_dice(logits: Tensor, label: Tensor) -> Tensor:
     return (2 * hits).cast(dtypes.float32) / total.cast(dtypes.float32).maximum(1)
 
 
+def check_device(weights: dict[str, Tensor]) -> None:
+    """StepError where a network was made before tinyseg chose the device, on another one."""
+    for name, tensor in weights.items():
+        if str(tensor.device) != backend().device:
+            raise StepError(
+                f"the weight {name} lies on {tensor.device}, but tinyseg computes on "
+                f"{backend().device}: set DEV={backend().device} in the environment, or call "
+                "tinyseg.backend.backend() before the network is made"
+            )
+
+
 def _check_label(label: Tensor, classes: int) -> None:
     """The first batch shows most mistakes; looking at every one would cost a download a step."""
     values = np.unique(label.numpy())
@@ -229,4 +243,4 @@ def _alter_image(image: Array) -> Array:
     return (image[::-1] * 0.5 + ramp).astype(image.dtype)
 
 
-__all__ = ["GuardedJit", "Measurements", "PredictStep", "TrainStep", "hard_dice"]
+__all__ = ["GuardedJit", "Measurements", "PredictStep", "TrainStep", "check_device", "hard_dice"]

@@ -17,6 +17,8 @@ from tinyseg.data.threads import Progress
 from tinyseg.errors import DataError
 from tinyseg.findings import LEVELS, Finding, printable, table, worst
 
+STOPS = "a run stops before it starts"
+
 
 @dataclass(frozen=True)
 class Check:
@@ -72,7 +74,7 @@ def check(source: str | Path, config: Config, progress: Progress | None = None) 
         dataset = open_dataset(source, config.data, layout=layout, progress=_half(progress, 1))
     except DataError as error:
         told = any(str(error) == finding.seen for finding in findings)
-        findings += [] if told else [Finding("error", "labels", str(error))]
+        findings += [] if told else [Finding("error", "labels", str(error), STOPS)]
         return Check(source, len(layout.cases) if layout else 0, tuple(findings))
     findings += class_findings(dataset, config.data, scanned)
     try:
@@ -111,7 +113,7 @@ def _label_findings(seen: Sequence[Inspected], config: Config) -> list[Finding]:
     try:
         found = find_label_map(masks, parse_labels(config.data.labels) or {})
     except DataError as error:
-        return [Finding("error", "labels", str(error))]
+        return [Finding("error", "labels", str(error), STOPS)]
     return [
         Finding("note" if text.endswith("255 is ignored") else "warning", "labels", text)
         for text in found.warnings

@@ -17,9 +17,10 @@ from tinyseg.data.split import Split, draw_split
 from tinyseg.doctor.state import State
 from tinyseg.losses import Function, Loss
 from tinyseg.models import build, head_channels
+from tinyseg.nn import state_dict
 from tinyseg.predict import Predictor
 from tinyseg.run import Run
-from tinyseg.step import PredictStep, TrainStep
+from tinyseg.step import PredictStep, TrainStep, check_device
 
 Step = Callable[[Tensor, Tensor], Any]
 Batch = tuple[Tensor, Tensor]
@@ -133,6 +134,7 @@ class Project:
     def model(self) -> Any:
         """The untrained network, without dropout."""
         if self._given["model"] is not None:
+            check_device(state_dict(self._given["model"]))
             return self._given["model"]
         if isinstance(self._given["step"], TrainStep):
             return self._given["step"].model

@@ -6,7 +6,7 @@ from typing import Any
 
 from tinygrad import Tensor, TinyJit
 
-from tinyseg.backend import Array, overwrite, owns_buffer
+from tinyseg.backend import Array, overwrite, settle
 from tinyseg.nn import parameters, state_dict
 
 DEEP = 8
@@ -24,9 +24,7 @@ class State:
         found = {id(tensor): tensor for owner in (step, model) for tensor in tensors_of(owner)}
         self.tensors = list(found.values())
         for tensor in self.tensors:
-            if not owns_buffer(tensor):
-                tensor.realize()
-        self.tensors = [tensor for tensor in self.tensors if owns_buffer(tensor)]
+            settle(tensor)
 
     @property
     def parameters(self) -> dict[str, Tensor]:
@@ -40,8 +38,7 @@ class State:
     def load(self, arrays: list[Array]) -> None:
         """Puts a copy back."""
         for tensor, array in zip(self.tensors, arrays, strict=True):
-            if not owns_buffer(tensor):
-                tensor.realize()
+            settle(tensor)
             overwrite(tensor, array)
 
 
