@@ -187,7 +187,19 @@ def is_decoder(name: str) -> bool:
     return not name.startswith("down")
 
 
+def broadcast(logits: Tensor, label: Tensor) -> Tensor:
+    """(B, 1, H, W) against (B, H, W)."""
+    return (logits.softplus() - label.float() * logits).mean()
+
+
+def transposed(logits: Tensor, label: Tensor) -> Tensor:
+    target = label.transpose(-1, -2).reshape(logits.shape).float()
+    return (logits.softplus() - target * logits).mean()
+
+
 FAULTS = [
+    Fault("a loss that broadcasts", "loss target", lambda folder: project(folder, loss=broadcast)),
+    Fault("a loss that transposes", "loss target", lambda folder: project(folder, loss=transposed)),
     Fault("index-locked step", "locked step", with_step(ByIndex)),
     Fault("slice-locked step", "locked step", with_step(BySlice)),
     Fault("threshold at 0.99", "threshold", settings("train.threshold=0.99")),

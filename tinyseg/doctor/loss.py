@@ -13,6 +13,8 @@ from tinyseg.findings import Finding, listed
 
 DOMINATED = 0.95
 """Share of a term's gradient that comes from background pixels, from which it hardly sees more."""
+PULLED = 0.5
+"""Share of the foreground's pixels that a loss must pull the right way, from logits of 0."""
 SURE = 6.0
 """A logit that is all but certain: probability 0.9975."""
 FLAT = 1e-9
@@ -28,6 +30,8 @@ class Anatomy:
     """Sum of its absolute gradient by the logits; for the sum of all terms "loss"."""
     background: dict[str, float]
     """Share of that from background pixels; nan where there is no gradient."""
+    pulled: float
+    """Share of the foreground's pixels whose own logit is pulled up from 0."""
     right: float
     """The loss of logits that are right and sure."""
     wrong: float
@@ -53,7 +57,17 @@ def dissect(project: Project) -> Anatomy:
     total = {name: float(g.sum()) for name, g in gradients.items()}
     rest = {name: float(g[labels == 0].sum()) for name, g in gradients.items()}
     share = {n: rest[n] / total[n] if total[n] else float("nan") for n in total}
-    return Anatomy(value, total, share, *_made_up(project, labels, logits.shape[1]))
+    pulled = _pulled(project, labels, logits.shape[1])
+    return Anatomy(value, total, share, pulled, *_made_up(project, labels, logits.shape[1]))
+
+
+def _pulled(project: Project, labels: Array, channels: int) -> float:
+    logits = upload(np.zeros((len(labels), channels, *labels.shape[1:]), np.float32))
+    (gradient,) = project.loss(logits, upload(labels))["loss"].gradient(logits)
+    marked = (labels > 0) & (labels != IGNORE)
+    own = np.where(marked & (channels > 1), labels, 0)
+    slopes = np.take_along_axis(gradient.numpy(), own[:, None].astype(int), axis=1)[:, 0]
+    return float((slopes[marked] < 0).mean()) if marked.any() else 1.0
 
 
 def _made_up(project: Project, labels: Array, channels: int) -> tuple[float, ...]:
@@ -89,6 +103,12 @@ def direction(project: Project) -> list[Finding]:
             "look for a sign, swapped arguments (logits, label), or labels that are all ignored"
         )
         return [Finding("error", "loss direction", seen, why, remedy)]
+    if found.pulled < PULLED:
+        seen = f"only {found.pulled:.0%} of the foreground's pixels are pulled towards foreground"
+        why = "the loss compares a pixel with the label of another one, or of another image"
+        remedy = "look at the shapes: (B, 1, H, W) and (B, H, W) broadcast to (B, B, H, W) in "
+        remedy += "silence; and at transpose, reshape and the order of rows and columns"
+        return [Finding("error", "loss target", seen, why, remedy)]
     if not found.empty_right < found.empty:
         seen = "on an image without foreground a false mask costs no more than an empty one"
         why = "images without objects teach nothing, and get hallucinated ones"
