@@ -193,14 +193,14 @@ def test_hostile_files_are_run_errors_at_once_and_cost_no_memory(
     path = tmp_path / "a.safetensors"
     path.write_bytes(content)
     tracemalloc.start()
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         with pytest.raises(RunError, match=r"a\.safetensors: damaged or no safetensors file"):
             load(path)
         most = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert most < 50_000_000
 
 
