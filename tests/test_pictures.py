@@ -14,6 +14,7 @@ from tinyseg.pictures import (
     color_map,
     color_outcomes,
     color_probability,
+    draw_lines,
     palette,
     row,
     save_grid,
@@ -160,6 +161,19 @@ def test_a_caption_is_seen_below_its_row(tmp_path: Path) -> None:
     changed = (opened(tmp_path / "with.png") != opened(tmp_path / "without.png")).any(axis=(1, 2))
     assert changed.any()
     assert np.flatnonzero(changed).min() >= 24 + 64
+
+
+def test_lines_go_through_their_values() -> None:
+    """The frame lies between (48, 40) and (350, 176) of a panel of 360 x 200."""
+    panel = draw_lines("t", [1, 2, 3], {"a": ([0, 1, 0], HIT), "b": ([0.5] * 3, FALSE)}, 0.0, 2)
+    assert panel.shape == (200, 360, 3)
+    found = {color: (panel == color).all(axis=2)[41:176, 49:350] for color in (HIT, FALSE)}
+    rows, columns = np.nonzero(found[HIT])
+    assert rows.min() == pytest.approx((176 - 40) / 2, abs=2)
+    assert columns[rows.argmin()] == pytest.approx(302 / 2, abs=4)
+    assert np.nonzero(found[FALSE])[0].mean() == pytest.approx((176 - 40) * 3 / 4, abs=2)
+    for line in ([5.0], [0.0, 0.0]):
+        assert draw_lines("one", range(1, len(line) + 1), {"a": (line, HIT)}).any()
 
 
 def test_each_row_needs_a_caption(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.stats import mannwhitneyu
 
-from tinyseg.metrics import confusion, evaluate_image, summarise
+from tinyseg.metrics import ImageScores, confusion, evaluate_image, foreground_mean, summarise
 from tinyseg.predict import to_classes
 from tinyseg.thresholds import (
     BINS,
@@ -18,6 +18,7 @@ from tinyseg.thresholds import (
     average_precision,
     best_edge,
     calibration_error,
+    dice_interval,
     find,
     fit_temperature,
     gain_of,
@@ -249,6 +250,23 @@ def test_the_gain_of_a_given_rule_is_resampled_over_images() -> None:
     assert (found.low, found.high) == pytest.approx(np.percentile(gains, (2.5, 97.5)), abs=1e-12)
     same = gain_of(hit[:, :1].repeat(2, 1), size[:, :1].repeat(2, 1))
     assert same == Interval(0.0, 0.0, 0.0)
+
+
+def test_pooled_dice_of_classes_is_resampled_over_images() -> None:
+    random = np.random.default_rng(8)
+    matrices = random.integers(0, 30, (7, 4, 4))
+    matrices[:, 3], matrices[..., 3] = 0, 0  # a class that is nowhere
+    matrices[1:, 2], matrices[1:, :, 2] = 0, 0  # and one in one image only
+    hit, size = matrices.diagonal(axis1=1, axis2=2), matrices.sum(1) + matrices.sum(2)
+    found = dice_interval(hit[:, 1:], size[:, 1:], seed=3)
+    pooled = [
+        foreground_mean(ImageScores(matrices[rows].sum(0), {}).values["dice"])
+        for rows in np.random.default_rng(3).integers(7, size=(1000, 7))
+    ]
+    assert found.mean == pytest.approx(
+        foreground_mean(ImageScores(matrices.sum(0), {}).values["dice"])
+    )
+    assert (found.low, found.high) == pytest.approx(np.percentile(pooled, (2.5, 97.5)), abs=1e-12)
 
 
 def test_without_foreground_there_is_nothing_to_choose() -> None:

@@ -158,6 +158,7 @@ def _add_report(commands: Commands) -> None:
     command.add_argument("--data", help=f"{DATA} (default: the first run's own)")
     command.add_argument("--split", default="val", help="train, val, test, or all (other data)")
     command.add_argument("--images", type=int, default=50, metavar="N", help="shown at most")
+    command.add_argument("--doctor", action="store_true", help="with a diagnosis of each run")
     command.set_defaults(run=_report)
 
 
@@ -305,7 +306,8 @@ def _report(options: argparse.Namespace) -> int:
     from tinyseg.run import load_run
 
     runs = [load_run(folder) for folder in options.folders]
-    table = report(runs, options.out, options.data, options.split, options.images)
+    chosen = (options.out, options.data, options.split, options.images)
+    table = report(runs, *chosen, doctor=options.doctor)
     print(f"{table}written: {options.out}")
     return 0
 

@@ -84,6 +84,8 @@ class Evaluation:
     histograms: Histograms
     worth: Worth | None
     """None for a softmax head, which has no threshold."""
+    unlike: str = ""
+    """How the images differ from those of the training at the network's door."""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -200,7 +202,8 @@ def evaluate(
             at_half.append(evaluate_image(next(maps), label, classes))
             scores.append(evaluate_image(next(maps), label, classes, surface=surface))
             progress.update(count)
-    if unlike := watch.warning(run.facts.contract):
+    unlike = watch.warning(run.facts.contract)
+    if unlike:
         say(f"warning: {unlike}")
     if picture is not None:
         _save_picture(picture, run, network, dataset, names, scores, used, tidy)
@@ -211,7 +214,7 @@ def evaluate(
     if len(p_khw) == 1:
         chosen_here = split == "val" and threshold is None and not run.config.train.threshold
         worth = Worth.of(used, scores, at_half, chosen_here)
-    told = (summary, tuple(found), class_names, histograms, worth)
+    told = (summary, tuple(found), class_names, histograms, worth, unlike)
     return Evaluation(split, tuple(names), tuple(scores), *told)
 
 

@@ -49,6 +49,13 @@ def worst(findings: Iterable[Finding]) -> str:
     return max((f.level for f in findings), key=LEVELS.index, default="ok")
 
 
+def tally(findings: Sequence[Finding]) -> str:
+    """How many there are of each level but ok, the worst first; "all well" without any."""
+    counts = {level: sum(f.level == level for f in findings) for level in LEVELS[:0:-1]}
+    told = [f"{n} {level}{'s' * (n > 1)}" for level, n in counts.items() if n]
+    return ", ".join(told) or "all well"
+
+
 def table(findings: Sequence[Finding], width: int = 100, most: int = 5) -> str:
     """The findings as text, the worst first; evidence is cut after `most` lines."""
     ordered = sorted(findings, key=lambda f: -LEVELS.index(f.level))

@@ -142,6 +142,48 @@ def save_grid(path: Path, *given: Any, **options: Any) -> None:
     write_png(path, Image.fromarray(draw_grid(*given, **options)))
 
 
+def draw_lines(
+    title: str,
+    x: Sequence[float],
+    series: Mapping[str, tuple[Sequence[float], Color]],
+    low: float | None = None,
+    high: float | None = None,
+    size: tuple[int, int] = (360, 200),
+) -> Array:
+    """A panel (H, W, 3) uint8 with lines over x, each in its colour, and their names in a row.
+
+    The axis goes from `low` to `high`, or to the least and largest value where they are not given.
+    """
+    width, height = size
+    left, right, top, bottom = 48, width - 10, 40, height - 24
+    values = [value for line, _ in series.values() for value in line]
+    low, high = min(values) if low is None else low, max(values) if high is None else high
+    high = high if high > low else low + 1
+
+    def place(at: float, value: float) -> tuple[float, float]:
+        across = (at - x[0]) / max(x[-1] - x[0], 1e-9)
+        return left + across * (right - left), bottom - (value - low) / (high - low) * (
+            bottom - top
+        )
+
+    sheet = Image.new("RGB", size, BACKGROUND)
+    draw, font, grey = ImageDraw.Draw(sheet), ImageFont.load_default(13), (200, 200, 200)
+    draw.rectangle((left, top, right, bottom), outline=IGNORED)
+    draw.text((6, 3), title, (230, 230, 230), font)
+    for value in (low, high):
+        draw.text((left - 6, place(x[0], value)[1]), f"{value:.3g}", grey, font, anchor="rm")
+    for at, anchor in ((x[0], "lt"), (x[-1], "rt")):
+        draw.text((place(at, low)[0], bottom + 5), f"{at:g}", grey, font, anchor=anchor)
+    across = float(left)
+    for name, (line, color) in series.items():
+        points = [place(*pair) for pair in zip(x, line, strict=True)]
+        draw.line(points, color, 2)
+        draw.rectangle((*(c - 1 for c in points[-1]), *(c + 1 for c in points[-1])), color)
+        draw.text((across, 20), name, color, font)
+        across += font.getlength(name) + 14
+    return np.asarray(sheet)
+
+
 def save_bands(
     path: Path,
     rows: Sequence[Sequence[Array]],

@@ -128,11 +128,13 @@ def image_measures(counts: Counts) -> dict[str, Floats]:
     found, present = outcomes(counts).measures(), counts[:, 1].sum(1, keepdims=True) > 0
     for name in ("dice", "iou"):
         found[name] = np.where(present, found[name], np.nan)
-    there = {name: ~np.isnan(values) for name, values in found.items()}
-    return {
-        name: ratio(np.where(there[name], values, 0).sum(0), there[name].sum(0))
-        for name, values in found.items()
-    }
+    return {name: _mean(values) for name, values in found.items()}
+
+
+def _mean(values: Floats) -> Floats:
+    """Over the first axis, of what is not nan; nan where nothing is left."""
+    there = ~np.isnan(values)
+    return ratio(np.where(there, values, 0).sum(0), there.sum(0))
 
 
 def best_edge(dice: Floats) -> Counts:
@@ -279,6 +281,18 @@ def gain_of(hit: Counts, size: Counts, seed: int = 0) -> Interval:
     found = Interval.of(dice[:, 1] - dice[:, 0])
     first, second = ratio(2 * hit.sum(0), size.sum(0))
     return Interval(float(second - first), found.low, found.high)
+
+
+def dice_interval(hit: Counts, size: Counts, seed: int = 0) -> Interval:
+    """The pooled Dice, mean of the classes that are anywhere, and its interval.
+
+    Per image and class, (images, K): pixels hit, and pixels of prediction and label together. The
+    images are drawn anew 1000 times; the mean is of the images themselves.
+    """
+    draws = _draws(len(hit), seed)
+    found = Interval.of(_mean(ratio(2 * (draws @ hit), draws @ size).T))
+    own = _mean(ratio(2 * hit.sum(0), size.sum(0)))
+    return Interval(float(own), found.low, found.high)
 
 
 def _sizes(found: Outcomes) -> Counts:

@@ -1,7 +1,6 @@
 """What a finished run shows, from logs and scores that are made up for it."""
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,22 +9,28 @@ import numpy as np
 import pytest
 from fault import CONFIG, cells
 
+from tinyseg.backend import overwrite
 from tinyseg.config import Config
+from tinyseg.data import open_dataset
 from tinyseg.doctor import Project, diagnose
 from tinyseg.doctor import finished as stage
-from tinyseg.doctor.finished import Finished, interval, pooled_dice
-from tinyseg.doctor.worst import MEASURES, told
-from tinyseg.metrics import ImageScores
+from tinyseg.doctor.finished import Finished, _same_answer
+from tinyseg.doctor.worst import MEASURES, _classes, _groups, common, dice_of, told
+from tinyseg.metrics import ImageScores, summarise
+from tinyseg.models import UNet
+from tinyseg.predict import Predictor
 from tinyseg.thresholds import Histograms
+from tinyseg.track import Log
 from tinyseg.train import train
 
 
-def epochs(loss: Any, train_dice: Any, val_dice: Any) -> list[dict[str, Any]]:
-    rows = zip(loss, train_dice, val_dice, strict=True)
-    return [
-        {"epoch": n, "loss": a, "train_dice": b, "val_dice": c, "val_iou": c / (2 - c)}
-        for n, (a, b, c) in enumerate(rows, start=1)
-    ]
+def write_log(folder: Path, loss: Any, train_dice: Any, val_dice: Any, first: int = 1) -> None:
+    """A log of one step an epoch."""
+    log = Log(folder / "metrics.jsonl")
+    for n, (a, b, c) in enumerate(zip(loss, train_dice, val_dice, strict=True), start=first):
+        log.write("step", n, loss=a)
+        pooled = {"dice": {"mean": c}, "iou": {"mean": None}}
+        log.write("epoch", n, epoch=n, train={"loss": a, "hard_dice": b}, val={"pooled": pooled})
 
 
 def scores(dice: float, count: int = 30, spread: float = 0.15) -> list[ImageScores]:
@@ -39,11 +44,12 @@ def scores(dice: float, count: int = 30, spread: float = 0.15) -> list[ImageScor
 
 
 class Run:
-    """A run as far as the checks look at it."""
+    """A run as far as the checks look at it; its network sees what it is given."""
 
     def __init__(self, folder: Path, config: Config):
-        self.folder, self.config = folder, config
+        self.folder, self.config, self.log = folder, config, folder / "metrics.jsonl"
         self.facts = SimpleNamespace(fingerprint="f")
+        self.split = SimpleNamespace(train=("a",) * 20)
 
 
 DATASET = SimpleNamespace(fingerprint=lambda: "f", source="data")
@@ -52,75 +58,150 @@ BASELINES = [
         rule="grey >= 9", summary=SimpleNamespace(pooled={"dice": np.array([0.9, 0.3])})
     )
 ]
+RISE = np.linspace(0.2, 0.7, 20)
+GOOD = (np.linspace(1, 0.2, 20), RISE + 0.05, RISE)
+OVERFIT = (np.linspace(1, 0.01, 20), np.linspace(0.3, 0.99, 20), [0.3, *[0.6] * 19])
+
+
+@pytest.fixture(autouse=True)
+def _sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No network is behind the runs that are made up."""
+    monkeypatch.setattr(stage, "_same_answer", lambda case: False)
 
 
 def case(
     folder: Path,
     dice: float = 0.7,
     settings: tuple[str, ...] = (),
-    log: list[dict[str, Any]] | None = None,
+    log: tuple[Any, Any, Any] = GOOD,
     count: int = 30,
+    split: str = "val",
+    **more: Any,
 ) -> Finished:
-    rise = np.linspace(0.2, dice, 20)
-    log = log or epochs(np.linspace(1, 0.2, 20), rise + 0.05, rise)
+    (folder / "metrics.jsonl").unlink(missing_ok=True)
+    write_log(folder, *log)
     images = tuple(scores(dice, count))
-    found = SimpleNamespace(images=images, baselines=BASELINES, worth=None, names=())
-    return Finished(Run(folder, Config().override(settings)), DATASET, log, found)  # type: ignore[arg-type]
+    found = {"images": images, "summary": summarise(images), "baselines": BASELINES, "names": ()}
+    found |= {"worth": None, "split": split, "unlike": ""} | more
+    run = Run(folder, Config().override(settings))
+    return Finished(run, DATASET, SimpleNamespace(**found))  # type: ignore[arg-type]
 
 
 def levels(checks: Any, one: Finished) -> list[tuple[str, str]]:
     return [(f.level, f.check) for check in checks for f in check(one)]
 
 
-QUICK = (stage.ended, stage.same_data, stage.plateau, stage.threshold, stage.worth, stage.fit)
+QUICK = (stage.progress, stage.same_data, stage.threshold, stage.worth, stage.seen_before)
 
 
 def test_a_healthy_run_is_well(tmp_path: Path) -> None:
-    assert levels(QUICK, case(tmp_path)) == [("ok", "baseline"), ("ok", "curves")]
+    assert levels(QUICK, case(tmp_path)) == [("ok", "curves"), ("ok", "baseline")]
 
 
 @pytest.mark.parametrize(
-    ("log", "level", "check"),
+    ("log", "dice", "level", "check"),
     [
-        (epochs([0.7] * 9, [0.1] * 9, [0.1] * 9), "error", "plateau"),
-        (epochs([0.7, 0.6, 2.0, 9.0], [0.1] * 4, [0.1] * 4), "error", "exploded"),
+        (([0.7] * 9, [0.1] * 9, [0.1] * 9), 0.3, "error", "plateau"),
+        (([0.7, 0.6, 2.0, 9.0], [0.1] * 4, [0.1] * 4), 0.3, "error", "exploded"),
+        (OVERFIT, 0.6, "warning", "overfitting"),
         (
-            epochs(np.linspace(1, 0.01, 20), np.linspace(0.3, 0.99, 20), [0.3, *[0.6] * 19]),
-            "warning",
-            "overfitting",
-        ),
-        (
-            epochs(np.linspace(1, 0.8, 20), np.linspace(0.1, 0.4, 20), np.linspace(0.1, 0.4, 20)),
+            (np.linspace(1, 0.8, 20), np.linspace(0.1, 0.4, 20), np.linspace(0.1, 0.4, 20)),
+            0.7,
             "warning",
             "underfitting",
         ),
+        # good from its first epoch, and rightly still
+        (([0.102] * 9, [0.95] * 9, [0.94] * 9), 0.94, "ok", "curves"),
+        # two epochs tell of no direction
+        (([0.7] * 2, [0.1] * 2, [0.1, 0.11]), 0.2, "warning", "underfitting"),
     ],
 )
-def test_curves_tell(log: list[dict[str, Any]], level: str, check: str, tmp_path: Path) -> None:
-    dice = 0.6 if check == "overfitting" else 0.7
-    assert (level, check) in levels(QUICK, case(tmp_path, dice, log=log))
+def test_curves_tell_one_thing(
+    log: tuple[Any, Any, Any], dice: float, level: str, check: str, tmp_path: Path
+) -> None:
+    (found,) = stage.progress(case(tmp_path, dice, log=log))
+    assert (found.level, found.check) == (level, check)
+    assert found.picture is not None
+    assert found.picture.shape == (200, 720, 3)
+
+
+def test_losses_of_two_phases_are_not_compared(tmp_path: Path) -> None:
+    log = ([0.1, 0.08, 0.07, 0.5, 0.4, 0.35], [0.5, 0.6, 0.7, 0.7, 0.7, 0.75], [0.6] * 6)
+    assert levels([stage.progress], case(tmp_path, log=log)) == [("error", "exploded")]
+    phases = ("train.phases=bce: 3 epochs; dice: 3 epochs",)
+    assert levels([stage.progress], case(tmp_path, settings=phases, log=log)) == [("ok", "curves")]
+    grows = ([0.1, 0.08, 0.07, 0.5, 1.4, 1.35], *log[1:])
+    found = case(tmp_path, settings=phases, log=grows)
+    assert levels([stage.progress], found) == [("error", "exploded")]
+
+
+def test_only_validation_says_how_sure_the_curves_are(tmp_path: Path) -> None:
+    """The score of the training images is no bound for that of others."""
+    for split in ("train", "val"):
+        (found,) = stage.progress(case(tmp_path, 2.0, log=OVERFIT, split=split))
+        assert found.check == ("overfitting" if split == "train" else "curves"), split
 
 
 def test_a_log_with_holes_is_read(tmp_path: Path) -> None:
-    nothing = [{"epoch": 1, "loss": None, "train_dice": None, "val_dice": None, "val_iou": None}]
-    assert levels(QUICK, case(tmp_path, log=nothing)) == [("ok", "baseline")]
+    nothing = ([None, None, 0.5], [None, 0.5, 0.7], [None, None, 0.65])
+    (found,) = stage.progress(case(tmp_path, log=nothing))
+    assert found.seen == "training Dice 0.70, validation 0.65 (best 0.65, epoch 3 of 3)"
+    assert levels(QUICK, case(tmp_path, log=([None],) * 3)) == [("ok", "baseline")]
 
 
-def test_what_is_predicted_is_judged(tmp_path: Path) -> None:
+def test_what_is_predicted_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ("error", "all background") in levels([stage.worth], case(tmp_path, 0.0))
     assert ("warning", "baseline") in levels([stage.worth], case(tmp_path, 0.2))
     everything = [ImageScores(np.array([[0, 800], [0, 200]]), {})] * 5
-    one = case(tmp_path)
-    one = replace(one, found=SimpleNamespace(images=everything, baselines=BASELINES))  # type: ignore[arg-type]
-    assert levels([stage.worth], one) == [("error", "all foreground")]
+    found = case(tmp_path, images=everything)
+    assert levels([stage.worth], found) == [("error", "all foreground")]
+    monkeypatch.setattr(stage, "_same_answer", lambda case: True)
+    assert levels([stage.worth], case(tmp_path)) == [("error", "same output")]
 
 
-def test_a_nan_end_and_changed_data_are_told(tmp_path: Path) -> None:
-    (tmp_path / "nonfinite-step-7.npz").touch()
-    assert levels([stage.ended], case(tmp_path)) == [("error", "not finite")]
-    one = case(tmp_path)
-    one.run.facts = SimpleNamespace(fingerprint="other")
-    assert levels([stage.same_data], one) == [("warning", "data changed")]
+def test_only_a_nan_that_ended_the_run_is_told(tmp_path: Path) -> None:
+    (tmp_path / "nonfinite-step-7.npz").touch()  # from before a resume
+    assert levels([stage.progress], case(tmp_path)) == [("ok", "curves")]
+    (tmp_path / "nonfinite-step-21.npz").touch()
+    (found,) = stage.progress(case(tmp_path))
+    assert (found.level, found.check) == ("error", "not finite")
+    assert "in step 21 after 20 epochs" in found.seen
+
+
+def test_a_run_without_any_epoch_is_examined(tmp_path: Path) -> None:
+    run = Run(tmp_path, Config())
+    (found,) = stage.without_network(run)  # type: ignore[arg-type]
+    assert (found.level, found.check) == ("note", "no checkpoint")
+    Log(run.log).write("step", 1, loss=0.7)
+    (tmp_path / "nonfinite-step-2.npz").touch()
+    (found,) = stage.without_network(run)  # type: ignore[arg-type]
+    assert (found.level, found.check) == ("error", "not finite")
+    assert "in step 2 after 0 epochs" in found.seen
+
+
+def test_changed_data_are_told_but_other_data_are_not(tmp_path: Path) -> None:
+    for split, expected in (("val", [("warning", "data changed")]), ("all", [])):
+        one = case(tmp_path, split=split)
+        one.run.facts = SimpleNamespace(fingerprint="other")
+        assert levels([stage.same_data], one) == expected
+
+
+def test_images_unlike_those_of_the_training_are_told(tmp_path: Path) -> None:
+    (found,) = stage.seen_before(case(tmp_path, unlike="the images are unlike"))
+    assert (found.level, found.check, found.seen) == (
+        "warning",
+        "drawn apart",
+        "the images are unlike",
+    )
+
+
+@pytest.mark.parametrize(
+    ("split", "named"),
+    [("val", "30 validation images"), ("test", "30 test images"), ("all", "30 images")],
+)
+def test_the_score_is_called_by_its_split(split: str, named: str, tmp_path: Path) -> None:
+    (found,) = stage.certainty(case(tmp_path, split=split))
+    assert f"on {named}, 95 %" in found.seen
 
 
 @pytest.mark.parametrize(("used", "level"), [(0.99, "error"), (0.55, None), (0.0, None)])
@@ -132,22 +213,21 @@ def test_a_threshold_is_judged_by_what_it_costs(
         label = (rng.random((32, 32)) < 0.3).astype(np.uint8)
         p = np.clip(0.25 + 0.5 * label + rng.normal(scale=0.15, size=label.shape), 0, 1)
         histograms.add(p[None].astype(np.float32), label)
-    one = case(tmp_path, settings=(f"train.threshold={used}",))
-    found = SimpleNamespace(worth=True, histograms=histograms)
-    judged = levels([stage.threshold], replace(one, found=found))  # type: ignore[arg-type]
+    settings = (f"train.threshold={used}",)
+    one = case(tmp_path, settings=settings, worth=True, histograms=histograms)
+    judged = levels([stage.threshold], one)
     assert judged == ([(level, "threshold")] if level else [])
 
 
 def test_the_interval_is_of_images_drawn_anew(tmp_path: Path) -> None:
-    matrices = case(tmp_path, count=30).matrices
-    found, wide = interval(matrices), interval(matrices[:8])
-    assert found.mean == pytest.approx(pooled_dice(matrices.sum(0)))
-    assert found.low < found.mean < found.high
+    one, few = case(tmp_path, count=30), case(tmp_path, count=8)
+    assert one.sure.mean == pytest.approx(one.dice)
+    assert one.sure.low < one.sure.mean < one.sure.high
     # all images have one size here, so the pooled Dice is the mean and its error that of a mean
-    each = pooled_dice(matrices)
+    each = dice_of(one.found)
     error = each.std() / np.sqrt(len(each))
-    assert (found.high - found.low) / 2 == pytest.approx(1.96 * error, rel=0.15)
-    assert wide.high - wide.low > found.high - found.low
+    assert (one.sure.high - one.sure.low) / 2 == pytest.approx(1.96 * error, rel=0.15)
+    assert few.sure.high - few.sure.low > one.sure.high - one.sure.low
 
 
 def test_five_thousandths_are_no_gain_at_thirty_images(tmp_path: Path) -> None:
@@ -156,35 +236,92 @@ def test_five_thousandths_are_no_gain_at_thirty_images(tmp_path: Path) -> None:
     assert room > 0.005
 
 
-def test_dice_of_classes_is_that_of_the_definition() -> None:
-    matrix = np.array([[5, 1, 0], [2, 7, 0], [0, 0, 0]])
-    assert pooled_dice(matrix) == pytest.approx(14 / (9 + 8))
-    assert pooled_dice(np.zeros((4, 2, 2))).tolist() == [0] * 4
-
-
 def test_features_are_told_only_when_they_go_with_the_dice() -> None:
     rng = np.random.default_rng(0)
-    features = rng.normal(size=(40, len(MEASURES)))
-    dice = features[:, 0] + rng.normal(scale=0.3, size=40)
+    features = {words: rng.normal(size=40) for words in MEASURES}
+    area = features["images with small objects", "images with large objects"]
+    dice = area + rng.normal(scale=0.3, size=40)
     (line,) = told(features, dice)
     assert line.startswith("images with small objects score low")
-    (line,) = told(-features, dice)
+    (line,) = told({words: -column for words, column in features.items()}, dice)
     assert line.startswith("images with large objects score low")
+
+
+@pytest.mark.parametrize(
+    ("names", "line"),
+    [
+        ([f"benign ({n})" for n in range(20)] + [f"malignant ({n})" for n in range(20)], "'benign"),
+        ([f"one/{n}" for n in range(20)] + [f"two/{n}" for n in range(20)], "'one'"),
+    ],
+)
+def test_groups_are_folders_or_beginnings_of_names(names: list[str], line: str) -> None:
+    rng = np.random.default_rng(0)
+    dice = np.repeat([0.4, 0.7], 20) + rng.normal(scale=0.1, size=40)
+    (found,) = told(_groups(names), dice)
+    assert found.startswith(line)
+    assert not _groups([f"{n}" for n in range(40)])
+
+
+def test_classes_are_features_where_there_are_several() -> None:
+    labels = [np.array([[0, kind]]) for kind in (1, 2)]
+    assert not _classes(labels, ("background", "cell"))
+    found = _classes(labels, ("background", "cat", "dog"))
+    assert found["images with little dog", "images with much dog"] == [0.0, 0.5]
+
+
+def test_false_objects_are_told_apart_from_low_scores(tmp_path: Path) -> None:
+    """As on BUSI: what is predicted where there is nothing has a Dice of 0, at no size."""
+    data = cells(tmp_path / "data", n=30, empty=0.4)
+    dataset, images = open_dataset(str(data), CONFIG.data), []
+    rng = np.random.default_rng(0)
+    for index in range(len(dataset)):
+        held = int((dataset.load(index).label > 0).sum())  # type: ignore[operator]
+        missed = int(held * rng.uniform(0.1, 0.9))
+        false = 0 if held else 9
+        images.append(ImageScores(np.array([[4000, false], [missed, held - missed]]), {}))
+    found = SimpleNamespace(images=images, names=dataset.names)
+    empty = sum(not one.present[1] for one in images)
+    assert empty > 5
+    assert common(dataset, found) == [  # type: ignore[arg-type]
+        f"in {empty} of {empty} images without foreground there is a false one"
+    ]
 
 
 def test_nothing_is_told_by_chance_more_often_than_promised() -> None:
     rng = np.random.default_rng(1)
-    hits = sum(bool(told(rng.normal(size=(25, 6)), rng.normal(size=25))) for _ in range(100))
+    hits = sum(
+        bool(told(dict(zip(MEASURES, rng.normal(size=(6, 25)), strict=True)), rng.normal(size=25)))
+        for _ in range(100)
+    )
     assert hits <= 12  # 5 are expected; more than 12 have a chance of 0.1 %
 
 
 def test_the_next_steps_follow_from_what_was_seen(tmp_path: Path) -> None:
-    log = epochs(np.linspace(1, 0.01, 20), np.linspace(0.3, 0.99, 20), [0.3, *[0.6] * 19])
-    (found,) = stage.next_steps(case(tmp_path, 0.6, log=log))
+    (found,) = stage.next_steps(case(tmp_path, 0.6, log=OVERFIT))
     assert found.evidence[0].startswith("train.augment=medium")
-    rising = epochs(np.linspace(1, 0.5, 20), np.linspace(0.1, 0.7, 20), np.linspace(0.1, 0.7, 20))
-    (found,) = stage.next_steps(case(tmp_path, log=rising))
+    assert "data.limit=10" in found.evidence[1]
+    rising = (np.linspace(1, 0.5, 20), np.linspace(0.1, 0.7, 20), np.linspace(0.1, 0.7, 20))
+    settings = ("train.epochs=20",)
+    (found,) = stage.next_steps(case(tmp_path, log=rising, settings=settings))
     assert found.evidence[0].startswith("train.epochs=40")
+    one = case(tmp_path, log=([0.5], [0.4], [0.4]), settings=("train.epochs=1",))
+    assert any("train.epochs=30" in line for line in stage.next_steps(one)[0].evidence)
+    phases = ("train.phases=bce: 20 epochs",)
+    (found,) = stage.next_steps(case(tmp_path, log=rising, settings=phases))
+    assert found.evidence[0].startswith("more epochs in train.phases")
+
+
+def test_a_network_that_says_the_same_of_all_images_is_found(tmp_path: Path) -> None:
+    project = Project(cells(tmp_path, n=24), CONFIG)
+    model = UNet(3, 1, base=4, depth=1, seed=0)
+    run = SimpleNamespace(door=project.door, predictor=Predictor(model, project.door))
+    found = SimpleNamespace(names=project.dataset.names)
+    one = Finished(run, project.dataset, found)  # type: ignore[arg-type]
+    assert not _same_answer(one)
+    overwrite(model.head.weight, np.zeros(model.head.weight.shape, np.float32))
+    assert _same_answer(one)
+    same = SimpleNamespace(names=project.dataset.names[:1])
+    assert not _same_answer(Finished(run, project.dataset, same))  # type: ignore[arg-type]
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import sys
 import zlib
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from PIL import Image
 
 from tinyseg.config import Config
 from tinyseg.errors import DataError, RunError
+from tinyseg.findings import Finding
 from tinyseg.metrics import confusion, foreground_mean, scores
 from tinyseg.report import build_page, collect, report
 from tinyseg.report.collect import shared_names, spread, titles
@@ -241,6 +243,28 @@ def test_the_page_is_whole_and_small(runs, tmp_path):
     assert "default-src 'none'" in text
     assert not re.search(r"""(?:src|href)\s*=\s*["']?(?:https?:)?//""", text)
     assert len(json.loads(re.search(r'id="data">(.*?)</script>', text, re.S)[1])["images"]) == 3
+
+
+def test_the_doctor_examines_each_run_where_it_is_asked(runs, tmp_path, monkeypatch):
+    def findings(out, **options):
+        report(runs, out, images=1, say=lambda text: None, **options)
+        text = re.search(r'id="data">(.*?)</script>', out.read_text(encoding="utf-8"), re.S)[1]
+        return [[one["check"] for one in run["findings"]] for run in json.loads(text)["runs"]]
+
+    usual = findings(tmp_path / "usual.html")
+    assert all("certainty" in checks and "by hand" not in checks for checks in usual)
+    asked = []
+
+    def diagnosed(project, stages):
+        asked.append((project.run, stages))
+        return SimpleNamespace(findings=(Finding("error", "by hand", "seen"),))
+
+    monkeypatch.setattr("tinyseg.report.write.diagnose", diagnosed)
+    assert findings(tmp_path / "doctor.html", doctor=True) == [["by hand", *one] for one in usual]
+    assert [run for run, _ in asked] == list(runs)
+    assert all("run" not in stages and "data" in stages for _, stages in asked)
+    with pytest.raises(RunError, match=r"ends in \.html"):
+        report(runs, tmp_path / "r.csv", doctor=True)
 
 
 def test_the_table_as_text_markdown_and_csv(runs, data, tmp_path):

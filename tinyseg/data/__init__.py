@@ -17,6 +17,7 @@ from tinyseg.data.fit import (
     seen,
     unfit,
 )
+from tinyseg.data.labels import is_foreground
 from tinyseg.data.normalize import InputScale, Normalize
 from tinyseg.data.pairs import write_pairs
 from tinyseg.data.sample import Sample
@@ -49,6 +50,7 @@ __all__ = [
     "fit_squares",
     "image_files",
     "inside",
+    "is_foreground",
     "keep_scale",
     "load_image",
     "make_split",

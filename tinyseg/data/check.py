@@ -15,7 +15,7 @@ from tinyseg.data.sources import find_named
 from tinyseg.data.split import Folds, Split, draw_split, make_folds
 from tinyseg.data.threads import Progress
 from tinyseg.errors import DataError
-from tinyseg.findings import LEVELS, Finding, printable, table, worst
+from tinyseg.findings import Finding, printable, table, tally, worst
 
 STOPS = "a run stops before it starts"
 
@@ -40,10 +40,8 @@ class Check:
 
     def table(self, width: int = 100) -> str:
         """For people: the findings, the worst first, and a verdict."""
-        counts = {level: sum(f.level == level for f in self.findings) for level in LEVELS}
-        told = [f"{n} {level}{'s' * (n > 1)}" for level, n in counts.items() if n and level != "ok"]
         verdict = {"error": "FAIL: mend the errors before training", "warning": "PASS, but look"}
-        last = f"{verdict.get(self.level, 'PASS')} ({', '.join(reversed(told)) or 'all well'})"
+        last = f"{verdict.get(self.level, 'PASS')} ({tally(self.findings)})"
         head = printable(f"{self.source}: {self.images} images")
         return "\n".join([head, "", table(self.findings, width), "", last])
 

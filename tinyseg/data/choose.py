@@ -1,8 +1,8 @@
 """A few images that stand for a dataset."""
 
-from tinyseg.config import IGNORE
 from tinyseg.data.dataset import Dataset
 from tinyseg.data.fit import fit_label
+from tinyseg.data.labels import is_foreground
 from tinyseg.errors import DataError
 
 
@@ -15,7 +15,7 @@ def with_foreground(dataset: Dataset, count: int, size: int, fit: str) -> list[i
     for index in order:
         label = dataset.load(index).label
         seen = None if label is None else fit_label(label, size, fit)
-        if seen is not None and ((seen > 0) & (seen != IGNORE)).any():
+        if seen is not None and is_foreground(seen).any():
             found.append(index)
         if len(found) == count:
             return sorted(found)

@@ -7,7 +7,7 @@ import numpy as np
 from tinyseg.config import IGNORE, Config, DataConfig
 from tinyseg.data.dataset import Dataset
 from tinyseg.data.fit import fit_label
-from tinyseg.data.labels import value_text
+from tinyseg.data.labels import is_foreground, value_text
 from tinyseg.data.split import PARTS, Folds, Split, torn_groups
 from tinyseg.data.strata import strata_of
 from tinyseg.findings import Finding, listed
@@ -80,12 +80,9 @@ def _lost(
         share = foreground(counts)
         if config.fit == "resize" and 0 < share * config.size**2 < 16:
             label = dataset.load(index).label
-            if label is not None and not _held(fit_label(label, config.size, config.fit)):
+            small = None if label is None else fit_label(label, config.size, config.fit)
+            if small is not None and not is_foreground(small).any():
                 yield name
-
-
-def _held(label: np.ndarray) -> bool:
-    return bool(((label > 0) & (label != IGNORE)).any())
 
 
 def foreground(counts: Mapping[int, int]) -> float:

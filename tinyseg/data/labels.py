@@ -20,6 +20,11 @@ _PART = re.compile(r"(#[0-9a-fA-F]{6}|\d+)(?:-(\d+))?:(\d+|ignore)")
 _FORM = 'data.labels is like "0:0,255:1", "0-127:0,128-255:1", "#ff0000:1" or "auto,3:ignore"'
 
 
+def is_foreground(label: np.ndarray) -> np.ndarray:
+    """Which pixels of class ids (...) are neither background nor ignored."""
+    return np.asarray((label > 0) & (label != IGNORE))
+
+
 @dataclass(frozen=True)
 class MaskFacts:
     """What a scan keeps of one mask file."""

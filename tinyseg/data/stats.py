@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from tinyseg.config import IGNORE, DataConfig
 from tinyseg.data.dataset import Dataset, open_dataset
+from tinyseg.data.labels import is_foreground
 from tinyseg.data.normalize import unit_range
 from tinyseg.data.preprocess import Preprocess
 from tinyseg.progress import Progress
@@ -195,7 +196,7 @@ def image_stats(image_hwc: np.ndarray, label_hw: np.ndarray | None, classes: int
     if label_hw is None:
         label_hw = np.full(image_hwc.shape[:2], IGNORE, np.uint8)
     counted = int((label_hw != IGNORE).sum())
-    share = float(((label_hw > 0) & (label_hw != IGNORE)).sum()) / counted if counted else np.nan
+    share = float(is_foreground(label_hw).sum()) / counted if counted else np.nan
     areas = tuple(object_areas(label_hw == kind) for kind in range(1, classes))
     return ImageStats(
         (image_hwc.shape[0], image_hwc.shape[1]), counts, unit_range(ends), share, areas

@@ -16,7 +16,7 @@ from tinyseg.doctor.pipeline import PIPELINE_CHECKS
 from tinyseg.doctor.project import Project
 from tinyseg.doctor.step import STEP_CHECKS
 from tinyseg.errors import TinysegError
-from tinyseg.findings import LEVELS, Finding, printable, table, worst
+from tinyseg.findings import Finding, printable, table, tally, worst
 from tinyseg.progress import Progress
 
 Check = Callable[[Project], list[Finding]]
@@ -60,13 +60,11 @@ class Diagnosis:
     @property
     def verdict(self) -> str:
         """In a line: how it is, and how many findings there are of each level."""
-        counts = {level: sum(f.level == level for f in self.findings) for level in LEVELS}
-        told = [f"{n} {level}{'s' * (n > 1)}" for level, n in counts.items() if n and level != "ok"]
         words = {
             "error": "SICK: begin with the first error",
             "warning": "It may learn; look at the first warning",
         }
-        return f"{words.get(self.level, 'HEALTHY')} ({', '.join(reversed(told)) or 'all well'})"
+        return f"{words.get(self.level, 'HEALTHY')} ({tally(self.findings)})"
 
     def table(self, width: int = 100) -> str:
         """For people: the findings, the worst first, and the verdict."""

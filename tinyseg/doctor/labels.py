@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from tinyseg.backend import Array
 from tinyseg.config import IGNORE
+from tinyseg.data import is_foreground
 from tinyseg.doctor.match import (
     TURNS,
     Pairs,
@@ -38,32 +39,31 @@ MOVED = 2
 """Pixels (of SIDE) that annotators may be off."""
 
 
-def matched(project: Project) -> tuple[Pairs, list[str]]:
-    """The labels with more than one class, their images, and the names of these."""
-    squares, labels = project.squares, project.squares.labels
+def telling(project: Project) -> list[int]:
+    """The squares whose label has more than one class; none where they are too few."""
+    labels = project.squares.labels
     chosen = [i for i, label in enumerate(labels) if len(set(np.unique(label)) - {IGNORE}) > 1]
+    return chosen if len(chosen) >= FEW else []
+
+
+def matched(project: Project) -> Pairs:
+    """These labels and their images."""
+    squares, chosen = project.squares, telling(project)
     images = [squares[i].pixels for i in chosen]
-    names = [project.name_of(i) for i in chosen]
-    return pairs_of(images, labels[chosen], project.dataset.classes), names
-
-
-def enough(project: Project) -> bool:
-    """Whether there are labels enough to conclude anything from them."""
-    known = (set(np.unique(label)) - {IGNORE} for label in project.squares.labels)
-    return sum(len(kinds) > 1 for kinds in known) >= FEW
+    return pairs_of(images, squares.labels[chosen], project.dataset.classes)
 
 
 def shuffled(project: Project) -> list[Finding]:
     """Labels fit their own images better than others'."""
-    if not enough(project):
+    chosen = telling(project)
+    if not chosen:
         return []
-    pairs, names = project.once(matched)
+    pairs, names = project.once(matched), [project.name_of(square) for square in chosen]
     match, other = own_match(table_of(pairs)), rearrange(pairs)
     told = tuple(f"{names[i]}: the mask of {names[j]} fits" for i, j in other.agreed.items())
-    every = [project.name_of(square) for square in range(len(project.squares))]
     if other.match >= FOUND and len(told) > SWAPPED:
         seen = f"{len(told)} of {len(names)} images have the mask of another one"
-        swapped = [i for i, name in enumerate(every) if name in {names[j] for j in other.agreed}]
+        swapped = [chosen[i] for i in other.agreed]
         return [replace(_shuffled("error", seen, told), picture=label_picture(project, swapped))]
     if match < NO_MATCH and len(names) >= ENOUGH:
         seen = f"the masks of {len(names)} images fit them no better than masks of other images"
@@ -85,9 +85,9 @@ def _shuffled(level: str, seen: str, evidence: tuple[str, ...]) -> Finding:
 
 def moved(project: Project) -> list[Finding]:
     """Labels fit best where they are."""
-    if not enough(project):
+    if not telling(project):
         return []
-    pairs, _ = project.once(matched)
+    pairs = project.once(matched)
     here = explained(pairs.features, pairs.targets)
     ways = {how: np.ascontiguousarray(turn(pairs.targets)) for how, turn in TURNS.items()}
     rows, columns = best_shift(pairs)
@@ -163,7 +163,7 @@ def _swap(project: Project) -> str:
 
 def _brighter(image: Array, label: Array) -> float:
     """1 where the marked is brighter than the rest, -1 where darker; nan without one of them."""
-    inside, outside = image[(label > 0) & (label != IGNORE)], image[label == 0]
+    inside, outside = image[is_foreground(label)], image[label == 0]
     return (
         float(np.sign(inside.mean() - outside.mean())) if inside.size and outside.size else np.nan
     )
@@ -176,7 +176,7 @@ def _surrounds(label: Array) -> bool | None:
     if not rows.size:
         return None
     cut = label[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    marked, rest = (cut > 0) & (cut != IGNORE), cut == 0
+    marked, rest = is_foreground(cut), cut == 0
     if not (marked.any() and rest.any()):
         return None
     (share, sides), (_, rest_sides) = _largest(marked), _largest(rest)
@@ -193,22 +193,18 @@ def _largest(mask: Array) -> tuple[float, int]:
 
 
 def on_the_way(project: Project) -> list[Finding]:
-    """What is left of each class at the network's size."""
+    """What is left of each class at the network's size, of what is not ignored."""
     dataset, labels = project.dataset, project.squares.labels
-    before = np.zeros(dataset.classes)
-    for name in project.names:
-        for kind, pixels in dataset.class_pixels(dataset.index(name)).items():
-            if kind < dataset.classes:
-                before[kind] += pixels / sum(dataset.class_pixels(dataset.index(name)).values())
-    after = np.array([(labels == kind).mean() for kind in range(dataset.classes)]) * len(
-        project.names
-    )
-    shares = zip(
-        dataset.class_names, before / len(project.names), after / len(project.names), strict=True
-    )
+    kinds = range(dataset.classes)
+    counts = [dataset.class_pixels(dataset.index(name)) for name in project.names]
+    shares = [[one.get(kind, 0) for kind in kinds] for one in counts if set(one) - {IGNORE}]
+    if not shares:
+        return []
+    before = np.mean([np.divide(one, sum(one)) for one in shares], axis=0)
+    after = [(labels == kind).sum() / max((labels != IGNORE).sum(), 1) for kind in kinds]
     told = [
         f"{name}: {b:.2%} of the pixels in the files, {a:.2%} at the network"
-        for name, b, a in shares
+        for name, b, a in zip(dataset.class_names, before, after, strict=True)
     ]
     lost = [t for t, b, a in zip(told, before, after, strict=True) if b > 0 and a < b / 2]
     if lost and project.config.data.fit != "window":
@@ -225,16 +221,14 @@ def on_the_way(project: Project) -> list[Finding]:
 
 def foreground(project: Project) -> list[Finding]:
     """How rare the foreground is, and what follows for the loss."""
-    labels = project.squares.labels
-    known = labels != IGNORE
-    share = float((known & (labels > 0)).sum() / max(known.sum(), 1))
+    share = project.foreground
     if not 0 < share < 1:
         return []
-    bias, weight = np.log(share / (1 - share)), min((1 - share) / share, 100)
+    weight = min((1 - share) / share, 100)
     advice = [
         "train.loss=auto is half Dice, which does not mind how rare it is",
         f"cross-entropy alone: train.loss=bce(pos_weight={weight:.2g}) balances both sides, or "
-        f"start the head's bias at log(f / (1 - f)) = {bias:.2f}",
+        f"start the head's bias at log(f / (1 - f)) = {project.first_bias:.2f}",
         f"focal: alpha={min(0.95, 1 - share):.2f}; tversky: alpha=0.3, beta=0.7 to miss less",
     ]
     return [Finding("ok", "foreground", f"{share:.2%} of the pixels", evidence=tuple(advice))]

@@ -8,6 +8,7 @@ import numpy as np
 
 from tinyseg.backend import Array, upload
 from tinyseg.config import IGNORE
+from tinyseg.data import is_foreground
 from tinyseg.doctor.project import Project
 from tinyseg.findings import Finding, listed
 
@@ -64,7 +65,7 @@ def dissect(project: Project) -> Anatomy:
 def _pulled(project: Project, labels: Array, channels: int) -> float:
     logits = upload(np.zeros((len(labels), channels, *labels.shape[1:]), np.float32))
     (gradient,) = project.loss(logits, upload(labels))["loss"].gradient(logits)
-    marked = (labels > 0) & (labels != IGNORE)
+    marked = is_foreground(labels)
     own = np.where(marked & (channels > 1), labels, 0)
     slopes = np.take_along_axis(gradient.numpy(), own[:, None].astype(int), axis=1)[:, 0]
     return float((slopes[marked] < 0).mean()) if marked.any() else 1.0
@@ -173,18 +174,15 @@ def balance(project: Project) -> list[Finding]:
     shares = {n: found.background[n] for n in names if np.isfinite(found.background[n])}
     if not shares or min(shares.values()) < DOMINATED:
         return []
-    labels = project.squares.labels
-    share = float(((labels > 0) & (labels != IGNORE)).sum() / max((labels != IGNORE).sum(), 1))
-    bias = np.log(max(share, 1e-6) / max(1 - share, 1e-6))
     return [
         Finding(
             "warning",
             "loss balance",
-            f"background gives {min(shares.values()):.0%} of the gradient; {share:.2%} of the "
-            "pixels are foreground",
+            f"background gives {min(shares.values()):.0%} of the gradient; "
+            f"{project.foreground:.2%} of the pixels are foreground",
             "to predict nothing is then nearly the best answer, and the first one to be learned",
             'train.loss=auto (half Dice), or "0.5*bce+0.5*tversky(alpha=0.3,beta=0.7)"; or start '
-            f"the head's bias at log(f / (1 - f)) = {bias:.1f}",
+            f"the head's bias at log(f / (1 - f)) = {project.first_bias:.1f}",
             tuple(f"{name}: {value:.1%} from background" for name, value in shares.items()),
         )
     ]

@@ -5,9 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tinyseg.augment import Pipeline, alignment, on_host
-from tinyseg.backend import Array
-from tinyseg.config import IGNORE
-from tinyseg.data import moments_of
+from tinyseg.data import is_foreground, moments_of
 from tinyseg.doctor.project import Project
 from tinyseg.findings import Finding
 from tinyseg.predict import Predictor
@@ -59,7 +57,7 @@ def labels_kept(project: Project) -> list[Finding]:
         square, label = project.squares[number], project.squares.labels[number]
         assert project.pipeline is not None
         _, made = on_host(project.pipeline, square.pixels, label, project.dataset.classes, number)
-        before, after = before + _marked(label), after + _marked(made)
+        before, after = before + is_foreground(label).sum(), after + is_foreground(made).sum()
     if after >= KEPT * before:
         return []
     return [
@@ -71,10 +69,6 @@ def labels_kept(project: Project) -> list[Finding]:
             "crop or cut out less, or around the objects",
         )
     ]
-
-
-def _marked(label: Array) -> int:
-    return int(((label > 0) & (label != IGNORE)).sum())
 
 
 def prediction(project: Project) -> list[Finding]:

@@ -12,7 +12,16 @@ from tinygrad import Tensor
 from tinyseg.augment import Augmentation, Pipeline
 from tinyseg.backend import Array, upload
 from tinyseg.config import IGNORE, Config
-from tinyseg.data import Dataset, Door, Squares, fit_squares, keep_scale, open_dataset
+from tinyseg.data import (
+    Dataset,
+    Door,
+    Squares,
+    fit_squares,
+    is_foreground,
+    keep_scale,
+    moments_of,
+    open_dataset,
+)
 from tinyseg.data.split import Split, draw_split
 from tinyseg.doctor.state import State
 from tinyseg.losses import Function, Loss
@@ -102,8 +111,25 @@ class Project:
     @cached_property
     def held(self) -> list[int]:
         """The squares with foreground; all of them where none has any."""
-        found = [i for i, label in enumerate(self.squares.labels) if has_foreground(label)]
+        found = [i for i, label in enumerate(self.squares.labels) if is_foreground(label).any()]
         return found or list(range(len(self.squares)))
+
+    @cached_property
+    def moments(self) -> Array:
+        """(N, 4, C) mean, deviation, minimum and maximum of the squares at the network's door."""
+        return moments_of(self.door.enter(list(self.squares)))
+
+    @cached_property
+    def foreground(self) -> float:
+        """The share of foreground among the pixels of the squares that are not ignored."""
+        labels = self.squares.labels
+        return float(is_foreground(labels).sum() / max((labels != IGNORE).sum(), 1))
+
+    @property
+    def first_bias(self) -> float:
+        """The bias of a sigmoid head that says this share before it has learned anything."""
+        share = min(max(self.foreground, 1e-6), 1 - 1e-6)
+        return float(np.log(share / (1 - share)))
 
     def name_of(self, square: int) -> str:
         """The image that a square shows."""
@@ -185,8 +211,3 @@ class Project:
     def state(self) -> State:
         """All that a step changes; the doctor puts it back as it was."""
         return State(self.step, self.model)
-
-
-def has_foreground(label: Array) -> bool:
-    """Whether anything in it is neither background nor ignored."""
-    return bool(((label > 0) & (label != IGNORE)).any())

@@ -8,9 +8,19 @@ from tinyseg.backend import Array
 from tinyseg.data import Dataset
 from tinyseg.doctor.lessons import Lesson
 from tinyseg.doctor.project import Project
-from tinyseg.pictures import color_image, draw_grid, legend_of, overlay, row
+from tinyseg.pictures import (
+    FALSE,
+    HIT,
+    color_image,
+    draw_grid,
+    draw_lines,
+    legend_of,
+    overlay,
+    row,
+)
 from tinyseg.predict import to_classes
 from tinyseg.run import Run
+from tinyseg.track import Epoch
 
 MOST, SIDE = 6, 160
 """Rows of a picture, and pixels of each of its parts."""
@@ -38,6 +48,17 @@ def run_picture(run: Run, dataset: Dataset, names: Sequence[str], captions: Sequ
         prediction = run.tidy()(to_classes(p_khw, run.threshold))
         rows.append(row(sample.image, sample.label, p_khw, prediction, dataset.classes))
     return draw_grid(rows, captions[:MOST], side=SIDE, legend=legend_of(dataset.class_names))
+
+
+def curve_picture(epochs: Sequence[Epoch]) -> Array:
+    """Loss, and Dice of training and validation, over the epochs."""
+    numbers = [epoch["epoch"] for epoch in epochs]
+    loss, train, val = ([e[name] for e in epochs] for name in ("loss", "train_dice", "val_dice"))
+    panels = [
+        draw_lines("loss", numbers, {"training": (loss, FALSE)}, low=0.0),
+        draw_lines("Dice", numbers, {"training": (train, FALSE), "validation": (val, HIT)}, 0.0, 1),
+    ]
+    return np.concatenate(panels, axis=1)
 
 
 def label_picture(project: Project, squares: Sequence[int]) -> Array:

@@ -11,17 +11,18 @@ import numpy as np
 from tinyseg.backend import Array
 from tinyseg.config import IGNORE
 from tinyseg.data import Dataset
-from tinyseg.doctor.finished import Finished, examine_run
+from tinyseg.doctor.finished import Finished
 from tinyseg.errors import RunError
 from tinyseg.evaluate import Evaluation, evaluate, names_of
 from tinyseg.files import read_json
+from tinyseg.findings import Finding
 from tinyseg.metrics import Summary, foreground_mean
 from tinyseg.models import head_channels
 from tinyseg.pictures import FALSE, HIT, MISSED, color_image, color_map, palette
 from tinyseg.predict import to_classes
 from tinyseg.progress import Progress
 from tinyseg.report.curves import curves
-from tinyseg.report.diagnosis import shown
+from tinyseg.report.diagnosis import findings_of
 from tinyseg.report.encode import data_uri, level_of, levels, pack, shrink, size_in_page
 from tinyseg.report.history import differences, parting
 from tinyseg.run import Run
@@ -51,8 +52,12 @@ def collect(
     split: str,
     images: int,
     say: Callable[[str], None] = print,
+    examine: Callable[[Finished], Sequence[Finding]] = lambda case: (),
 ) -> dict[str, Any]:
-    """Scores, curves, settings and pictures of runs on the images that they share; see `report`."""
+    """Scores, curves, settings and pictures of runs on the images that they share; see `report`.
+
+    `examine` gives what the doctor says of each.
+    """
     _check_alike(runs)
     datasets = [run.open(data) for run in runs]
     names = shared_names(runs, datasets[0], split, say)
@@ -70,7 +75,11 @@ def collect(
         "probability": color_map().tolist(),
         "outcomes": {"hit": [*HIT], "false": [*FALSE], "missed": [*MISSED]},
         "runs": [
-            {**_run(run, title), **_scored(found), "findings": _findings(run, dataset, found)}
+            {
+                **_run(run, title),
+                **_scored(found),
+                "findings": findings_of(examine(Finished(run, dataset, found))),
+            }
             for run, title, dataset, found in zip(runs, titles(runs), datasets, scored, strict=True)
         ],
         "baselines": [
@@ -148,10 +157,6 @@ def _run(run: Run, title: str) -> dict[str, Any]:
         "level": level_of(run.threshold),
         "history": history(run.log),
     }
-
-
-def _findings(run: Run, dataset: Dataset, found: Evaluation) -> list[dict[str, Any]]:
-    return shown(examine_run(Finished(run, dataset, history(run.log), found)))
 
 
 def _numbers(summary: Summary) -> list[float | None]:

@@ -9,7 +9,7 @@ from tinyseg.report.encode import data_uri
 from tinyseg.report.page import DIAGNOSIS, build_page
 
 
-def shown(findings: Iterable[Finding]) -> list[dict[str, Any]]:
+def findings_of(findings: Iterable[Finding]) -> list[dict[str, Any]]:
     """Findings for the page, the worst first, pictures as data: URIs."""
     ordered = sorted(findings, key=lambda finding: -LEVELS.index(finding.level))
     told = [{**one.to_json(), "picture": _uri(one)} for one in ordered]
@@ -18,8 +18,8 @@ def shown(findings: Iterable[Finding]) -> list[dict[str, Any]]:
 
 def diagnosis_page(found: Diagnosis) -> str:
     """What the doctor found as one HTML file that works from disk and fetches nothing."""
-    data = {**found.to_json(), "findings": shown(found.findings), "verdict": found.verdict}
-    return build_page(data, "doctor.html", DIAGNOSIS)
+    data = {**found.to_json(), "findings": findings_of(found.findings), "verdict": found.verdict}
+    return build_page(data, DIAGNOSIS)
 
 
 def _uri(finding: Finding) -> str:

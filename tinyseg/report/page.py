@@ -2,33 +2,51 @@
 
 import json
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
-SCRIPTS = ("dom.js", "findings.js", "chart.js", "summary.js", "viewer.js", "page.js")
-DIAGNOSIS = ("dom.js", "findings.js", "doctor.js")
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of page: the headings of its sections by their ids, and the scripts that fill them."""
+
+    sections: Mapping[str, str]
+    scripts: Sequence[str]
 
 
-def build_page(
-    data: dict[str, Any], frame: str = "page.html", scripts: Sequence[str] = SCRIPTS
-) -> str:
-    """The whole page as text, in the frame of an HTML file beside this one.
+REPORT = Kind(
+    {
+        "summary": "Scores",
+        "images": "Images",
+        "curves": "Curves",
+        "doctor": "What the doctor says",
+        "settings": "Settings",
+    },
+    ("dom.js", "findings.js", "chart.js", "summary.js", "viewer.js", "page.js"),
+)
+DIAGNOSIS = Kind({"doctor": "Findings"}, ("dom.js", "findings.js", "doctor.js"))
+
+
+def build_page(data: dict[str, Any], kind: Kind = REPORT) -> str:
+    """The whole page as text.
 
     Names of files and settings are only in the JSON, where "<" is written as an escape, and reach
     the page as text nodes. Its policy lets this very script and style run, and nothing be fetched.
     """
     folder = files("tinyseg.report")
     style = (folder / "page.css").read_text(encoding="utf-8")
-    script = "\n".join((folder / name).read_text(encoding="utf-8") for name in scripts)
+    script = "\n".join((folder / name).read_text(encoding="utf-8") for name in kind.scripts)
     policy = (
         f"default-src 'none'; img-src data:; style-src {_hash(style)}; "
         f"script-src {_hash(script)}; base-uri 'none'; form-action 'none'"
     )
-    page = (folder / frame).read_text(encoding="utf-8")
+    page = (folder / "page.html").read_text(encoding="utf-8")
     # the data last: its texts may look like places to fill
-    parts = {"POLICY": policy, "STYLE": style, "SCRIPT": script, "DATA": embed(data)}
+    parts = {"POLICY": policy, "STYLE": style, "SCRIPT": script}
+    parts |= {"SECTIONS": _sections(kind.sections), "DATA": embed(data)}
     for name, text in parts.items():
         before, _, after = page.partition(f"[[{name}]]")
         page = before + text + after
@@ -41,6 +59,14 @@ def embed(data: dict[str, Any]) -> str:
     for letter in "<>&":
         text = text.replace(letter, f"\\u{ord(letter):04x}")
     return text
+
+
+def _sections(titles: Mapping[str, str]) -> str:
+    heads = {key: f'<h2 id="{key}-title">{title}</h2>' for key, title in titles.items()}
+    made = [
+        f'<section id="{k}" aria-labelledby="{k}-title">{h}</section>' for k, h in heads.items()
+    ]
+    return "\n".join(made)
 
 
 def _hash(text: str) -> str:

@@ -4,8 +4,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tinyseg.doctor import STAGES, Project, diagnose
+from tinyseg.doctor.finished import Finished, examine_run
 from tinyseg.errors import RunError
 from tinyseg.files import write_atomic
+from tinyseg.findings import Finding
 from tinyseg.plots import draw_curves
 from tinyseg.report.collect import collect
 from tinyseg.report.page import build_page
@@ -29,24 +32,39 @@ def report(
     split: str = "val",
     images: int = 50,
     say: Callable[[str], None] = print,
+    doctor: bool = False,
 ) -> str:
     """Scores runs on the images of `split` that all have in it; writes one file, returns the table.
 
     The name's end says which: .html is the page, .txt, .md and .csv the table of runs beside
     baselines, .png the curves (needs matplotlib). `data` is the first run's own when it is not
     given. The page shows at most `images`, spread evenly from the worst to the best; scores and
-    curves are those of all. Raises a TinysegError when the runs have no such images or other
-    classes.
+    curves are those of all. It tells what each run shows and, with `doctor`, what the whole
+    diagnosis of its data and settings says, a minute or so a run. Raises a TinysegError when the
+    runs have no such images or other classes.
     """
     out = Path(out)
     if out.suffix not in (*TEXTS, DRAWN):
         raise RunError(f"{out}: its name must end in {', '.join(TEXTS)} or {DRAWN}")
     if images < 0:
         raise RunError(f"{images} images cannot be shown: it must be 0 or more")
-    shown = images if out.suffix == ".html" else 0
-    found = collect(runs, data or runs[0].facts.source, split, shown, say)
+    page, data = out.suffix == ".html", data or runs[0].facts.source
+    if doctor and not page:
+        raise RunError(f"{out}: what the doctor says needs a page; give a name that ends in .html")
+    if page:
+        found = collect(runs, data, split, images, say, _whole if doctor else examine_run)
+    else:
+        found = collect(runs, data, split, 0, say)
     if out.suffix == DRAWN:
         draw_curves(out, found["runs"], found["classes"])
     else:
         write_atomic(out, TEXTS[out.suffix](found))
     return as_text(rows_of(found))
+
+
+def _whole(case: Finished) -> list[Finding]:
+    """The diagnosis of the data it was trained on; of the run, what its evaluation here shows."""
+    stages = [stage for stage in STAGES if stage != "run"]
+    here = set(case.run.split.train) <= set(case.dataset.names)
+    project = Project(case.dataset.source if here else case.run.facts.source, run=case.run)
+    return [*diagnose(project, stages).findings, *examine_run(case)]
