@@ -13,9 +13,7 @@ from planted_data import change, masks
 from tinyseg.config import IGNORE, Config
 from tinyseg.doctor import Project, diagnose
 from tinyseg.doctor.data import at_the_door, drawn_alike
-from tinyseg.doctor.labels import _surrounds, foreground, inverted, moved, on_the_way, shuffled
-
-CHECKS = (inverted, moved, shuffled, on_the_way, at_the_door, drawn_alike)
+from tinyseg.doctor.labels import _surrounds, foreground, moved, on_the_way, shuffled
 
 
 def loud(project: Project) -> list[str]:

@@ -5,14 +5,19 @@ import pytest
 
 from tinyseg.config import IGNORE
 from tinyseg.doctor.match import (
+    FACTORS,
     TURNS,
+    Axis,
     Pairs,
     best_shift,
+    best_stretch,
     explained,
     own_match,
+    own_share,
     pairs_of,
     rearrange,
     shift,
+    stretch,
     table_of,
 )
 
@@ -76,6 +81,36 @@ def test_the_labels_that_were_swapped_are_named(pairs: Pairs) -> None:
 def test_a_shift_is_found_and_undone(place: tuple[int, int], pairs: Pairs) -> None:
     moved = Pairs(pairs.features, shift(pairs.targets, *place))
     assert best_shift(moved) == (-place[0], -place[1])
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [((1.0, 0.0), (1.0, 0.0)), ((FACTORS[9], 0.5), (FACTORS[9], 0.5)), ((FACTORS[4], 1.0), (1, 0))],
+)
+def test_a_stretch_is_found_and_undone(axes: tuple[Axis, Axis], pairs: Pairs) -> None:
+    squeezed = [(1 / factor, place) for factor, place in axes]
+    found = best_stretch(Pairs(pairs.features, stretch(pairs.targets, *squeezed)))
+    for (factor, place), (wanted, fixed) in zip(found, axes, strict=True):
+        assert factor == pytest.approx(wanted)
+        assert factor == 1 or place == fixed
+
+
+def test_a_stretch_goes_around_its_place() -> None:
+    label = np.zeros((1, 1, 4, 6))
+    label[0, 0, :, 2] = 1
+    double = stretch(label, (1.0, 0.0), (2.0, 0.0))[0, 0]
+    assert (double[0] > 0).tolist() == [False] * 3 + [True] * 3  # halves are rounded to even
+    half = stretch(label, (0.5, 0.0), (1.0, 0.0))[0, 0]
+    assert (half[:, 2] > 0).tolist() == [True, True, False, False]
+    assert not half[2:].any()
+    assert (half**2).sum() == pytest.approx(1)
+
+
+def test_what_others_explain_is_not_a_labels_own(pairs: Pairs) -> None:
+    table = table_of(pairs)
+    for j in (0, 7):
+        others = np.delete(table[:, j], j).mean()
+        assert own_share(pairs)[j] == pytest.approx(table[j, j] - others, abs=1e-6)
 
 
 def test_what_a_shift_brings_in_is_of_no_class() -> None:

@@ -137,6 +137,31 @@ def normalised_in_training_only(folder: Path) -> Project:
     return Project(data, CONFIG, model=model, predictor=Predictor(model, raw))
 
 
+def cropped(share: float) -> Callable[[Path], Project]:
+    """Images are cut to their middle and resized, masks are not."""
+
+    def plant(folder: Path) -> Project:
+        for path in (cells(folder) / "images").iterdir():
+            image = Image.open(path)
+            edge = round(image.width * (1 - share) / 2)
+            box = (edge, edge, image.width - edge, image.height - edge)
+            image.crop(box).resize(image.size).save(path)
+        return Project(folder, CONFIG)
+
+    return plant
+
+
+def letterboxed(folder: Path) -> Project:
+    """Images keep their aspect between bars, masks are stretched over them."""
+    for path in (cells(folder) / "images").iterdir():
+        image = Image.open(path)
+        whole = Image.new(image.mode, image.size)
+        flat = image.resize((image.width, image.height * 2 // 3))
+        whole.paste(flat, (0, image.height // 6))
+        whole.save(path)
+    return Project(folder, CONFIG)
+
+
 FAULTS = [
     Fault("shuffled masks", "shuffled", shuffled),
     Fault("some masks swapped", "shuffled", some_swapped),
@@ -150,6 +175,8 @@ FAULTS = [
     Fault("every third mask inverted", "inverted", spoiled(lambda mask: 255 - mask, every=3)),
     Fault("shifted masks", "moved", spoiled(lambda mask: np.roll(mask, (4, -3), (0, 1)))),
     Fault("flipped masks", "moved", spoiled(lambda mask: mask[:, ::-1])),
+    Fault("images cropped, masks not", "scaled", cropped(0.7)),
+    Fault("images letterboxed, masks not", "scaled", letterboxed),
     Fault("255 as class id", "labels", settings("data.labels=0:0,1:1,255:ignore")),
     Fault(
         "trimap read as binary",

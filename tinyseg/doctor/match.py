@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,16 @@ SCALES = (1.0, 3.0)
 PERMUTATIONS = 500
 REACH, PACE = 8, 2
 """Shifts that are tried, in these pixels: the farthest, and the pace of the first search."""
+
+
+FACTORS = tuple(np.geomspace(0.5, 2, 13).tolist())
+PLACES = (0.0, 0.5, 1.0)
+"""Stretches that are tried, and what they leave in place: the begin, middle or end of an axis."""
+SOME = 16
+"""Images on which they are tried."""
+
+Axis = tuple[float, float]
+"""A factor, and the place that it leaves where it is, as a share of the axis."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +111,13 @@ def table_of(pairs: Pairs) -> Array:
     return np.stack(rows)
 
 
+def own_share(pairs: Pairs) -> Array:
+    """(N,): the share of each label that its image explains, less what other images do."""
+    table, count = table_of(pairs), len(pairs.targets)
+    own = np.diag(table)
+    return np.asarray(own - (table.sum(axis=0) - own) / max(count - 1, 1))
+
+
 def own_match(table: Array) -> float:
     """By how many deviations labels fit their own images better than images drawn at random."""
     rng, count = np.random.default_rng(0), len(table)
@@ -146,6 +164,45 @@ def shift(targets: Array, rows: int, columns: int) -> Array:
     if columns:
         moved[..., slice(None, columns) if columns > 0 else slice(columns, None)] = 0
     return moved
+
+
+def stretch(targets: Array, rows: Axis, columns: Axis) -> Array:
+    """Labels stretched on each axis by a factor around a place, each of length 1 again.
+
+    What comes in is 0, of no class.
+    """
+    picks, inside = zip(*map(_pick, targets.shape[-2:], (rows, columns)), strict=True)
+    made = targets[..., picks[0][:, None], picks[1]]
+    known = inside[0][:, None] & inside[1]
+    means = (made * known).sum(axis=(-2, -1), keepdims=True) / max(known.sum(), 1)
+    return np.stack([_scaled(np.where(known, label, 0)) for label in made - means])
+
+
+def _pick(length: int, axis: Axis) -> tuple[Array, Array]:
+    """For each place of a stretched axis: where it was, and whether it was on the axis."""
+    factor, fixed = axis[0], axis[1] * (length - 1)
+    found = np.rint(fixed + (np.arange(length) - fixed) / factor).astype(int)
+    return found.clip(0, length - 1), (found >= 0) & (found < length)
+
+
+def best_stretch(pairs: Pairs) -> tuple[Axis, Axis]:
+    """The stretch of rows and columns with which labels fit best beside those of other images.
+
+    A stretch makes labels larger and simpler, which every image explains better: hence the others.
+    First both axes alike, then each for itself, on some of the images.
+    """
+    some = np.linspace(0, len(pairs.targets) - 1, min(len(pairs.targets), SOME)).astype(int)
+    features, targets = pairs.features[some], pairs.targets[some]
+
+    def fit(axes: tuple[Axis, Axis]) -> float:
+        made = stretch(targets, *axes)
+        others = explained(features, np.roll(made, 1, axis=0))
+        return float((explained(features, made) - others).mean())
+
+    places = product(FACTORS, PLACES, PLACES)
+    best = max((((factor, a), (factor, b)) for factor, a, b in places), key=fit)
+    best = max(((axis, best[1]) for axis in product(FACTORS, PLACES)), key=fit)
+    return max(((best[0], axis) for axis in product(FACTORS, PLACES)), key=fit)
 
 
 def best_shift(pairs: Pairs) -> tuple[int, int]:
