@@ -111,7 +111,12 @@ def owns_buffer(tensor: Tensor) -> bool:
 
 
 def settle(tensor: Tensor) -> None:
-    """Gives a tensor a whole buffer of its own; `realize` alone leaves a constant without one."""
+    """Gives a tensor a whole buffer of its own; `realize` alone leaves a constant without one.
+
+    What waits to be assigned to it goes into the buffer that it has: a jitted step knows that one.
+    """
+    if not owns_buffer(tensor):
+        tensor.realize()
     if not owns_buffer(tensor):
         tensor.replace(tensor.clone().realize())
 

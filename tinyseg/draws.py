@@ -14,7 +14,7 @@ from tinyseg.backend import upload
 
 def make_key(seed: int) -> Tensor:
     """Return the state (2,) uint32: a seed of 32 bits, and how often it was advanced."""
-    return upload(np.array([seed, 0], np.uint32))
+    return upload(np.array([seed, 0], np.uint32)).is_param_(False)
 
 
 def advance(key: Tensor) -> None:

@@ -191,11 +191,15 @@ class PredictStep(_Step):
         return self._guarded(image)
 
     def _step(self, image: Tensor) -> Tensor:
-        logits = self.model(image, training=False)
-        return (logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(axis=1)).contiguous()
+        return probabilities(self.model(image, training=False)).contiguous()
 
     def _recipe(self) -> dict[str, str]:
         return {"step": describe(type(self), {}), "model": describe(self.model, self.state)}
+
+
+def probabilities(logits: Tensor) -> Tensor:
+    """(B, K, H, W) of logits: sigmoid where there is one channel, else softmax over them."""
+    return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(axis=1)
 
 
 def hard_dice(logits: Tensor, label: Tensor) -> Tensor:

@@ -4,8 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fault import CONFIG, cells
+from planted_own import Own, Stock, loss
+from tinygrad import Tensor
+from tinygrad.nn.state import get_state_dict
 
 from tinyseg.cli import main
 from tinyseg.doctor import STAGES, Diagnosis, Project, diagnose, diagnosis
@@ -89,7 +93,50 @@ def test_an_exception_of_the_users_own_step_is_a_finding(tmp_path: Path) -> None
     assert found.first
     assert found.first.check == "exception"
     assert "ValueError: my mistake" in found.first.seen
-    assert any("in step" in line for line in found.first.evidence)
+    assert "in test_diagnosis.py, line" in found.first.seen
+    assert any('step: raise ValueError("my mistake")' in line for line in found.first.evidence)
+    assert sum(one.check == "exception" for one in found.findings) == 1
+
+
+def test_long_messages_are_cut_and_known_ones_have_a_remedy(tmp_path: Path) -> None:
+    def step(image: Tensor, label: Tensor) -> float:
+        return (image.cast("float") + label).sum().item()  # shapes that do not fit
+
+    data = cells(tmp_path, n=24)
+    (first, *_) = diagnose(Project(data, CONFIG, step=step), ("step",)).findings
+    assert first.remedy.startswith("compare the shapes")
+
+    def talks(image: Tensor, label: Tensor) -> float:
+        raise RuntimeError("x" * 1000 + "\nmore")
+
+    (first, *_) = diagnose(Project(data, CONFIG, step=talks), ("step",)).findings
+    assert len(first.seen) < 350
+    assert "more" not in first.seen
+
+
+def test_a_users_network_is_left_as_it_was(tmp_path: Path) -> None:
+    """Also the running statistics of tinygrad's own layers, which any call in training moves."""
+    model = Stock()
+    project = Project(cells(tmp_path, n=24), CONFIG, model=model, step=Own(model), loss=loss)
+    before = {name: tensor.numpy() for name, tensor in get_state_dict(model).items()}
+    diagnose(project, ("loss", "network"))
+    after = {name: tensor.numpy() for name, tensor in get_state_dict(model).items()}
+    assert len(before) == 20
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_an_experiment_that_fails_is_not_made_again() -> None:
+    made = []
+
+    def experiment(project: Project) -> int:
+        made.append(project)
+        raise ValueError("no")
+
+    project = Project("nowhere")
+    for _ in range(2):
+        with pytest.raises(ValueError, match="no"):
+            project.once(experiment)
+    assert len(made) == 1
 
 
 @pytest.mark.slow

@@ -8,8 +8,8 @@ import pytest
 from fault import CONFIG, cells
 
 from tinyseg.config import Config
-from tinyseg.doctor import Project, learning
-from tinyseg.doctor.learning import Attempt, _not_finished, best_rate, by_heart
+from tinyseg.doctor import Project
+from tinyseg.doctor.learning import Attempt, best_rate, by_heart, why_not
 from tinyseg.doctor.lessons import GRID, Lesson, School, Scores
 from tinyseg.findings import Finding
 
@@ -35,9 +35,7 @@ class Bare:
 
 
 def verdict(attempt: Attempt, project: object = None) -> Finding:
-    project = project or Bare()
-    found = (reason(project, attempt) for reason in learning.REASONS)  # type: ignore[arg-type]
-    return next((one for one in found if one), _not_finished(attempt))
+    return why_not(project or Bare(), attempt)  # type: ignore[arg-type]
 
 
 def failed(**changes: object) -> Attempt:
@@ -69,7 +67,12 @@ def failed(**changes: object) -> Attempt:
         (failed(probabilities=np.repeat(MAPS[:1], 4, axis=0)), "error", "same output"),
         (failed(losses=FLAT), "error", "stuck"),
         (failed(), "note", "by heart"),
-        (failed(losses=FLAT[:5], in_time=False), "error", "stuck"),
+        # a machine too slow for the steps
+        (failed(losses=FLAT[:5], in_time=False), "note", "by heart"),
+        (failed(losses=FLAT, in_time=False), "error", "stuck"),
+        (failed(losses=(0.7, float("nan")), in_time=False), "error", "diverged"),
+        # no probability below 0.5
+        (failed(best=GOOD, probabilities=0.5 + MAPS / 2), "error", "one-sided output"),
         (failed(losses=(1.0, *(0.3,) * 59)), "warning", "capacity"),
     ],
 )

@@ -10,7 +10,7 @@ from tinygrad import Tensor
 from tinyseg.backend import upload
 from tinyseg.doctor import Project
 from tinyseg.doctor.step import _blocks
-from tinyseg.doctor.trial import BATCHES, Moves, move, number_of, try_step
+from tinyseg.doctor.trial import BATCHES, DESCENT, Moves, descend, move, number_of, try_step
 
 
 class Scalar:
@@ -48,6 +48,15 @@ def test_a_trial_is_what_the_step_computes(project: Project) -> None:
     assert trial.read_late == trial.losses
     assert trial.other_image == pytest.approx(2 * means[1][0] + means[0][1], abs=1e-5)
     assert trial.other_label == pytest.approx(2 * means[0][0] + means[1][1], abs=1e-5)
+    assert trial.again == [trial.losses[0]] * 3
+    turned = 0.7 * 2 + 0.1 * np.random.default_rng(0).normal(size=1)[0]
+    assert trial.other_weights == pytest.approx(turned * means[0][0] + means[0][1], abs=1e-5)
+    for slot, loss in enumerate(trial.other_slots):
+        x, y = (part.copy() for part in batches[0])
+        x[slot], y[slot] = batches[1][0][slot], batches[1][1][slot]
+        assert loss == pytest.approx(2 * x.mean() + y.mean(), abs=1e-5)
+    assert len(trial.other_slots) == len(batches[0][0])
+    assert trial.drift == 0
     weight, in_turn = 2.0, []
     for x, y in means:
         in_turn.append(weight * x + y)
@@ -55,6 +64,20 @@ def test_a_trial_is_what_the_step_computes(project: Project) -> None:
     assert np.allclose(trial.jitted, in_turn, atol=1e-5)
     assert trial.plain == trial.jitted
     assert trial.apart == 0
+
+
+def test_a_descent_is_that_of_the_loss(tmp_path: Path) -> None:
+    """d/dw of w mean(image) is mean(image): each step lowers the loss by rate x mean(image)^2."""
+    model = Scalar()
+    parts = {"model": model, "step": ScalarStep(model), "loss": lambda x, y: x.mean()}
+    project = Project(cells(tmp_path, n=24), CONFIG, **parts)
+    image, label = (part.numpy() for part in project.batches(1)[0])
+    found, first, mean = project.once(descend), image[:, :1].mean(), image.mean()
+    assert found.before == pytest.approx(2 * first, abs=1e-5)
+    assert found.told == pytest.approx(2 * mean + label.mean(), abs=1e-5)
+    assert found.after == pytest.approx((2 - DESCENT * 0.5 * mean) * first, abs=1e-5)
+    assert found.slower == pytest.approx((2 - DESCENT * 0.05 * mean) * first, abs=1e-5)
+    assert project.step.learning_rate == 0.5
 
 
 def test_moves_are_those_of_the_rates(project: Project) -> None:

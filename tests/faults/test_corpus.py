@@ -6,6 +6,7 @@ import pytest
 from corpus import FAULTS
 from fault import Fault, Healthy
 from healthy import HEALTHY, REAL
+from planted_own import HEALTHY as OWN
 
 from tinyseg.doctor import diagnose
 
@@ -28,13 +29,13 @@ def alarms(healthy: Healthy, folder: Path) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("healthy", HEALTHY, ids=lambda healthy: healthy.name)
+@pytest.mark.parametrize("healthy", [*HEALTHY, *OWN], ids=lambda healthy: healthy.name)
 def test_a_healthy_set_up_raises_no_alarm(healthy: Healthy, tmp_path: Path) -> None:
     assert alarms(healthy, tmp_path) == []
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("healthy", REAL[:2], ids=lambda healthy: healthy.name)
+@pytest.mark.parametrize("healthy", REAL[:1], ids=lambda healthy: healthy.name)
 def test_nor_do_real_images(healthy: Healthy, tmp_path: Path, shared_data: Path) -> None:
     """All of REAL are examined by bench/doctor.py: they take minutes."""
     assert alarms(healthy, tmp_path) == []

@@ -1,10 +1,14 @@
 """The doctor's round: every check in order, cause before symptom, and what they found together."""
 
+import os
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import tinygrad
 
 from tinyseg.doctor.data import DATA_CHECKS, LOOK_CHECKS
 from tinyseg.doctor.finished import FINISHED_CHECKS
@@ -32,6 +36,20 @@ STAGES: dict[str, tuple[Check, ...]] = {
     "run": FINISHED_CHECKS,
 }
 """From cause to symptom: an error ends the round, as what follows might come from it."""
+
+EXCEPTION = "exception"
+MOST_LETTERS = 200
+"""Of an exception's message; tinygrad's can have thousands."""
+INNER = (str(Path(__file__).parents[1]), str(Path(tinygrad.__file__).parent))
+KNOWN = {
+    "unexpected keyword argument 'training'": "let the network take a second argument: "
+    "def __call__(self, x, training=False)",
+    "unwrap(t.grad)": "a parameter has no gradient: give the optimizer the parameters of this very "
+    "model, and call loss.backward() before optimizer.step()",
+    "Tensor.training must be enabled": "wrap the step in `with Tensor.train():`",
+    "broadcast": "compare the shapes: images (B, C, H, W), labels (B, H, W), logits (B, K, H, W)",
+}
+"""What is often behind an exception, by a piece of its message or of the line that raised it."""
 
 
 @dataclass(frozen=True)
@@ -92,16 +110,19 @@ def diagnose(project: Project, stages: Sequence[str] = tuple(STAGES)) -> Diagnos
     """
     found, skipped, done = list[Finding](), list[str](), 0
     seconds: dict[str, float] = {}
-    with Progress("doctor", sum(len(STAGES[stage]) for stage in stages)) as progress:
+    count = sum(len(STAGES[stage]) for stage in stages)
+    with project.kept(), Progress("doctor", count) as progress:
         for stage in stages:
             if worst(found) == "error" and stage != "run":
                 skipped.append(stage)
                 continue
             begun = time.monotonic()
+            told = list[Finding]()
             for check in STAGES[stage]:
                 progress.update(done, note=f"{stage}: {check.__name__.replace('_', ' ')}")
-                found += _run(check, project, stage)
                 done += 1
+                told += _run(check, project, stage, worst(told) == "error")
+            found += told
             seconds[stage] = time.monotonic() - begun
     if skipped:
         why = "what they would see may be but symptoms of the error"
@@ -111,20 +132,38 @@ def diagnose(project: Project, stages: Sequence[str] = tuple(STAGES)) -> Diagnos
     return Diagnosis(project.source, tuple(found), seconds)
 
 
-def _run(check: Check, project: Project, stage: str) -> list[Finding]:
+def _run(check: Check, project: Project, stage: str, sick: bool) -> list[Finding]:
+    """What a check finds; what it raises is an error, but not where an error is told already."""
     try:
         return check(project)
     except TinysegError as error:
         if stage == "data":  # no folder, or no image in it: there is nothing to examine
             raise
-        return [Finding("error", stage, str(error))]
+        return [] if sick else [Finding("error", stage, str(error))]
     except Exception as error:
         if not project.foreign:  # then the fault is the doctor's own
             raise
-        lines = traceback.format_exception(error)[-4:]
-        seen = f"the project's own parts raise {type(error).__name__}: {error}"
-        told = tuple(line.rstrip() for text in lines for line in text.splitlines())
-        return [Finding("error", "exception", seen, evidence=told)]
+        return [] if sick else [_exception(error)]
+
+
+def _exception(error: Exception) -> Finding:
+    """One line for an exception in the user's own parts: which, and where in their code."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not _is_inner(frame.filename)]
+    lines = str(error).strip().splitlines()
+    text = f"{type(error).__name__}: {lines[0][:MOST_LETTERS] if lines else 'without a message'}"
+    where = f" in {Path(own[-1].filename).name}, line {own[-1].lineno}" if own else ""
+    evidence = tuple(f"{one.filename}:{one.lineno} {one.name}: {one.line}" for one in own[-3:])
+    where_to_look = f"{text} {[frame.line for frame in frames]}"
+    remedy = next((remedy for mark, remedy in KNOWN.items() if mark in where_to_look), "")
+    seen = f"the project's own parts raise {text}{where}"
+    why = "nothing behind it can be examined"
+    return Finding("error", EXCEPTION, seen, why, remedy or "mend it there", evidence)
+
+
+def _is_inner(filename: str) -> bool:
+    """Whether a file is tinyseg's or tinygrad's."""
+    return any(filename.startswith(f"{folder}{os.sep}") for folder in INNER)
 
 
 __all__ = ["STAGES", "Diagnosis", "diagnose"]

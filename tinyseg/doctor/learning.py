@@ -10,6 +10,7 @@ from tinyseg.doctor.project import Project
 from tinyseg.doctor.show import lesson_picture
 from tinyseg.findings import Finding
 from tinyseg.overfit import PASS_DICE
+from tinyseg.thresholds import HALF
 
 STUCK = 0.05
 """A loss that falls by less than this share of itself has not moved."""
@@ -51,7 +52,7 @@ def attempt(project: Project) -> Attempt:
     last = lessons[-1]
     if last.scores.passed or not last.in_time or not np.isfinite(last.losses).all():
         return Attempt(lessons)
-    if not isinstance(getattr(project.step, "learning_rate", None), int | float):
+    if project.rate is None:
         return Attempt(lessons)
     rate = best_rate(*school.rates(last.squares))
     at_rate = school.at_rate(last.squares, rate, min(TRIAL_STEPS, len(last.losses)))
@@ -74,14 +75,21 @@ def by_heart(project: Project) -> list[Finding]:
     told = tuple(line for lesson in found.lessons for line in _lines(lesson))
     picture = lesson_picture(project, last)
     if not last.scores.passed:
-        reasons = (finding for reason in REASONS if (finding := reason(project, found)))
-        reason = next(reasons, _not_finished(found))
-        return [replace(reason, evidence=told, picture=picture)]
+        return [replace(why_not(project, found), evidence=told, picture=picture)]
     counts = ", ".join(str(len(lesson.names)) for lesson in found.lessons)
     seen = f"{counts} images were learned by heart, every one with Dice >= {PASS_DICE}"
     passed = Finding("ok", "by heart", seen, evidence=told, picture=picture)
     late = float(np.nanmax([0.0, *(lesson.hidden for lesson in found.lessons)]))
     return [passed, *_late(last.threshold, late)]
+
+
+def why_not(project: Project, found: Attempt) -> Finding:
+    """The likeliest reason why the last lesson failed."""
+    last = found.lessons[-1]
+    tried = last.in_time or len(last.losses) >= TRIAL_STEPS
+    known = REASONS if tried else (_diverged,)  # a slow machine is no reason
+    reasons = (finding for reason in known if (finding := reason(project, found)))
+    return next(reasons, _not_finished(found))
 
 
 def _late(threshold: float, cost: float) -> list[Finding]:
@@ -122,6 +130,23 @@ def _diverged(project: Project, found: Attempt) -> Finding | None:
     seen = f"the loss was {losses[-1]} in step {len(losses)}"
     remedy = "lower the learning rate tenfold, or set train.clip=1"
     return Finding("error", "diverged", seen, "weights grew until numbers overflowed", remedy)
+
+
+def _one_sided(project: Project, found: Attempt) -> Finding | None:
+    """Probabilities stay on one side of 0.5, though their order is right."""
+    scores = found.lessons[-1].scores
+    maps = scores.probabilities
+    if maps.shape[1] > 1 or maps.min() < HALF - FLAT or min(scores.best) < PASS_DICE:
+        return None
+    return Finding(
+        "error",
+        "one-sided output",
+        f"the images are learned, yet no probability lies below {maps.min():.2f}, for the clearest "
+        "background either: no logit is negative",
+        "a sigmoid or ReLU at the network's end lets no logit below 0; the loss and prediction "
+        "take the sigmoid of what comes out",
+        "end the network with its last convolution: no sigmoid, no ReLU",
+    )
 
 
 def _threshold(project: Project, found: Attempt) -> Finding | None:
@@ -264,6 +289,7 @@ def _not_finished(found: Attempt) -> Finding:
 
 REASONS: tuple[Callable[[Project, Attempt], Finding | None], ...] = (
     _diverged,
+    _one_sided,
     _threshold,
     _gap,
     _one_only,

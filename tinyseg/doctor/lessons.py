@@ -16,6 +16,7 @@ from tinyseg.doctor.trial import number_of
 from tinyseg.overfit import PASS_DICE, foreground_dice
 from tinyseg.predict import to_classes
 from tinyseg.progress import Progress
+from tinyseg.step import probabilities
 from tinyseg.thresholds import HALF
 
 BUDGET = {1: 80, 4: 160, 9: 300}
@@ -165,7 +166,9 @@ class School:
         return Scores(maps, dice, half, values, thresholds)
 
     def _in_training(self, squares: Sequence[int]) -> tuple[float, ...]:
-        maps = self._maps(squares, lambda image: _sure(self.project.model(image, training=True)))
+        maps = self._maps(
+            squares, lambda image: probabilities(self.project.model(image, training=True))
+        )
         return self._dice(self.threshold, squares, maps)
 
     def _maps(self, squares: Sequence[int], network: Any) -> Array:
@@ -195,7 +198,3 @@ class School:
         dice = 2 * (found & truth).sum(1) / np.maximum(found.sum(1) + truth.sum(), 1)
         place = np.flatnonzero(dice == dice.max())
         return float(GRID[place[len(place) // 2]]), float(dice.max())
-
-
-def _sure(logits: Any) -> Any:
-    return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(axis=1)

@@ -92,6 +92,24 @@ def _sure(labels: Array, channels: int) -> Array:
     return np.where(own, SURE, -SURE).astype(np.float32)
 
 
+def shapes(project: Project) -> list[Finding]:
+    """There are logits for every pixel of every image."""
+    image, label = project.batches(1)[0]
+    logits = project.model(image, training=True)
+    if logits.ndim == 4 and (logits.shape[0], *logits.shape[2:]) == label.shape:
+        return []
+    return [
+        Finding(
+            "error",
+            "logits",
+            f"the network gives logits {logits.shape} for labels {label.shape}",
+            "a loss needs one for every pixel of the label; some broadcast others in silence",
+            "give (B, K, H, W) in the size of the image: resize what is smaller at the network's "
+            "end, add the axis of channels where it is missing",
+        )
+    ]
+
+
 def direction(project: Project) -> list[Finding]:
     """What is right costs less than what is wrong, also where there is nothing to find."""
     if not project.knows_loss:
@@ -189,6 +207,7 @@ def balance(project: Project) -> list[Finding]:
 
 
 LOSS_CHECKS: tuple[Callable[[Project], list[Finding]], ...] = (
+    shapes,
     terms,
     direction,
     head_fits,

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from tinygrad import Tensor
 
-from tinyseg.backend import Array
+from tinyseg.backend import Array, upload
+from tinyseg.checkpoint import any_in
 from tinyseg.doctor.project import Project
+from tinyseg.doctor.trial import root_mean_square
 from tinyseg.findings import Finding, listed
 from tinyseg.nn import Up, layers
 from tinyseg.nonfinite import NORMS, recorded
@@ -18,6 +20,8 @@ DEAD, MANY_DEAD = 0.25, 0.5
 """Share of a layer's channels that never fire, from which it is a warning, and an error."""
 FEW_VALUES = 16
 """Values of a channel below which a batch's mean and variance are mostly noise."""
+CORNERS = ((0, 0), (0, 3), (3, 0), (3, 3))
+"""Of 4 x 4 blocks of an image."""
 NOTHING = 1e-6
 """Change of the logits, as a share of their spread, that rounding may explain."""
 
@@ -30,6 +34,8 @@ class Pass:
     """(B, K, S, S)"""
     evaluated: Array
     """The logits in evaluation."""
+    again: Array
+    """The same once more."""
     outputs: dict[str, Array]
     """Of the normalisations, which end with ReLU, by name; (B, C, H, W)."""
     gradients: dict[str, float] | None
@@ -40,38 +46,39 @@ def try_network(project: Project) -> Pass:
     """Sends the first batch through the network; weights and statistics stay as they are."""
     weights = project.state.parameters  # first: what is realized later loses its history
     image, label = project.batches(1)[0]
-    kinds = {name: type(layer).__name__ for name, layer in layers(project.model)}
-    with recorded(project.model) as found:
-        logits = project.model(image, training=True)
-    outputs = {name: output for name, output in found if kinds.get(name) in NORMS}
+    logits, outputs = _normalised(project.model, image)
     gradients: dict[str, Tensor] = {}
     if project.knows_loss:
         loss = project.loss(logits, label)["loss"]
         gradients = dict(zip(weights, loss.gradient(*weights.values()), strict=True))
     Tensor.realize(logits, *outputs.values(), *gradients.values())
-    evaluated = project.model(image, training=False).numpy()
+    evaluated, again = (project.model(image, training=False).numpy() for _ in range(2))
     return Pass(
         logits.numpy(),
         evaluated,
+        again,
         {name: output.numpy() for name, output in outputs.items()},
-        {n: _size(g.numpy()) for n, g in gradients.items()} if project.knows_loss else None,
+        {n: root_mean_square(g.numpy()) for n, g in gradients.items()}
+        if project.knows_loss
+        else None,
     )
 
 
-def _size(array: Array) -> float:
-    return float(np.sqrt(np.mean(np.square(array, dtype=np.float64))))
+def _normalised(model: Any, image: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Logits in training, and the outputs of the normalisations."""
+    kinds = {name: type(layer).__name__ for name, layer in layers(model)}
+    with recorded(model) as found:
+        logits = model(image, training=True)
+    return logits, {name: output for name, output in found if kinds.get(name) in NORMS}
 
 
 def channels(project: Project) -> list[Finding]:
     """Channels fire somewhere: one that is 0 for every pixel passes neither signal nor gradient."""
     found = _dead(project.once(try_network).outputs, "")
-    if found or project.run is None:
+    if found or project.run is None or not any_in(project.run.checkpoints):
         return found
-    model = project.run.predictor.step.model
-    with recorded(model) as outputs:
-        model(project.batches(1)[0][0], training=True)
-    kinds = {name: type(layer).__name__ for name, layer in layers(model)}
-    normed = {name: output.numpy() for name, output in outputs if kinds.get(name) in NORMS}
+    _, outputs = _normalised(project.run.predictor.step.model, project.batches(1)[0][0])
+    normed = {name: output.numpy() for name, output in outputs.items()}
     return [replace(one, level="warning") for one in _dead(normed, " of the trained network")]
 
 
@@ -92,6 +99,94 @@ def _dead(outputs: dict[str, Array], whose: str) -> list[Finding]:
             "start biases at 0 and weights as He et al. 2015 (tinyseg's do), keep a normalisation "
             "(model.norm=batch), lower the learning rate",
             tuple(told),
+        )
+    ]
+
+
+def drawn(project: Project) -> list[Finding]:
+    """The weights of a layer are not all one number."""
+    kernels = {n: t.numpy() for n, t in project.state.parameters.items() if t.ndim > 1}
+    flat = [
+        f"{name}: all {x.flat[0]:g}" for name, x in kernels.items() if x.size > 1 and not np.ptp(x)
+    ]
+    return listed(
+        "error",
+        "equal weights",
+        f"layers, of {len(kernels)}, whose weights are all one number",
+        flat,
+        "channels that begin alike get equal gradients and stay alike: there is but one of them",
+        "draw weights at random, as He et al. 2015 (tinyseg's layers do)",
+    )
+
+
+def repeatable(project: Project) -> list[Finding]:
+    """Evaluation gives the same again for the same image."""
+    found = project.once(try_network)
+    apart = float(np.abs(found.again - found.evaluated).max())
+    if not apart > NOTHING * max(1.0, float(np.abs(found.evaluated).max())):
+        return []
+    return [
+        Finding(
+            "error",
+            "random output",
+            f"in evaluation the same images give other logits the second time (by {apart:.2g})",
+            "either a layer is made anew in each call, and is never trained, or chance that is "
+            "meant for training goes on in prediction",
+            "make all layers in __init__; use dropout and noise only where training is true",
+        )
+    ]
+
+
+def places(project: Project) -> list[Finding]:
+    """What changes in a corner of an image changes logits there most."""
+    image, _ = project.batches(1)[0]
+    one, side = image.numpy()[0], image.shape[-1] // 4
+    rng, blocks = np.random.default_rng(0), list[tuple[int, int]]()
+    whole = _evaluated(project, one, len(image.numpy()))
+    for rows, columns in CORNERS:
+        other = one.copy()
+        part = other[:, rows * side : (rows + 1) * side, columns * side : (columns + 1) * side]
+        part[:] = rng.normal(size=part.shape) - part
+        change = np.abs(_evaluated(project, other, len(image.numpy())) - whole).sum(axis=0)
+        grid = change[: 4 * side, : 4 * side].reshape(4, side, 4, side).sum(axis=(1, 3))
+        blocks.append(divmod(int(grid.argmax()), 4) if grid.any() else (rows, columns))
+    wrong = [pair for pair in zip(CORNERS, blocks, strict=True) if pair[0] != pair[1]]
+    if len(wrong) < len(CORNERS) - 1:
+        return []
+    told = [f"changed in {_block(there)}: logits change in {_block(at)}" for there, at in wrong]
+    return listed(
+        "error",
+        "places",
+        f"corners of an image, of {len(CORNERS)}, that change logits elsewhere (in 4 x 4 blocks)",
+        told,
+        "what is learned of a pixel is asked of another one: labels are learned by heart at best",
+        "look for reshape where permute is meant, for flips and transposes on the way",
+    )
+
+
+def _evaluated(project: Project, image: Array, batch: int) -> Array:
+    """The logits (K, S, S) of one image, in a batch of the usual size."""
+    logits = project.model(upload(np.stack([image] * batch)), training=False)
+    return np.asarray(logits.numpy()[0])
+
+
+def _block(block: tuple[int, int]) -> str:
+    return f"row {block[0] + 1}, column {block[1] + 1}"
+
+
+def probabilities_twice(project: Project) -> list[Finding]:
+    """Logits are no probabilities already."""
+    logits = project.once(try_network).logits
+    if logits.shape[1] < 2 or logits.min() < 0 or np.abs(logits.sum(axis=1) - 1).max() > 1e-3:
+        return []
+    return [
+        Finding(
+            "error",
+            "softmax twice",
+            "the network's output is positive and sums to 1: these are probabilities, no logits",
+            "the loss and prediction take a softmax of it once more: no class gets far above the "
+            "others, and gradients are small",
+            "take the softmax off the network's end",
         )
     ]
 
@@ -124,8 +219,8 @@ def gradient_flow(project: Project) -> list[Finding]:
             f"weights, of {len(gradients)}, to which no gradient of the loss comes",
             none,
             "they stay as they were drawn: random numbers that the rest must work around",
-            "look between them and the loss for detach(), a factor of 0, or a branch that is not "
-            "used",
+            "look between them and the loss for detach(), numpy(), a factor of 0, or a branch that "
+            "is not used",
         )
     return [Finding("ok", "gradients", "root mean square of each weight's gradient", evidence=told)]
 
@@ -207,8 +302,12 @@ def batch_statistics(project: Project) -> list[Finding]:
 
 
 NETWORK_CHECKS: tuple[Callable[[Project], list[Finding]], ...] = (
+    drawn,
     channels,
     sees_input,
+    repeatable,
+    places,
+    probabilities_twice,
     gradient_flow,
     batch_statistics,
     skips,

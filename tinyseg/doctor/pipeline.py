@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tinyseg.augment import Pipeline, alignment, on_host
+from tinyseg.backend import Array
 from tinyseg.data import is_foreground, moments_of
 from tinyseg.doctor.project import Project
 from tinyseg.findings import Finding
@@ -72,34 +73,69 @@ def labels_kept(project: Project) -> list[Finding]:
 
 
 def prediction(project: Project) -> list[Finding]:
-    """Prediction prepares an image as training does."""
+    """Prediction prepares an image as training does, and gives probabilities of it."""
     if isinstance(project.predictor, Predictor) and project.predictor.door is project.door:
         return []
     names = [project.name_of(square) for square in project.held[:3]]
     images = [project.dataset.load(project.dataset.index(name)).image for name in names]
-    expected = Predictor(project.model, project.door, project.config.train.batch)(images)
-    pairs = zip(expected, project.predictor(images), names, strict=True)
-    apart = {name: float(np.abs(np.asarray(a) - np.asarray(b)).max()) for a, b, name in pairs}
-    if max(apart.values()) <= ALIKE:
+    expected = list(Predictor(project.model, project.door, project.config.train.batch)(images))
+    found = [np.asarray(p) for p in project.predictor(images)]
+    if wrong := _no_probabilities(expected, found):
+        why = "what reads them takes (K, H, W) from 0 to 1, in the order of the images"
+        return [Finding("error", "prediction", wrong[0], why, wrong[1])]
+    apart = [_far(a, b) for a, b in zip(expected, found, strict=True)]
+    if max(apart) <= ALIKE:
         return [Finding("ok", "prediction", "prepares images as training does")]
+    turned = [np.asarray(p) for p in project.predictor([image[..., ::-1] for image in images])]
+    told = [
+        f"{name}: probabilities {far:.2f} apart" for name, far in zip(names, apart, strict=True)
+    ]
     doors = {"training": project.door, "prediction": getattr(project.predictor, "door", None)}
-    told = [f"{name}: probabilities {far:.2f} apart" for name, far in apart.items()]
     for where, door in doors.items():
         if door is not None:
             seen = moments_of(door.enter([door.fit(image) for image in images])).mean(axis=(0, 2))
             told.append(f"{where}: images with mean {seen[0]:.2f} and deviation {seen[1]:.2f}")
+    remedy = "prepare images the same way in both, and use the same weights: look at the "
+    remedy += "normalisation, the size, what is cut off or padded, and the order of channels"
+    if max(map(_far, expected, turned)) <= ALIKE:
+        remedy = "read the channels in one order: prediction has RGB where training has BGR"
     return [
         Finding(
             "error",
             "prediction",
             "the same network gives other probabilities in prediction than on the images as "
-            f"training prepares them (up to {max(apart.values()):.2f} apart)",
+            f"training prepares them (up to {max(apart):.2f} apart)",
             "what was learned on one kind of input is asked about another",
-            "prepare images the same way in both: one function, as tinyseg's Door; look at the "
-            "normalisation, the size and the order of channels",
+            remedy,
             tuple(told),
         )
     ]
+
+
+def _far(one: Array, other: Array) -> float:
+    return float(np.abs(one - other).max()) if one.shape == other.shape else np.inf
+
+
+def _no_probabilities(expected: list[Array], found: list[Array]) -> tuple[str, str] | None:
+    """What is wrong with the form of results, and what to do; None where they may be right."""
+    if len(found) != len(expected):
+        return f"{len(found)} results come for {len(expected)} images", "give one for each image"
+    for i, own in enumerate(expected):
+        if _far(own, found[i]) > ALIKE and any(_far(own, other) <= ALIKE for other in found):
+            seen = f"the result of image {i + 1} stands in another place"
+            return seen, "give results in the order of the images"
+    wrong = [(b.shape, a.shape) for a, b in zip(expected, found, strict=True) if a.shape != b.shape]
+    if wrong:
+        seen = f"results have the shape {wrong[0][0]} instead of {wrong[0][1]}"
+        return seen, "give (K, H, W): channels first, at the size of the image as it came"
+    low, high = min(float(b.min()) for b in found), max(float(b.max()) for b in found)
+    if not (low >= 0 and high <= 1):
+        seen = f"results go from {low:.3g} to {high:.3g}"
+        return seen, "give probabilities: the sigmoid or softmax of logits, no masks of 0 and 255"
+    if all(np.isin(b, (0, 1)).all() for b in found) and not np.isin(expected[0], (0, 1)).all():
+        seen = "results are 0 and 1 only where the network's probabilities lie between"
+        return seen, "give probabilities and leave the threshold to what reads them"
+    return None
 
 
 PIPELINE_CHECKS: tuple[Callable[[Project], list[Finding]], ...] = (aligned, labels_kept, prediction)

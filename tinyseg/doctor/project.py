@@ -1,6 +1,7 @@
 """What the doctor examines: the parts of a training set-up, each made once, each replaceable."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -65,14 +66,30 @@ class Project:
         self.pipeline = pipeline
         self._given = {"model": model, "step": step, "predictor": predictor, "loss": loss}
         self._seen: dict[Any, Any] = {}
+        self._batches: list[Batch] = []
         self.foreign = any(part is not None for part in (*self._given.values(), pipeline))
         """Whether any part is the user's."""
 
     def once(self, experiment: Callable[["Project"], Seen]) -> Seen:
-        """What an experiment shows; it is made the first time only."""
+        """What an experiment shows; it is made the first time only, and fails again as it did."""
         if experiment not in self._seen:
-            self._seen[experiment] = experiment(self)
+            try:
+                self._seen[experiment] = experiment(self)
+            except Exception as error:  # noqa: BLE001 - it is raised below, and each time
+                self._seen[experiment] = error
+        if isinstance(self._seen[experiment], Exception):
+            raise self._seen[experiment]
         return self._seen[experiment]  # type: ignore[no-any-return]
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """While it lasts, a user's network and step may change; then they are as before."""
+        state = State(self._given["step"], self._given["model"])
+        first = state.save()
+        try:
+            yield
+        finally:
+            state.load(first)
 
     # 1. The data
 
@@ -146,8 +163,10 @@ class Project:
         return [held[(number * size + place) % len(held)] for place in range(size)]
 
     def batches(self, count: int) -> list[Batch]:
-        """So many batches, as unlike as there are squares."""
-        return [self.batch(self.members(number)) for number in range(count)]
+        """So many batches, as unlike as there are squares; each is uploaded once."""
+        for number in range(len(self._batches), count):
+            self._batches.append(self.batch(self.members(number)))
+        return self._batches[:count]
 
     # 2. The network and its step
 
@@ -191,6 +210,12 @@ class Project:
         train = self.config.train
         given = (self.model, self.loss, train.optimizer, train.clip)
         return TrainStep(*given, loss_scale=train.loss_scale)
+
+    @property
+    def rate(self) -> float | None:
+        """The learning rate of the next step; None where it has no such setting."""
+        rate = getattr(self.step, "learning_rate", None)
+        return float(rate) if isinstance(rate, int | float) else None
 
     @cached_property
     def evaluate_step(self) -> PredictStep:

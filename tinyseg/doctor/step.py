@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from tinyseg.doctor.project import Project
-from tinyseg.doctor.trial import BATCHES, Moves, Trial, move, try_step
+from tinyseg.doctor.trial import BATCHES, DESCENT, Moves, Trial, descend, move, try_step
 from tinyseg.findings import Finding, listed
 from tinyseg.nn import layers
 from tinyseg.nonfinite import first_not_finite
@@ -13,6 +13,8 @@ from tinyseg.step import TrainStep
 
 ALIKE = 1e-4
 """Relative difference of two losses that another order of sums may explain."""
+NEAR, RISE = 1e-3, 0.02
+"""Share by which a step's loss may differ from that of its batch, and rise in a few steps."""
 TOO_SMALL, SMALL, TOO_LARGE = 1e-6, 1e-5, 3.0
 """What a step adds to a weight, as a share of its size: a thousand steps change nothing; ten
 thousand; or each step throws away what those before have learned."""
@@ -101,6 +103,111 @@ def honest(project: Project) -> list[Finding]:
     return [Finding("error", "jit", seen, why, WHOLE, told)]
 
 
+def told_loss(project: Project) -> list[Finding]:
+    """The loss that a step tells is that of its own batch."""
+    trial = project.once(try_step)
+    first, second, third = trial.again
+    if first != second == third and trial.losses[1] == second and _differ(trial.plain):
+        seen = f"the loss of a batch comes with the next call: {first:.6g}, then {second:.6g}"
+        why = "what is plotted is always one step late, and the first value is of another batch"
+        return [Finding("error", "stale loss", seen, why, "return the loss of this very call")]
+    if isinstance(project.step, TrainStep) or not project.knows_loss or first != second:
+        return []
+    found = project.once(descend)
+    near = NEAR * max(abs(found.before), 1e-12)
+    if abs(found.told - found.before) <= near:
+        return []
+    if min(found.before, found.after) <= found.told <= max(found.before, found.after):
+        seen = f"the step tells a loss of {found.told:.4g}, before its update it is "
+        seen += f"{found.before:.4g}"
+        why = "tinygrad computes what is realized after the update with weights of after it"
+        remedy = "loss.realize(*optimizer.schedule_step()) instead of optimizer.step() makes both "
+        remedy += "together"
+        return [Finding("note", "told loss", seen, why, remedy)]
+    return [
+        Finding(
+            "warning",
+            "told loss",
+            f"the step tells a loss of {found.told:.4g}, but the loss of its batch is "
+            f"{found.before:.4g}",
+            "what is plotted is not what is wanted, or not what is trained",
+            "look in the step for evaluation mode (training=True is needed), for a part of the "
+            "batch only, a sum instead of a mean, another loss, or another preparation of labels",
+        )
+    ]
+
+
+def every_image(project: Project) -> list[Finding]:
+    """Each image of a batch counts in its loss."""
+    trial = project.once(try_step)
+    idle = [slot for slot, loss in enumerate(trial.other_slots, 1) if loss == trial.losses[0]]
+    if not idle or len(idle) == len(trial.other_slots) or trial.again[0] != trial.again[1]:
+        return []
+    places = ", ".join(map(str, idle))
+    return [
+        Finding(
+            "error",
+            "part of a batch",
+            f"in a batch of {len(trial.other_slots)} the images at {places} do not count: others "
+            "in their place give the same loss",
+            "they are never learned, though they are loaded, and epochs take as long",
+            "look for an index like [0] or [:1] where the step or the loss takes image and label",
+        )
+    ]
+
+
+def own_weights(project: Project) -> list[Finding]:
+    """The loss is that of the model's weights."""
+    trial = project.once(try_step)
+    if trial.other_weights != trial.losses[0] or not _differ(trial.losses):
+        return []
+    return [
+        Finding(
+            "error",
+            "other weights",
+            "the loss stays the same when all weights of the model are changed",
+            "the step uses another network, or sets its weights anew in each call: nothing of what "
+            "was learned before is kept",
+            "make the network once, outside of the step, and use this very object in it",
+        )
+    ]
+
+
+def same_move(project: Project) -> list[Finding]:
+    """The same step from the same state moves weights by the same."""
+    trial = project.once(try_step)
+    if trial.drift <= ALIKE or trial.again[0] != trial.again[1]:
+        return []
+    return [
+        Finding(
+            "error",
+            "gradients",
+            "from the same weights and batch, with the same loss, a second step moves the weights "
+            f"otherwise (by {trial.drift:.0%})",
+            "gradients of the steps before are added to those of this one",
+            "call optimizer.zero_grad() at the begin of each step",
+        )
+    ]
+
+
+def downhill(project: Project) -> list[Finding]:
+    """A few steps on one batch lower its loss."""
+    if not project.knows_loss:
+        return []
+    found = project.once(descend)
+    if found.after <= found.before + RISE * abs(found.before):
+        return []
+    seen = f"{DESCENT} steps on one batch raise its loss from {found.before:.4g} to "
+    seen += f"{found.after:.4g}"
+    if found.slower is not None and found.slower < found.before:
+        seen += f"; at a tenth of the learning rate it comes to {found.slower:.4g}"
+        why, remedy = "steps are too long to follow the gradient", f"lower it{_try(project)}"
+        return [Finding("warning", "learning rate", seen, why, remedy)]
+    why = "training makes worse what it is meant to make better"
+    remedy = "look for a sign: of the loss, or of the update (weight - rate * gradient)"
+    return [Finding("error", "uphill", seen, why, remedy)]
+
+
 def results(project: Project) -> list[Finding]:
     """A result that is kept stays what it was."""
     trial = project.once(try_step)
@@ -181,7 +288,8 @@ def statistics(project: Project) -> list[Finding]:
             "evaluation normalises by them: at 0 and 1 it does not normalise at all, and what was "
             "learned looks wrong",
             "call the network with training=True in the step, and give BatchNorm a momentum of 0.1 "
-            "(the share of the new batch, as in PyTorch; 0 keeps what was)",
+            "(the share of the new batch, as in PyTorch; 0 keeps what was); a step of your own "
+            "calls tinyseg.nn.remember(model) after its update, for tinyseg's layers",
         )
     norms = [(n, x) for n, x in layers(project.model) if hasattr(x, "running_mean")]
     odd = [f"{n}: {x.momentum:g}" for n, x in norms if not 1e-3 <= x.momentum <= 0.9]
@@ -234,10 +342,15 @@ def _try(project: Project) -> str:
 STEP_CHECKS: tuple[Callable[[Project], list[Finding]], ...] = (
     finite,
     locked,
+    told_loss,
+    same_move,
     honest,
+    every_image,
     results,
     rate_counts,
     weights_move,
+    own_weights,
     statistics,
     rate,
+    downhill,
 )

@@ -1,17 +1,22 @@
 """Experiments on a step: one set of batches from one state, in all ways to call a step."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from tinygrad import Context, Tensor
 
-from tinyseg.backend import Array
+from tinyseg.backend import Array, overwrite, upload
 from tinyseg.doctor.project import Batch, Project
 
 BATCHES = 3
 """TinyJit runs its first call plainly, captures the second and replays from the third on."""
+MOST_SLOTS = 8
+"""Places of a batch that are tried one by one."""
+DESCENT = 5
+"""Steps on one batch, which must lower its loss."""
 PROBE_RATE = 1e-3
 """At this learning rate every weight that has a gradient moves by more than float32 rounds."""
 
@@ -24,16 +29,24 @@ class Trial:
     """Jitted, every batch from the first state."""
     read_late: list[float]
     """The same results, all read after the last of them was made."""
+    again: list[float]
+    """The first batch from the first state, three times in a row."""
     other_image: float
     """The first batch from the first state, with the image of the second."""
     other_label: float
     """And with its label."""
+    other_weights: float
+    """And with other weights."""
+    other_slots: list[float]
+    """And with one image and label of the second, at each place of the batch."""
     jitted: list[float]
     """One batch after the other."""
     plain: list[float]
     """One batch after the other, without JIT."""
     apart: float
     """How far the weights are apart after these two, as a share of what they moved."""
+    drift: float
+    """How far the weights are apart after the same step from the same state, likewise."""
 
 
 @dataclass(frozen=True)
@@ -63,25 +76,38 @@ def number_of(result: Any) -> float:
     return float(result.reshape(-1)[0].item() if isinstance(result, Tensor) else result)
 
 
-class _Runs:
-    """Calls of a project's step from its first state, to which it goes back in the end."""
+class Runs:
+    """Calls of a project's step, compiled, from its first state."""
 
     def __init__(self, project: Project):
         self.step, self.state = project.step, project.state
         self.batches = project.batches(BATCHES)
         self.first = self.state.save()
+        with self.restored():
+            for batch in self.batches:
+                self.step(*batch)  # after these it is compiled
 
-    def __enter__(self) -> "_Runs":
-        for batch in self.batches:
-            self.step(*batch)  # after these it is compiled
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.state.load(self.first)
+    @contextmanager
+    def restored(self) -> Iterator["Runs"]:
+        """Goes back to the first state in the end."""
+        try:
+            yield self
+        finally:
+            self.state.load(self.first)
 
     def from_first(self, *batch: Tensor) -> Any:
         """What the step gives for a batch, without what was learned before."""
         self.state.load(self.first)
+        return self.step(*batch)
+
+    def from_other(self, *batch: Tensor) -> Any:
+        """The same with other weights: not scales and shifts, which a step may well set anew."""
+        self.state.load(self.first)
+        weights, rng = self.state.parameters.values(), np.random.default_rng(0)
+        for tensor in [t for t in weights if t.ndim > 1] or weights:
+            array = tensor.numpy()
+            turned = array * 0.7 + 0.1 * rng.normal(size=array.shape)
+            overwrite(tensor, turned.astype(array.dtype))
         return self.step(*batch)
 
     def in_turn(self, batches: Sequence[Batch]) -> tuple[list[float], dict[str, Array]]:
@@ -97,27 +123,77 @@ class _Runs:
 
 def try_step(project: Project) -> Trial:
     """Runs a few batches in all ways."""
-    with _Runs(project) as runs:
+    with project.once(Runs).restored() as runs:
+        first = runs.batches[0]
         results = [runs.from_first(*batch) for batch in runs.batches]
         read_late = [number_of(result) for result in results]
         losses = [number_of(runs.from_first(*batch)) for batch in runs.batches]
+        again = [number_of(runs.from_first(*first)) for _ in range(3)]
         (image, label), (next_image, next_label), *_ = runs.batches
         other_image = number_of(runs.from_first(next_image, label))
         other_label = number_of(runs.from_first(image, next_label))
-        jitted, moved = runs.in_turn(runs.batches)
+        other_weights = number_of(runs.from_other(image, label))
+        slots = [number_of(runs.from_first(*pair)) for pair in _slots(*runs.batches[:2])]
+        moved = runs.in_turn([first])[1], runs.in_turn([first])[1]
+        jitted, ended = runs.in_turn(runs.batches)
         with Context(JIT=0):
             plain, expected = runs.in_turn(runs.batches)
         runs.state.load(runs.first)
-        apart = _apart(moved, expected, runs.weights())
-    return Trial(losses, read_late, other_image, other_label, jitted, plain, apart)
+        before = runs.weights()
+        apart, drift = _apart(ended, expected, before), _apart(*moved, before)
+    others = (other_image, other_label, other_weights, slots)
+    return Trial(losses, read_late, again, *others, jitted, plain, apart, drift)
+
+
+def _slots(batch: Batch, other: Batch) -> Iterator[Batch]:
+    """The batch with one image and label of another one, at each place in turn."""
+    (x, y), (new_x, new_y) = (tuple(tensor.numpy() for tensor in pair) for pair in (batch, other))
+    for slot in range(min(len(x), MOST_SLOTS)):
+        images, labels = x.copy(), y.copy()
+        images[slot], labels[slot] = new_x[slot], new_y[slot]
+        yield upload(images), upload(labels)
+
+
+@dataclass(frozen=True)
+class Descent:
+    """What a few steps on one batch make of its loss."""
+
+    told: float
+    """As the step tells it."""
+    before: float
+    """By the loss itself, and below after the steps."""
+    after: float
+    slower: float | None
+    """And after as many at a tenth of the learning rate, where that can be set."""
+
+
+def descend(project: Project) -> Descent:
+    """Takes a few steps on the first batch."""
+    step, rate = project.step, project.rate
+    with project.once(Runs).restored() as runs:
+        image, label = runs.batches[0]
+
+        def true_loss() -> float:
+            return float(project.loss(project.model(image, training=True), label)["loss"].item())
+
+        runs.state.load(runs.first)
+        before, slower = true_loss(), None
+        told = runs.in_turn([(image, label)] * DESCENT)[0][0]
+        after = true_loss()
+        if rate is not None:
+            try:
+                step.learning_rate = rate / 10
+                runs.in_turn([(image, label)] * DESCENT)
+            finally:
+                step.learning_rate = rate
+            slower = true_loss()
+    return Descent(told, before, after, slower)
 
 
 def move(project: Project) -> Moves:
     """Measures how far steps move the weights."""
-    step = project.step
-    rate = getattr(step, "learning_rate", None)
-    rate = float(rate) if isinstance(rate, int | float) else None
-    with _Runs(project) as runs:
+    step, rate = project.step, project.rate
+    with project.once(Runs).restored() as runs:
         runs.state.load(runs.first)
         before, still = runs.weights(), None
         once = _changes(before, runs.in_turn(runs.batches[:1])[1])
@@ -131,19 +207,20 @@ def move(project: Project) -> Moves:
         finally:
             if rate is not None:
                 step.learning_rate = rate
-    size = {name: _root_mean_square(array) for name, array in before.items()}
-    trained = runs.state.parameters
+        trained = list(runs.state.parameters)
+    size = {name: root_mean_square(array) for name, array in before.items()}
     size, once, moved = ({n: of[n] for n in trained} for of in (size, once, often))
     statistics = {n: often[n] for n in often if n.endswith(("running_mean", "running_var"))}
     return Moves(size, once, moved, statistics, still, rate)
 
 
 def _changes(before: dict[str, Array], after: dict[str, Array]) -> dict[str, float]:
-    return {name: _root_mean_square(after[name] - array) for name, array in before.items()}
+    return {name: root_mean_square(after[name] - array) for name, array in before.items()}
 
 
-def _root_mean_square(array: Array) -> float:
-    return float(np.sqrt(np.mean(np.square(array)))) if array.size else 0.0
+def root_mean_square(array: Array) -> float:
+    """The root of the mean of the squares, in float64."""
+    return float(np.sqrt(np.mean(np.square(array, dtype=np.float64)))) if array.size else 0.0
 
 
 def _apart(one: dict[str, Array], other: dict[str, Array], before: dict[str, Array]) -> float:

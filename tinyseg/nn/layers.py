@@ -66,8 +66,8 @@ class BatchNorm:
     def __init__(self, channels: int, epsilon: float = 1e-5, momentum: float = 0.1):
         self.weight = upload(np.ones(channels, np.float32))
         self.bias = upload(np.zeros(channels, np.float32))
-        self.running_mean = upload(np.zeros(channels, np.float32))
-        self.running_var = upload(np.ones(channels, np.float32))
+        self.running_mean = upload(np.zeros(channels, np.float32)).is_param_(False)
+        self.running_var = upload(np.ones(channels, np.float32)).is_param_(False)
         self.epsilon, self.momentum = epsilon, momentum
         self.batch: tuple[Tensor, Tensor, float] | None = None
         """Mean, variance and the factor that makes it unbiased, of the last training batch."""

@@ -36,5 +36,6 @@ def _children(module: Any) -> Iterable[tuple[Any, Any]]:
 
 
 def parameters(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The entries of a `state_dict` that are trained."""
-    return {name: t for name, t in state.items() if name.rsplit(".", 1)[-1] not in BUFFERS}
+    """The entries of a `state_dict` that are trained: by their names, and by tinygrad's flag."""
+    own = {name: t for name, t in state.items() if name.rsplit(".", 1)[-1] not in BUFFERS}
+    return {name: t for name, t in own.items() if t.is_param}
