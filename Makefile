@@ -6,6 +6,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo
+WORKERS ?= 2
 CELLS := sim:cells?n=64&size=96&seed=0
 
 .PHONY: demo test check bench clean
@@ -19,7 +20,7 @@ demo: .venv/ready
 	$(BIN)/tinyseg evaluate $(DEMO)/run "$(CELLS)" --picture $(DEMO)/grid.png
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 check: .venv/ready-dev
 	$(BIN)/ruff format --check .

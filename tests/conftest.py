@@ -1,5 +1,7 @@
 """What all tests share: the backend is chosen once, and the real images are found or skipped."""
 
+import gc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,14 @@ SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 def backend() -> Backend:
     """Device and compiler, chosen before any test: a machine without one fails here, in words."""
     return choose_backend()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _settled_heap() -> Iterator[None]:
+    """What tinygrad keeps of a module's graphs is not walked in every collection after it."""
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
