@@ -5,7 +5,8 @@ import statistics
 import time
 from typing import Any
 
-from step import keep, surroundings
+from record import HELP, keep
+from step import surroundings
 from worker import CASES, _batch, launches
 
 Row = dict[str, Any]
@@ -129,7 +130,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--case", choices=list(CASES), default="A", help="the U-Net and the batch of step.py")
     add("--augment", nargs="+", default=["flip", "medium", "strong", "trivial", EVERYTHING])
     add("--rounds", type=int, default=40, help="timed steps of each (default 40)")
-    add("--json", metavar="FILE", help="keep the JSON here; a bare name goes to bench/results")
+    add("--json", metavar="FILE", help=HELP)
     return parser.parse_args(arguments)
 
 

@@ -6,17 +6,14 @@ float64. Prints a table for people and one JSON object as its last line.
 
 import argparse
 import importlib.metadata
-import json
-import os
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from record import keep, machine
 from tinygrad import Device, Tensor, TinyJit
 
 from tinyseg.backend import backend, cpu_model
@@ -266,15 +263,8 @@ def main() -> None:
         row.update(peak=best, share_of_peak=row["gflops_best"] / best)
     versions = {name: importlib.metadata.version(name) for name in ("tinygrad", "numpy")}
     versions |= {"compiler": str(told.compiler), "pytorch": peer.torch.__version__ if peer else ""}
-    about = {"cpu": cpu_model(), "threads": told.threads, "load": os.getloadavg()[0]}
-    print(json.dumps({"bench": "conv", "commit": commit(), **about, **versions, "rows": rows}))
-
-
-def commit() -> str:
-    """Return the commit that is checked out, or an empty text."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip()
+    about = {"script": "bench/conv.py", **machine(), "cpu": cpu_model(), "threads": told.threads}
+    keep({**about, **versions, "rows": rows}, None)
 
 
 if __name__ == "__main__":

@@ -3,19 +3,17 @@
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-IDLE_LOAD = 0.5
+from record import HELP, ROOT, keep, machine
+
 WANTED_SECONDS = 90
 Row = dict[str, Any]
 
@@ -100,12 +98,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--case", help="examine only this one, in this process")
     parser.add_argument("--only", nargs="+", default=[], help="names that hold one of these words")
-    parser.add_argument("--json", metavar="NAME", help="keep as bench/results/NAME.json")
+    parser.add_argument("--json", metavar="NAME", help=HELP)
     options = parser.parse_args()
     if options.case:
         print(json.dumps(examine(options.case)))
         return
-    load, rows = os.getloadavg()[0], []
+    about, rows = machine(), []
     names = [name for part in corpus() for name in part]
     for name in names:
         if not options.only or any(word in name for word in options.only):
@@ -118,13 +116,7 @@ def main() -> None:
         f"{told['seconds']['median']:.0f} s (median), {told['seconds']['most']:.0f} s at most, "
         f"wanted {WANTED_SECONDS}"
     )
-    made = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "load": load}
-    where = {"idle": load < IDLE_LOAD, "platform": platform.platform(), "cores": os.cpu_count()}
-    result = {**made, **where, **told, "rows": rows}
-    if options.json:
-        path = ROOT / "bench" / "results" / f"{options.json}.json"
-        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(result))
+    keep({**about, **told, "rows": rows}, options.json)
 
 
 if __name__ == "__main__":

@@ -4,21 +4,19 @@ import argparse
 import inspect
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from record import HELP, ROOT, keep, machine
+
 Row = dict[str, Any]
-ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = ("model.base=16", "model.depth=4", "data.size=128", "train.batch=4")
-IDLE_LOAD = 0.5
 WANTED = 0.95
 
 
@@ -218,7 +216,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=3, help="measured in each process")
     parser.add_argument("--starts", type=int, default=3, help="processes after the first")
     parser.add_argument("--settings", nargs="+", default=SETTINGS, metavar="KEY=VALUE")
-    parser.add_argument("--json", metavar="NAME", help="keep as bench/results/NAME.json")
+    parser.add_argument("--json", metavar="NAME", help=HELP)
     parser.add_argument("--task", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
@@ -229,7 +227,7 @@ def main() -> None:
     if options.task:
         print(json.dumps(work(json.loads(options.task))))
         return
-    load = os.getloadavg()[0]
+    about = machine()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         draw(folder / "data", options.images, options.side)
@@ -239,13 +237,7 @@ def main() -> None:
         raise SystemExit(f"the second start decoded {found['decoded']['second']} files again")
     print(table(found))
     settings = {name: vars(options)[name] for name in ("images", "side", "epochs", "settings")}
-    made = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "load": load}
-    result = {**made, "idle": load < IDLE_LOAD, "platform": platform.platform()}
-    result |= {"settings": settings, **found, "facts": first["facts"]}
-    if options.json:
-        path = ROOT / "bench" / "results" / f"{options.json}.json"
-        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(result))
+    keep({**about, "settings": settings, **found, "facts": first["facts"]}, options.json)
 
 
 if __name__ == "__main__":

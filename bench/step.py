@@ -13,15 +13,13 @@ import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 from statistics import median
 from typing import Any
 
+from record import HELP, ROOT, keep, machine
 from worker import CASES, Row
 
 # the parent imports nothing heavy: a child's ru_maxrss starts at the size of its parent
-ROOT = Path(__file__).resolve().parent.parent
 
 TUNED_MALLOC = {
     "MALLOC_MMAP_MAX_": "0",
@@ -35,7 +33,6 @@ whose gradient is rounding noise moves by the whole learning rate: later losses 
 PROBABILITY_TOLERANCE = 1e-4
 LOOSE_TOLERANCE = 0.05
 """Of bfloat16, and of GPUs, where PyTorch multiplies in TF32."""
-IDLE_LOAD = 0.5
 NOT_IDLE = "not idle (load average {:.2f}): these numbers are no record; PyTorch loses most by it"
 NO_TORCH = "PyTorch is not installed, so tinyseg is measured alone: pip install torch==2.13.0"
 
@@ -274,7 +271,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(NO_TORCH)
     report = surroundings(options)
     if not report["idle"]:
-        print(NOT_IDLE.format(os.getloadavg()[0]))
+        print(NOT_IDLE.format(report["load"]))
     for name in options.cases:
         load = os.getloadavg()[0]
         with tempfile.TemporaryDirectory() as folder:
@@ -304,7 +301,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--threads", type=int, default=_processors(), help="CPU threads of both sides")
     add("--autocast", action="store_true", help="tinyseg in bfloat16, PyTorch in both types")
     add("--compile", action="store_true", help="also PyTorch with torch.compile")
-    add("--json", metavar="FILE", help="keep the JSON here; a bare name goes to bench/results")
+    add("--json", metavar="FILE", help=HELP)
     return parser.parse_args(arguments)
 
 
@@ -325,30 +322,11 @@ def surroundings(options: argparse.Namespace) -> Row:
     settings = {key: value for key, value in vars(options).items() if key != "json"}
     return {
         "script": "bench/step.py",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _git("rev-parse", "HEAD"),
-        "changed_files": _git("status", "--porcelain", "--untracked-files=no", "tinyseg"),
+        **machine(),
         "torch": importlib.metadata.version("torch") if has_torch() else "",
-        "idle": os.getloadavg()[0] < IDLE_LOAD,
         "options": settings,
         "cases": {},
     }
-
-
-def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(ROOT), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-
-
-def keep(report: Row, file: str | None) -> None:
-    """Print the JSON, and write it when a file is wanted."""
-    text = json.dumps(report)
-    if file:
-        path = ROOT / "bench" / "results" / file if Path(file).name == file else Path(file)
-        path = path.with_suffix(".json")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(text)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from record import ROOT
+
 Row = dict[str, Any]
 
-ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "bench" / "results" / "step.json"
 START, END = "<!-- records: written by bench/table.py -->", "<!-- /records -->"
 

@@ -1,23 +1,19 @@
 """What learning the threshold adds to a validation; see bench/README.md."""
 
 import argparse
-import json
-import os
-import platform
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from record import HELP, ROOT, keep, machine
+
 CASES = ((128, 128), (256, 256), (512, 512), (512, 128))
 """Sides of the images and of the network's square."""
 IMAGES = 20
 EPOCHS = ("every", "best")
-IDLE_LOAD = 0.5
 WANTED = 0.02
 Row = dict[str, Any]
 
@@ -117,10 +113,10 @@ def main() -> None:
     """Measure, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--json", metavar="NAME", help="keep as bench/results/NAME.json")
+    parser.add_argument("--json", metavar="NAME", help=HELP)
     options = parser.parse_args()
     sys.path.insert(0, str(ROOT))
-    load = os.getloadavg()[0]
+    about = machine()
     with tempfile.TemporaryDirectory() as folder:
         told = (options.rounds, Path(folder), *clocks_on_counting())
         rows = [measure(*case, *told) for case in CASES]
@@ -133,12 +129,7 @@ def main() -> None:
         cells += (f"{best:.2f}", f"{row['best']:.2%}")
         sides = f"{row['side']} px in {row['square']}"
         print(f"{sides:16}" + "".join(f"{cell:>14}" for cell in cells))
-    made = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "load": load}
-    result = {**made, "idle": load < IDLE_LOAD, "platform": platform.platform(), "rows": rows}
-    if options.json:
-        path = ROOT / "bench" / "results" / f"{options.json}.json"
-        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(result))
+    keep({**about, "rows": rows}, options.json)
 
 
 if __name__ == "__main__":

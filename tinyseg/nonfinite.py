@@ -13,9 +13,8 @@ from tinyseg.errors import NonFiniteError
 from tinyseg.nn import layers
 from tinyseg.step import TrainStep
 
-CONVOLUTIONS = ("Conv2d", "ConvTranspose2d")
 NORMS = ("BatchNorm", "GroupNorm", "InstanceNorm", "Identity")
-LAYERS = (*CONVOLUTIONS, *NORMS, "AttentionGate")
+LAYERS = ("Conv2d", "ConvTranspose2d", *NORMS, "AttentionGate")
 """Classes by name: tinygrad's own layers have the same ones."""
 
 

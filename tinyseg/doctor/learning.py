@@ -236,7 +236,7 @@ def _same(project: Project, found: Attempt) -> Finding | None:
 
 def _copy(project: Project, found: Attempt) -> Finding | None:
     last = found.lessons[-1]
-    images = np.stack([project.batch([square])[0].numpy()[0] for square in last.squares])
+    images = project.door.enter([project.squares[square] for square in last.squares])
     maps = last.scores.probabilities[:, -1].reshape(len(images), -1)
     alike = [
         min(

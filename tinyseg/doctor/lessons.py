@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 
 from tinyseg.backend import Array
-from tinyseg.config import IGNORE
 from tinyseg.doctor.project import Batch, Project
 from tinyseg.doctor.trial import number_of
 from tinyseg.overfit import PASS_DICE, foreground_dice
 from tinyseg.predict import to_classes
 from tinyseg.progress import Progress
 from tinyseg.step import probabilities
-from tinyseg.thresholds import HALF
+from tinyseg.thresholds import EDGES, HALF, Histograms, best_edge, outcomes
 
 BUDGET = {1: 80, 4: 160, 9: 300}
 """Steps for so many images."""
@@ -27,8 +26,6 @@ CHECK_EVERY = 20
 RANGE = (1e-6, 1.0)
 """Learning rates of the range test."""
 RANGE_STEPS = 60
-GRID = np.arange(1, 64) / 64
-"""Thresholds that are tried."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,7 @@ class Scores:
     """At the threshold in use; of a softmax head by its most probable class."""
     at_half: tuple[float, ...]
     best: tuple[float, ...]
-    """Each at its own best threshold of GRID."""
+    """Each at its own best threshold."""
     best_threshold: tuple[float, ...]
     """Which that is; nan for a softmax head."""
 
@@ -189,12 +186,10 @@ class School:
         return foreground_dice(prediction, label, self.project.dataset.classes)
 
     def best(self, square: int, p_khw: Array) -> tuple[float, float]:
-        """The threshold of GRID with the best Dice (of equals the middle one), and that Dice."""
+        """The threshold with the best Dice (of equals the middle one), and that Dice."""
         if len(p_khw) > 1:
             return float("nan"), self._one(square, to_classes(p_khw))
-        label = self.project.squares.labels[square]
-        p, truth = p_khw[0][label != IGNORE], label[label != IGNORE] > 0
-        found = p >= GRID[:, None]
-        dice = 2 * (found & truth).sum(1) / np.maximum(found.sum(1) + truth.sum(), 1)
-        place = np.flatnonzero(dice == dice.max())
-        return float(GRID[place[len(place) // 2]]), float(dice.max())
+        (counts,) = Histograms().add(p_khw, self.project.squares.labels[square])
+        dice = np.nan_to_num(outcomes(counts).measures()["dice"])
+        place = int(best_edge(dice))
+        return float(EDGES[place]), float(dice[place])
