@@ -21,6 +21,7 @@ from tinyseg.backend import (
     jitted,
     overwrite,
     owns_buffer,
+    settle,
     upload,
     versions,
 )
@@ -89,6 +90,21 @@ def test_overwrite_reaches_all_that_share_the_buffer() -> None:
     overwrite(tensor, np.arange(6, dtype=np.float32).reshape(2, 3))
     assert tensor.numpy().tolist() == [[0, 1, 2], [3, 4, 5]]
     assert twice.numpy().tolist() == [[0, 2, 4], [6, 8, 10]]
+
+
+def test_what_waits_to_be_assigned_goes_into_the_buffer_that_is_there() -> None:
+    """A jitted step knows the buffer: another one in its place would leave the step behind."""
+    tensor = upload(np.zeros(3, np.float32))
+    buffer = tensor.uop.buffer
+    tensor.assign(tensor + 1)
+    assert not owns_buffer(tensor)
+    settle(tensor)
+    assert owns_buffer(tensor)
+    assert tensor.uop.buffer is buffer
+    assert tensor.tolist() == [1, 1, 1]
+    constant = Tensor.ones(3)
+    settle(constant)
+    assert owns_buffer(constant)
 
 
 def test_only_a_whole_realized_buffer_is_owned() -> None:

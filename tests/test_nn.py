@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from scipy import ndimage, signal
 from tinygrad import Tensor
+from tinygrad.nn import optim
+from tinygrad.nn.state import get_parameters
 
 from tinyseg import kernels
 from tinyseg.backend import jitted, upload
+from tinyseg.models import UNet
 from tinyseg.nn import (
     AttentionGate,
     BatchNorm,
@@ -381,6 +384,14 @@ def test_parameters_are_what_is_trained() -> None:
     statistics = {f"block.norm{n}.running_{what}" for n in (1, 2) for what in ("mean", "var")}
     assert left == {"dropout.key", *statistics}
     assert all(parameters(state)[name] is state[name] for name in parameters(state))
+
+
+def test_tinygrads_optimizers_train_the_same() -> None:
+    net = UNet(1, 1, base=2, depth=1, dropout=0.5)
+    trained = parameters(net.state_dict()).values()
+    found = optim.SGD(get_parameters(net), lr=0.1)
+    assert {id(t) for t in found.params} == {id(t) for t in trained}
+    assert len(found.buffers) == len(net.state_dict()) - len(found.params) > 0
 
 
 def test_a_bias_stands_where_no_normalisation_brings_one() -> None:

@@ -26,7 +26,7 @@ FAILED = Lesson((0, 1, 2, 3), ("a", "b", "c", "d"), FALLING, 0.5, KNOWN, 0.0, BA
 class Bare:
     """A project as far as the reasons look at it."""
 
-    config, squares = Config(), range(4)
+    config, squares, foreign = Config(), range(4), True
     images = np.random.default_rng(7).random((4, 1, 8, 8))
     door = SimpleNamespace(enter=lambda squares: Bare.images[squares])
 
@@ -70,7 +70,7 @@ def failed(**changes: object) -> Attempt:
         (failed(losses=(0.7, float("nan")), in_time=False), "error", "diverged"),
         # no probability below 0.5
         (failed(best=GOOD, probabilities=0.5 + MAPS / 2), "error", "one-sided output"),
-        (failed(losses=(1.0, *(0.3,) * 59)), "warning", "capacity"),
+        (failed(losses=(1.0, *(0.3,) * 59)), "warning", "by heart"),
     ],
 )
 def test_each_reason_is_told(attempt: Attempt, level: str, check: str) -> None:

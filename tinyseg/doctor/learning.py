@@ -1,6 +1,6 @@
 """Whether a few images can be learned by heart; if not, why."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,6 +24,8 @@ CLEAR = 0.1
 FLAT = 1e-3
 """Spread of probabilities below which a map is of one grey."""
 TRIAL_STEPS = 60
+MOST_BASE = 64
+"""Channels of a first level that four times as many would make too slow."""
 
 SET_NONE = "set train.threshold=0: validation then finds the best one, and predict uses it"
 
@@ -270,21 +272,53 @@ def _stuck(project: Project, found: Attempt) -> Finding | None:
     )
 
 
+def _capacity(project: Project, found: Attempt) -> Finding | None:
+    """A network of four times the channels learns what this one does not."""
+    last, base = found.lessons[-1], project.config.model.base
+    slow = _falls(last.losses) and len(last.names) > 1  # one image is learned by any healthy one
+    if project.foreign or not last.in_time or slow or base > MOST_BASE:
+        return None
+    wider = Project(project.source, project.config.override([f"model.base={4 * base}"]))
+    lesson = School(wider).lesson(list(BUDGET)[len(found.lessons) - 1])
+    if not lesson.scores.passed:
+        return None
+    return Finding(
+        "warning",
+        "capacity",
+        f"{_told(last)}; with model.base={4 * base} all are learned in {len(lesson.losses)} steps",
+        f"model.base={base} has too few channels for these images",
+        f"set model.base={2 * base} or {4 * base}",
+    )
+
+
+def _falls(losses: Sequence[float]) -> bool:
+    """Whether the loss still falls in the second half."""
+    half = len(losses) // 2
+    return bool(np.median(losses[-10:]) < 0.9 * np.median(losses[half - 5 : half + 5]))
+
+
+def _told(lesson: Lesson) -> str:
+    learned = sum(dice >= PASS_DICE for dice in lesson.scores.dice)
+    return (
+        f"{learned} of {len(lesson.names)} images at Dice >= {PASS_DICE} after "
+        f"{len(lesson.losses)} steps, the worst at {min(lesson.scores.dice):.2f}"
+    )
+
+
 def _not_finished(found: Attempt) -> Finding:
-    last = found.lessons[-1]
-    learned = sum(dice >= PASS_DICE for dice in last.scores.dice)
-    seen = f"{learned} of {len(last.names)} images at Dice >= {PASS_DICE} after "
-    seen += f"{len(last.losses)} steps, the worst at {min(last.scores.dice):.2f}"
+    last, remedy = found.lessons[-1], "`tinyseg overfit DATA --images 9 --steps 2000` goes on"
     if not last.in_time:
-        return Finding("note", "by heart", f"{seen}, when the time was over")
-    half = len(last.losses) // 2
-    before, after = np.median(last.losses[half - 5 : half + 5]), np.median(last.losses[-10:])
-    remedy = "`tinyseg overfit DATA --images 9 --steps 2000` tells in the end"
-    if after < 0.9 * before:
-        return Finding("note", "by heart", f"{seen}, and the loss still falls", remedy=remedy)
-    why = "the loss does not fall any more, yet the masks are not right"
-    remedy = f"give it more room (model.base, model.depth, data.size), or {remedy}"
-    return Finding("warning", "capacity", seen, why, remedy)
+        return Finding("note", "by heart", f"{_told(last)}, when the time was over")
+    if _falls(last.losses):
+        return Finding("note", "by heart", f"{_told(last)}, and the loss still falls", "", remedy)
+    return Finding(
+        "warning",
+        "by heart",
+        f"{_told(last)}, and the loss does not fall any more",
+        "no rate, threshold or width that was tried is the reason",
+        "look at the pictures: are these masks what the images show? Is data.size fine enough for "
+        f"them? Then more depth (model.depth); {remedy}",
+    )
 
 
 REASONS: tuple[Callable[[Project, Attempt], Finding | None], ...] = (
@@ -297,6 +331,7 @@ REASONS: tuple[Callable[[Project, Attempt], Finding | None], ...] = (
     _same,
     _copy,
     _stuck,
+    _capacity,
 )
 
 LEARNING_CHECKS: tuple[Callable[[Project], list[Finding]], ...] = (by_heart,)

@@ -1,6 +1,6 @@
 """Whether signal and gradient get through: channels, skip connections, normalisation."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +20,7 @@ DEAD, MANY_DEAD = 0.25, 0.5
 """Share of a layer's channels that never fire, from which it is a warning, and an error."""
 FEW_VALUES = 16
 """Values of a channel below which a batch's mean and variance are mostly noise."""
-CORNERS = ((0, 0), (0, 3), (3, 0), (3, 3))
+CORNERS = ((0, 0), (0, 3), (3, 0))
 """Of 4 x 4 blocks of an image."""
 NOTHING = 1e-6
 """Change of the logits, as a share of their spread, that rounding may explain."""
@@ -35,7 +35,7 @@ class Pass:
     evaluated: Array
     """The logits in evaluation."""
     again: Array
-    """The same once more."""
+    """The same once more, of a user's network."""
     outputs: dict[str, Array]
     """Of the normalisations, which end with ReLU, by name; (B, C, H, W)."""
     gradients: dict[str, float] | None
@@ -52,7 +52,9 @@ def try_network(project: Project) -> Pass:
         loss = project.loss(logits, label)["loss"]
         gradients = dict(zip(weights, loss.gradient(*weights.values()), strict=True))
     Tensor.realize(logits, *outputs.values(), *gradients.values())
-    evaluated, again = (project.model(image, training=False).numpy() for _ in range(2))
+    evaluated = again = project.model(image, training=False).numpy()
+    if project.foreign:
+        again = project.model(image, training=False).numpy()
     return Pass(
         logits.numpy(),
         evaluated,
@@ -139,18 +141,18 @@ def repeatable(project: Project) -> list[Finding]:
 
 def places(project: Project) -> list[Finding]:
     """What changes in a corner of an image changes logits there most."""
-    image, _ = project.batches(1)[0]
-    one, side = image.numpy()[0], image.shape[-1] // 4
-    rng, blocks = np.random.default_rng(0), list[tuple[int, int]]()
-    whole = _evaluated(project, one, len(image.numpy()))
-    for rows, columns in CORNERS:
-        other = one.copy()
-        part = other[:, rows * side : (rows + 1) * side, columns * side : (columns + 1) * side]
+    if not project.foreign:
+        return []
+    one, side = project.batches(1)[0][0].numpy()[0], project.config.data.size // 4
+    images, rng = [one], np.random.default_rng(0)
+    for row, column in CORNERS:
+        images.append(one.copy())
+        part = images[-1][:, row * side :, column * side :][:, :side, :side]
         part[:] = rng.normal(size=part.shape) - part
-        change = np.abs(_evaluated(project, other, len(image.numpy())) - whole).sum(axis=0)
-        grid = change[: 4 * side, : 4 * side].reshape(4, side, 4, side).sum(axis=(1, 3))
-        blocks.append(divmod(int(grid.argmax()), 4) if grid.any() else (rows, columns))
-    wrong = [pair for pair in zip(CORNERS, blocks, strict=True) if pair[0] != pair[1]]
+    whole, *others = _evaluated(project, images)
+    blocks = [_most_changed(np.abs(other - whole).sum(axis=0), side) for other in others]
+    pairs = zip(CORNERS, blocks, strict=True)
+    wrong = [(there, at) for there, at in pairs if at is not None and at != there]
     if len(wrong) < len(CORNERS) - 1:
         return []
     told = [f"changed in {_block(there)}: logits change in {_block(at)}" for there, at in wrong]
@@ -164,10 +166,21 @@ def places(project: Project) -> list[Finding]:
     )
 
 
-def _evaluated(project: Project, image: Array, batch: int) -> Array:
-    """The logits (K, S, S) of one image, in a batch of the usual size."""
-    logits = project.model(upload(np.stack([image] * batch)), training=False)
-    return np.asarray(logits.numpy()[0])
+def _evaluated(project: Project, images: Sequence[Array]) -> list[Array]:
+    """The logits (K, S, S) of images (C, S, S), in batches of the usual size."""
+    size, found = project.config.train.batch, list[Array]()
+    for start in range(0, len(images), size):
+        chunk = list(images[start : start + size])
+        full = np.stack(chunk + chunk[:1] * (size - len(chunk)))
+        found += list(project.model(upload(full), training=False).numpy()[: len(chunk)])
+    return found
+
+
+def _most_changed(change: Array, side: int) -> tuple[int, int] | None:
+    """Row and column of the block (of 4 x 4) with the most; None where nothing has changed."""
+    grid = change[: 4 * side, : 4 * side].reshape(4, side, 4, side).sum(axis=(1, 3))
+    row, column = divmod(int(grid.argmax()), 4)
+    return (row, column) if grid.any() else None
 
 
 def _block(block: tuple[int, int]) -> str:

@@ -10,6 +10,7 @@ from tinygrad import Context, Tensor
 
 from tinyseg.backend import Array, overwrite, upload
 from tinyseg.doctor.project import Batch, Project
+from tinyseg.step import TrainStep
 
 BATCHES = 3
 """TinyJit runs its first call plainly, captures the second and replays from the third on."""
@@ -164,11 +165,11 @@ class Descent:
     """By the loss itself, and below after the steps."""
     after: float
     slower: float | None
-    """And after as many at a tenth of the learning rate, where that can be set."""
+    """And after as many at a tenth of the learning rate, where they raise it; None: not tried."""
 
 
 def descend(project: Project) -> Descent:
-    """Takes a few steps on the first batch."""
+    """Takes a few steps on the first batch; our own step is believed what it tells."""
     step, rate = project.step, project.rate
     with project.once(Runs).restored() as runs:
         image, label = runs.batches[0]
@@ -176,18 +177,23 @@ def descend(project: Project) -> Descent:
         def true_loss() -> float:
             return float(project.loss(project.model(image, training=True), label)["loss"].item())
 
-        runs.state.load(runs.first)
-        before, slower = true_loss(), None
-        told = runs.in_turn([(image, label)] * DESCENT)[0][0]
-        after = true_loss()
-        if rate is not None:
+        def losses() -> tuple[float, float, float]:
+            """As told before, and truly before and after."""
+            if isinstance(step, TrainStep):
+                told = runs.in_turn([(image, label)] * (DESCENT + 1))[0]
+                return told[0], told[0], told[-1]
+            runs.state.load(runs.first)
+            before = true_loss()
+            return runs.in_turn([(image, label)] * DESCENT)[0][0], before, true_loss()
+
+        found, slower = losses(), None
+        if rate is not None and found[2] > found[1]:
             try:
                 step.learning_rate = rate / 10
-                runs.in_turn([(image, label)] * DESCENT)
+                slower = losses()[2]
             finally:
                 step.learning_rate = rate
-            slower = true_loss()
-    return Descent(told, before, after, slower)
+    return Descent(*found, slower)
 
 
 def move(project: Project) -> Moves:
