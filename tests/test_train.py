@@ -35,12 +35,13 @@ from tinyseg.evaluate import evaluate
 from tinyseg.masks import predict
 from tinyseg.metrics import evaluate_image, foreground_mean
 from tinyseg.overfit import overfit
+from tinyseg.phases import Phase, parse_phases
 from tinyseg.postprocess import Postprocess
 from tinyseg.predict import to_classes
 from tinyseg.run import Run, load_run
 from tinyseg.thresholds import Histograms
 from tinyseg.track import read_log
-from tinyseg.train import Phase, Trainer, parse_phases, score_image, train
+from tinyseg.train import Trainer, score_image, train
 
 DATA = "sim:cells?n=10&size=32&seed=1"
 SMALL = ["data.size=32", "model.base=2", "model.depth=1", "train.batch=4"]

@@ -1,6 +1,5 @@
 """The training loop: a page that reads from top to bottom."""
 
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -12,7 +11,7 @@ import numpy as np
 from tinyseg import checkpoint
 from tinyseg.augment import Augmentation, Pipeline, on_host
 from tinyseg.backend import Array, backend, upload
-from tinyseg.config import IGNORE, Config, DataConfig, TrainConfig
+from tinyseg.config import IGNORE, Config, DataConfig
 from tinyseg.data import (
     Contract,
     Dataset,
@@ -29,7 +28,7 @@ from tinyseg.data import (
     moments_of,
     open_dataset,
 )
-from tinyseg.errors import ConfigError, DataError, NonFiniteError, RunError
+from tinyseg.errors import DataError, NonFiniteError, RunError
 from tinyseg.files import PARTIAL
 from tinyseg.losses import Loss
 from tinyseg.metrics import ImageScores, Summary, evaluate_image, foreground_mean, summarise
@@ -37,6 +36,7 @@ from tinyseg.models import head_channels
 from tinyseg.nn import parameters, state_dict
 from tinyseg.nonfinite import not_finite
 from tinyseg.optim import LossScale, Optimizer, Schedule
+from tinyseg.phases import Phase, phases_of
 from tinyseg.pictures import legend_of, row, save_grid
 from tinyseg.postprocess import Postprocess, choose
 from tinyseg.predict import to_classes
@@ -162,37 +162,6 @@ def _open_again(run: Run, data: str | Path) -> Dataset:
             f"{facts.fingerprint}); restore it, or start a new run with another --out"
         )
     return dataset
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A stretch of epochs with one loss."""
-
-    loss: str
-    epochs: int
-    from_best: bool = False
-    """Start from the best checkpoint instead of the last state."""
-
-
-def parse_phases(text: str) -> list[Phase]:
-    """Reads "bce: 30 epochs; dice: 10 epochs from best"; ConfigError for anything else."""
-    phases = []
-    for part in text.split(";"):
-        match = re.fullmatch(r"\s*(.+?)\s*:\s*(\d+)\s*epochs?(\s+from\s+best)?\s*", part)
-        if not match or int(match[2]) < 1:
-            raise ConfigError(
-                f"train.phases: {part.strip()!r} cannot be read; write it as "
-                '"bce: 30 epochs; dice: 10 epochs from best"'
-            )
-        phases.append(Phase(match[1], int(match[2]), bool(match[3])))
-    if phases[0].from_best:
-        raise ConfigError("train.phases: the first phase has no best checkpoint to start from")
-    return phases
-
-
-def phases_of(config: TrainConfig) -> list[Phase]:
-    """The phases of a run: those in the text, or one with the run's loss."""
-    return parse_phases(config.phases) if config.phases else [Phase(config.loss, config.epochs)]
 
 
 @dataclass

@@ -8,10 +8,10 @@ import numpy as np
 from tinyseg.backend import Array
 from tinyseg.doctor.show import curve_picture
 from tinyseg.findings import Finding
+from tinyseg.phases import phases_of
 from tinyseg.run import Run
 from tinyseg.thresholds import Interval
 from tinyseg.track import Epoch, history, read_log
-from tinyseg.train import phases_of
 
 MOVES = 0.05
 """Share by which a loss, or Dice by which a score, has to move in a run."""
