@@ -63,6 +63,7 @@ LAYERS = {
     "report": 9,
     "doctor": 9,
     # the doors
+    "commands": 10,
     "cli": 10,
     "__init__": 11,
     "__main__": 11,
@@ -78,6 +79,7 @@ ALLOWED_WITHIN_A_LAYER = {
     "ensemble": {"run"},
     "backend": {"errors", "cache", "gpus", "graphs"},
     "report": {"plots", "doctor"},
+    "cli": {"commands"},
     "__main__": {"__init__"},
 }
 WITHOUT = {

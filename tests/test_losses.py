@@ -10,7 +10,6 @@ from tinyseg.errors import ConfigError, StepError
 from tinyseg.losses import (
     LOSSES,
     Loss,
-    _probability,
     bce,
     ce,
     continuous_dice,
@@ -18,6 +17,7 @@ from tinyseg.losses import (
     focal,
     prepare,
 )
+from tinyseg.losses.functions import _probability
 
 Array = NDArray[Any]
 EPSILON = 1e-5

@@ -311,7 +311,13 @@ def test_the_text_of_every_module_that_shapes_a_step_is_in_the_key(
     subprocess.run(["cp", "-r", str(stepkey.PACKAGE), str(tmp_path / "tinyseg")], check=True)
     monkeypatch.setattr(stepkey, "PACKAGE", tmp_path / "tinyseg")
     assert stepkey._code_digest.__wrapped__() == before
-    for name in ("kernels/weight.py", "nn/layers.py", "models/unet.py", "losses.py", "step.py"):
+    for name in (
+        "kernels/weight.py",
+        "nn/layers.py",
+        "models/unet.py",
+        "losses/functions.py",
+        "step.py",
+    ):
         path = tmp_path / "tinyseg" / name
         path.write_text(path.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
         after = stepkey._code_digest.__wrapped__()

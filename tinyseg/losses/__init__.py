@@ -1,0 +1,35 @@
+"""Segmentation losses on logits, and weighted sums of them read from text."""
+
+from tinyseg.losses.functions import (
+    LOSSES,
+    Function,
+    Number,
+    Targets,
+    bce,
+    ce,
+    continuous_dice,
+    dice,
+    focal,
+    focal_tversky,
+    jaccard,
+    prepare,
+    tversky,
+)
+from tinyseg.losses.sums import Loss
+
+__all__ = [
+    "LOSSES",
+    "Function",
+    "Loss",
+    "Number",
+    "Targets",
+    "bce",
+    "ce",
+    "continuous_dice",
+    "dice",
+    "focal",
+    "focal_tversky",
+    "jaccard",
+    "prepare",
+    "tversky",
+]
