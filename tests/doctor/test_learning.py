@@ -10,8 +10,9 @@ from fault import CONFIG, cells
 
 from tinyseg.config import Config
 from tinyseg.doctor import Project
-from tinyseg.doctor.learning import Attempt, best_rate, by_heart, why_not
-from tinyseg.doctor.lessons import Lesson, School, Scores
+from tinyseg.doctor.learning import by_heart
+from tinyseg.doctor.lessons import Attempt, Lesson, School, Scores, best_rate
+from tinyseg.doctor.reasons import why_not
 from tinyseg.findings import Finding
 from tinyseg.thresholds import EDGES
 

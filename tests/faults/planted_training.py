@@ -198,6 +198,9 @@ def transposed(logits: Tensor, label: Tensor) -> Tensor:
 
 
 FAULTS = [
+    Fault(
+        "a loss of false positives alone", "loss", settings("train.loss=tversky(alpha=1,beta=0)")
+    ),
     Fault("a network of one channel", "capacity", settings("model.base=1", "model.depth=1")),
     Fault("a loss that broadcasts", "loss target", lambda folder: project(folder, loss=broadcast)),
     Fault("a loss that transposes", "loss target", lambda folder: project(folder, loss=transposed)),

@@ -23,6 +23,10 @@ BUDGET = {1: 80, 4: 160, 9: 300}
 SECONDS = 45.0
 """For all lessons together; what is not learned then is not called a failure."""
 CHECK_EVERY = 20
+TRIAL_STEPS = 60
+"""Steps in which two learning rates are compared."""
+CLEAR = 0.1
+"""Dice by which another threshold or mode must be better, to be the reason."""
 RANGE = (1e-6, 1.0)
 """Learning rates of the range test."""
 RANGE_STEPS = 60
@@ -193,3 +197,43 @@ class School:
         dice = np.nan_to_num(outcomes(counts).measures()["dice"])
         place = int(best_edge(dice))
         return float(EDGES[place]), float(dice[place])
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """All lessons up to the first that was not learned, and experiments on that one."""
+
+    lessons: list[Lesson]
+    rate: float | None = None
+    """The learning rate that the range test finds best."""
+    at_rate: tuple[float, ...] = ()
+    """The losses at it, and below at the set one in as many steps."""
+    at_set: tuple[float, ...] = ()
+
+
+def attempt(project: Project) -> Attempt:
+    """One image, then 4, then 9; when one lesson fails, what could be the reason."""
+    school, lessons = School(project), list[Lesson]()
+    for count in BUDGET:
+        if lessons and len(lessons[-1].names) == len(school.squares(count)):
+            break  # there are no more images
+        lessons.append(school.lesson(count))
+        if not lessons[-1].scores.passed:
+            break
+    last = lessons[-1]
+    if last.scores.passed or not last.in_time or not np.isfinite(last.losses).all():
+        return Attempt(lessons)
+    if project.rate is None:
+        return Attempt(lessons)
+    rate = best_rate(*school.rates(last.squares))
+    at_rate = school.at_rate(last.squares, rate, min(TRIAL_STEPS, len(last.losses)))
+    return Attempt(lessons, rate, tuple(at_rate), last.losses[: len(at_rate)])
+
+
+def best_rate(rates: list[float], losses: list[float]) -> float:
+    """A tenth of the rate at which the loss is lowest, before it rises again.
+
+    The loss is smoothed over five steps; where it never falls, the lowest of all rates comes out.
+    """
+    smooth = np.convolve(losses, np.ones(5) / 5, mode="valid") if len(losses) >= 5 else losses
+    return float(rates[int(np.argmin(smooth)) + (2 if len(losses) >= 5 else 0)] / 10)
