@@ -9,7 +9,16 @@ from tinygrad import Tensor
 
 from tinyseg.backend import upload
 from tinyseg.doctor import Project
-from tinyseg.doctor.trial import BATCHES, DESCENT, Moves, descend, move, number_of, try_step
+from tinyseg.doctor.trial import (
+    BATCHES,
+    DESCENT,
+    Moves,
+    descend,
+    move,
+    number_of,
+    try_habits,
+    try_step,
+)
 from tinyseg.doctor.update import _blocks
 
 
@@ -48,15 +57,6 @@ def test_a_trial_is_what_the_step_computes(project: Project) -> None:
     assert trial.read_late == trial.losses
     assert trial.other_image == pytest.approx(2 * means[1][0] + means[0][1], abs=1e-5)
     assert trial.other_label == pytest.approx(2 * means[0][0] + means[1][1], abs=1e-5)
-    assert trial.again == [trial.losses[0]] * 3
-    turned = 0.7 * 2 + 0.1 * np.random.default_rng(0).normal(size=1)[0]
-    assert trial.other_weights == pytest.approx(turned * means[0][0] + means[0][1], abs=1e-5)
-    for slot, loss in enumerate(trial.other_slots):
-        x, y = (part.copy() for part in batches[0])
-        x[slot], y[slot] = batches[1][0][slot], batches[1][1][slot]
-        assert loss == pytest.approx(2 * x.mean() + y.mean(), abs=1e-5)
-    assert len(trial.other_slots) == len(batches[0][0])
-    assert trial.drift == 0
     weight, in_turn = 2.0, []
     for x, y in means:
         in_turn.append(weight * x + y)
@@ -64,6 +64,21 @@ def test_a_trial_is_what_the_step_computes(project: Project) -> None:
     assert np.allclose(trial.jitted, in_turn, atol=1e-5)
     assert trial.plain == trial.jitted
     assert trial.apart == 0
+
+
+def test_habits_are_what_the_step_computes(project: Project) -> None:
+    found = project.once(try_habits)
+    batches = [(x.numpy(), y.numpy()) for x, y in project.batches(2)]
+    means = [(x.mean(), y.mean()) for x, y in batches]
+    assert found.again == pytest.approx([2 * means[0][0] + means[0][1]] * 3, abs=1e-5)
+    turned = 0.7 * 2 + 0.1 * np.random.default_rng(0).normal(size=1)[0]
+    assert found.other_weights == pytest.approx(turned * means[0][0] + means[0][1], abs=1e-5)
+    for slot, loss in enumerate(found.other_slots):
+        x, y = (part.copy() for part in batches[0])
+        x[slot], y[slot] = batches[1][0][slot], batches[1][1][slot]
+        assert loss == pytest.approx(2 * x.mean() + y.mean(), abs=1e-5)
+    assert len(found.other_slots) == len(batches[0][0])
+    assert found.drift == 0
 
 
 @pytest.mark.parametrize("sign", [1, -1])

@@ -20,8 +20,9 @@ from tinyseg.thresholds import EDGES, HALF, Histograms, best_edge, outcomes
 
 BUDGET = {1: 80, 4: 160, 9: 300}
 """Steps for so many images."""
-SECONDS = 45.0
-"""For all lessons together; what is not learned then is not called a failure."""
+SECONDS = 30.0
+"""For all lessons together, tried with other settings too; what is not learned then is not called a
+failure."""
 CHECK_EVERY = 20
 TRIAL_STEPS = 60
 """Steps in which two learning rates are compared."""
@@ -80,10 +81,10 @@ class Lesson:
 class School:
     """Lessons on one project; its state is as before after each."""
 
-    def __init__(self, project: Project):
+    def __init__(self, project: Project, end: float | None = None):
         self.project, self.first = project, project.state.save()
         self.threshold = project.config.train.threshold or HALF
-        self.left = SECONDS
+        self.end = time.monotonic() + SECONDS if end is None else end
 
     # 1. What is learned
 
@@ -95,12 +96,12 @@ class School:
 
     def lesson(self, count: int) -> Lesson:
         """Learns `count` images from the first state."""
-        squares, budget, begun = self.squares(count), BUDGET[count], time.monotonic()
+        squares, budget = self.squares(count), BUDGET[count]
         losses, hidden = list[float](), float("nan")
         with self._from_first(), Progress(f"learning {len(squares)} images", budget) as progress:
             for batch in self._batches(squares):
                 losses.append(number_of(self.project.step(*batch)))
-                late = time.monotonic() - begun > self.left
+                late = time.monotonic() > self.end
                 over = late or len(losses) == budget or not np.isfinite(losses[-1])
                 if over or len(losses) % CHECK_EVERY == 0:
                     scores = self.score(squares)
@@ -110,7 +111,6 @@ class School:
                         break
                 progress.update(len(losses), note=f"loss {losses[-1]:.3g}")
             in_training = () if scores.passed else self._in_training(squares)
-        self.left -= time.monotonic() - begun
         names = tuple(self.project.name_of(square) for square in squares)
         told = (tuple(squares), names, tuple(losses), self.threshold, scores, hidden)
         return Lesson(*told, in_training, in_time=scores.passed or not late)
@@ -209,6 +209,8 @@ class Attempt:
     at_rate: tuple[float, ...] = ()
     """The losses at it, and below at the set one in as many steps."""
     at_set: tuple[float, ...] = ()
+    end: float = np.inf
+    """When the time for lessons is over, on the clock of `time.monotonic`."""
 
 
 def attempt(project: Project) -> Attempt:
@@ -222,12 +224,12 @@ def attempt(project: Project) -> Attempt:
             break
     last = lessons[-1]
     if last.scores.passed or not last.in_time or not np.isfinite(last.losses).all():
-        return Attempt(lessons)
+        return Attempt(lessons, end=school.end)
     if project.rate is None:
-        return Attempt(lessons)
+        return Attempt(lessons, end=school.end)
     rate = best_rate(*school.rates(last.squares))
     at_rate = school.at_rate(last.squares, rate, min(TRIAL_STEPS, len(last.losses)))
-    return Attempt(lessons, rate, tuple(at_rate), last.losses[: len(at_rate)])
+    return Attempt(lessons, rate, tuple(at_rate), last.losses[: len(at_rate)], school.end)
 
 
 def best_rate(rates: list[float], losses: list[float]) -> float:

@@ -1,5 +1,6 @@
 """Why images were not learned by heart: the reasons, the surest first."""
 
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from tinyseg.doctor.lessons import BUDGET, CLEAR, TRIAL_STEPS, Attempt, Lesson, School
 from tinyseg.doctor.project import Project
 from tinyseg.findings import Finding
+from tinyseg.losses import Loss
 from tinyseg.overfit import PASS_DICE
 from tinyseg.thresholds import HALF
 
@@ -19,6 +21,8 @@ ALIKE = 0.99
 """Correlation from which two maps are called the same."""
 FLAT = 1e-3
 """Spread of probabilities below which a map is of one grey."""
+LEAST_SECONDS = 5.0
+"""That must be left for a lesson with another setting, which compiles a step first."""
 MOST_BASE = 64
 """Channels of a first level that four times as many would make too slow."""
 
@@ -189,7 +193,7 @@ def _loss(project: Project, found: Attempt) -> Finding | None:
 
 def _other_loss(project: Project, found: Attempt) -> Finding | None:
     """The default loss learns what the set one does not."""
-    if project.config.train.loss == "auto":
+    if project.foreign or project.loss.text == Loss.parse("auto", project.model_channels).text:
         return None
     why = f"train.loss={project.config.train.loss} is content with masks that are not right"
     return _otherwise(project, found, "loss", "train.loss=auto", why)
@@ -209,10 +213,10 @@ def _otherwise(
 ) -> Finding | None:
     """The same lesson with one other setting; None where it fails too, or could not tell."""
     last = found.lessons[-1]
-    if project.foreign or not last.in_time:
+    if project.foreign or not last.in_time or time.monotonic() > found.end - LEAST_SECONDS:
         return None
     other = Project(project.source, project.config.override([setting]))
-    lesson = School(other).lesson(list(BUDGET)[len(found.lessons) - 1])
+    lesson = School(other, found.end).lesson(list(BUDGET)[len(found.lessons) - 1])
     if not lesson.scores.passed:
         return None
     seen = f"{_told(last)}; with {setting} all are learned in {len(lesson.losses)} steps"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from tinyseg.doctor.project import Project
-from tinyseg.doctor.trial import BATCHES, Trial, descend, try_step
+from tinyseg.doctor.trial import BATCHES, Trial, descend, try_habits, try_step
 from tinyseg.doctor.update import (
     downhill,
     own_weights,
@@ -110,8 +110,10 @@ def honest(project: Project) -> list[Finding]:
 
 def told_loss(project: Project) -> list[Finding]:
     """The loss that a step tells is that of its own batch."""
-    trial = project.once(try_step)
-    first, second, third = trial.again
+    if not project.foreign:
+        return []
+    trial, habits = project.once(try_step), project.once(try_habits)
+    first, second, third = habits.again
     if first != second == third and trial.losses[1] == second and _differ(trial.plain):
         seen = f"the loss of a batch comes with the next call: {first:.6g}, then {second:.6g}"
         why = "what is plotted is always one step late, and the first value is of another batch"
@@ -144,16 +146,18 @@ def told_loss(project: Project) -> list[Finding]:
 
 def every_image(project: Project) -> list[Finding]:
     """Each image of a batch counts in its loss."""
-    trial = project.once(try_step)
-    idle = [slot for slot, loss in enumerate(trial.other_slots, 1) if loss == trial.losses[0]]
-    if not idle or len(idle) == len(trial.other_slots) or trial.again[0] != trial.again[1]:
+    if not project.foreign:
+        return []
+    found = project.once(try_habits)
+    idle = [slot for slot, loss in enumerate(found.other_slots, 1) if loss == found.again[0]]
+    if not idle or len(idle) == len(found.other_slots) or found.again[0] != found.again[1]:
         return []
     places = ", ".join(map(str, idle))
     return [
         Finding(
             "error",
             "part of a batch",
-            f"in a batch of {len(trial.other_slots)} the images at {places} do not count: others "
+            f"in a batch of {len(found.other_slots)} the images at {places} do not count: others "
             "in their place give the same loss",
             "they are never learned, though they are loaded, and epochs take as long",
             "look for an index like [0] or [:1] where the step or the loss takes image and label",

@@ -30,24 +30,16 @@ class Trial:
     """Jitted, every batch from the first state."""
     read_late: list[float]
     """The same results, all read after the last of them was made."""
-    again: list[float]
-    """The first batch from the first state, three times in a row."""
     other_image: float
     """The first batch from the first state, with the image of the second."""
     other_label: float
     """And with its label."""
-    other_weights: float
-    """And with other weights."""
-    other_slots: list[float]
-    """And with one image and label of the second, at each place of the batch."""
     jitted: list[float]
     """One batch after the other."""
     plain: list[float]
     """One batch after the other, without JIT."""
     apart: float
     """How far the weights are apart after these two, as a share of what they moved."""
-    drift: float
-    """How far the weights are apart after the same step from the same state, likewise."""
 
 
 @dataclass(frozen=True)
@@ -125,25 +117,46 @@ class Runs:
 def try_step(project: Project) -> Trial:
     """Runs a few batches in all ways."""
     with project.once(Runs).restored() as runs:
-        first = runs.batches[0]
         results = [runs.from_first(*batch) for batch in runs.batches]
         read_late = [number_of(result) for result in results]
         losses = [number_of(runs.from_first(*batch)) for batch in runs.batches]
-        again = [number_of(runs.from_first(*first)) for _ in range(3)]
         (image, label), (next_image, next_label), *_ = runs.batches
+        runs.from_first(image, label)  # a step that is one call late tells of it now
         other_image = number_of(runs.from_first(next_image, label))
         other_label = number_of(runs.from_first(image, next_label))
-        other_weights = number_of(runs.from_other(image, label))
-        slots = [number_of(runs.from_first(*pair)) for pair in _slots(*runs.batches[:2])]
-        moved = runs.in_turn([first])[1], runs.in_turn([first])[1]
         jitted, ended = runs.in_turn(runs.batches)
         with Context(JIT=0):
             plain, expected = runs.in_turn(runs.batches)
         runs.state.load(runs.first)
-        before = runs.weights()
-        apart, drift = _apart(ended, expected, before), _apart(*moved, before)
-    others = (other_image, other_label, other_weights, slots)
-    return Trial(losses, read_late, again, *others, jitted, plain, apart, drift)
+        apart = _apart(ended, expected, runs.weights())
+    return Trial(losses, read_late, other_image, other_label, jitted, plain, apart)
+
+
+@dataclass(frozen=True)
+class Habits:
+    """What a step may do that only a user's own does; all losses are of the first state."""
+
+    again: list[float]
+    """Of the first batch, three times in a row."""
+    other_weights: float
+    """With other weights."""
+    other_slots: list[float]
+    """With one image and label of the second batch, at each place of the first."""
+    drift: float
+    """How far the weights are apart after two equal steps, as a share of what they moved."""
+
+
+def try_habits(project: Project) -> Habits:
+    """Repeats the first batch, in part with other weights and images."""
+    with project.once(Runs).restored() as runs:
+        first = runs.batches[0]
+        again = [number_of(runs.from_first(*first)) for _ in range(3)]
+        other_weights = number_of(runs.from_other(*first))
+        slots = [number_of(runs.from_first(*pair)) for pair in _slots(*runs.batches[:2])]
+        moved = runs.in_turn([first])[1], runs.in_turn([first])[1]
+        runs.state.load(runs.first)
+        drift = _apart(*moved, runs.weights())
+    return Habits(again, other_weights, slots, drift)
 
 
 def _slots(batch: Batch, other: Batch) -> Iterator[Batch]:

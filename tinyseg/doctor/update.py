@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tinyseg.doctor.project import Project
-from tinyseg.doctor.trial import BATCHES, DESCENT, Moves, descend, move, try_step
+from tinyseg.doctor.trial import BATCHES, DESCENT, Moves, descend, move, try_habits, try_step
 from tinyseg.findings import Finding, listed
 from tinyseg.nn import layers
 from tinyseg.step import TrainStep
@@ -21,15 +21,17 @@ thousand; or each step throws away what those before have learned."""
 
 def same_move(project: Project) -> list[Finding]:
     """The same step from the same state moves weights by the same."""
-    trial = project.once(try_step)
-    if trial.drift <= ALIKE or trial.again[0] != trial.again[1]:
+    if not project.foreign:
+        return []
+    found = project.once(try_habits)
+    if found.drift <= ALIKE or found.again[0] != found.again[1]:
         return []
     return [
         Finding(
             "error",
             "gradients",
             "from the same weights and batch, with the same loss, a second step moves the weights "
-            f"otherwise (by {trial.drift:.0%})",
+            f"otherwise (by {found.drift:.0%})",
             "gradients of the steps before are added to those of this one",
             "call optimizer.zero_grad() at the begin of each step",
         )
@@ -84,8 +86,10 @@ def _blocks(still: Sequence[str], moves: Moves) -> str:
 
 def own_weights(project: Project) -> list[Finding]:
     """The loss is that of the model's weights."""
-    trial = project.once(try_step)
-    if trial.other_weights != trial.losses[0] or len(set(trial.losses)) == 1:
+    if not project.foreign:
+        return []
+    found = project.once(try_habits)
+    if found.other_weights != found.again[0] or len(set(project.once(try_step).losses)) == 1:
         return []
     return [
         Finding(
