@@ -23,6 +23,8 @@ BUDGET = {1: 80, 4: 160, 9: 300}
 SECONDS = 30.0
 """For all lessons together, tried with other settings too; what is not learned then is not called a
 failure."""
+MORE_SECONDS = 10.0
+"""After these, for tries at other learning rates; one that is cut off finds none that is better."""
 CHECK_EVERY = 20
 TRIAL_STEPS = 60
 """Steps in which two learning rates are compared."""
@@ -134,7 +136,8 @@ class School:
                 for batch, rate in zip(self._batches(squares), rates, strict=False):
                     step.learning_rate = rate
                     losses.append(number_of(step(*batch)))
-                    if not np.isfinite(losses[-1]):
+                    late = time.monotonic() > self.end + MORE_SECONDS
+                    if late or not np.isfinite(losses[-1]):
                         break
             finally:
                 step.learning_rate = usual
