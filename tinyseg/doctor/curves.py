@@ -71,7 +71,8 @@ def curves_of(run: Run) -> Curves | None:
 def ended(run: Run) -> list[Finding]:
     """The last step of a run was no step into NaN."""
     steps = [record["step"] for record in read_log(run.log, "step")] if run.log.exists() else []
-    saved = run.folder / f"nonfinite-step-{max(steps, default=0) + 1}.npz"
+    number = max(steps, default=0) + 1
+    saved = run.folder / f"nonfinite-step-{number}.npz"
     if not saved.exists():  # those of other steps are from before a resume
         return []
     epochs = len(history(run.log))
@@ -79,8 +80,8 @@ def ended(run: Run) -> list[Finding]:
         Finding(
             "error",
             "not finite",
-            f"training stopped at a number that is not finite, in step {max(steps, default=0) + 1} "
-            f"after {epochs} epoch{'s' * (epochs != 1)}",
+            f"training stopped at a number that is not finite, in step {number} after {epochs} "
+            f"epoch{'s' * (epochs != 1)}",
             "what is scored here is an early state of the network"
             if epochs
             else "no network was kept",

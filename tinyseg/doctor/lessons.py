@@ -130,17 +130,13 @@ class School:
 
     def _at_rates(self, squares: Sequence[int], rates: Sequence[float]) -> list[float]:
         step, losses = self.project.step, list[float]()
-        usual = step.learning_rate
-        with self._from_first():
-            try:
-                for batch, rate in zip(self._batches(squares), rates, strict=False):
-                    step.learning_rate = rate
-                    losses.append(number_of(step(*batch)))
-                    late = time.monotonic() > self.end + MORE_SECONDS
-                    if late or not np.isfinite(losses[-1]):
-                        break
-            finally:
-                step.learning_rate = usual
+        with self._from_first(), self.project.rate_kept():
+            for batch, rate in zip(self._batches(squares), rates, strict=False):
+                step.learning_rate = rate
+                losses.append(number_of(step(*batch)))
+                late = time.monotonic() > self.end + MORE_SECONDS
+                if late or not np.isfinite(losses[-1]):
+                    break
         return losses
 
     # 3. How it is done
@@ -226,9 +222,8 @@ def attempt(project: Project) -> Attempt:
         if not lessons[-1].scores.passed:
             break
     last = lessons[-1]
-    if last.scores.passed or not last.in_time or not np.isfinite(last.losses).all():
-        return Attempt(lessons, end=school.end)
-    if project.rate is None:
+    told = last.scores.passed or not last.in_time or not np.isfinite(last.losses).all()
+    if told or project.rate is None:
         return Attempt(lessons, end=school.end)
     rate = best_rate(*school.rates(last.squares))
     at_rate = school.at_rate(last.squares, rate, min(TRIAL_STEPS, len(last.losses)))

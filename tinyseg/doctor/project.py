@@ -217,6 +217,16 @@ class Project:
         rate = getattr(self.step, "learning_rate", None)
         return float(rate) if isinstance(rate, int | float) else None
 
+    @contextmanager
+    def rate_kept(self) -> Iterator[None]:
+        """While it lasts, the learning rate may be set; then it is as before."""
+        usual = self.rate
+        try:
+            yield
+        finally:
+            if usual is not None:
+                self.step.learning_rate = usual
+
     @cached_property
     def evaluate_step(self) -> PredictStep:
         """Probabilities (B, K, S, S) of a batch at the door, in evaluation."""

@@ -201,11 +201,9 @@ def descend(project: Project) -> Descent:
 
         found, slower = losses(), None
         if rate is not None and found[2] > found[1]:
-            try:
+            with project.rate_kept():
                 step.learning_rate = rate / 10
                 slower = losses()[2]
-            finally:
-                step.learning_rate = rate
     return Descent(*found, slower)
 
 
@@ -216,16 +214,13 @@ def move(project: Project) -> Moves:
         runs.state.load(runs.first)
         before, still = runs.weights(), None
         once = _changes(before, runs.in_turn(runs.batches[:1])[1])
-        try:
+        with project.rate_kept():
             if rate is not None:
                 step.learning_rate = 0.0
                 found = _changes(before, runs.in_turn(runs.batches[:1])[1])
                 still = max((found[name] for name in runs.state.parameters), default=0.0)
                 step.learning_rate = max(rate, PROBE_RATE)
             often = _changes(before, runs.in_turn(runs.batches)[1])
-        finally:
-            if rate is not None:
-                step.learning_rate = rate
         trained = list(runs.state.parameters)
     size = {name: root_mean_square(array) for name, array in before.items()}
     size, once, moved = ({n: of[n] for n in trained} for of in (size, once, often))
