@@ -14,6 +14,7 @@ from tinyseg import checkpoint as module
 from tinyseg.backend import overwrite, upload
 from tinyseg.checkpoint import any_in, load, load_latest, rotate, save, share
 from tinyseg.errors import RunError
+from tinyseg.run import assign
 
 RNG = np.random.default_rng(0)
 TENSORS = {
@@ -66,7 +67,7 @@ def test_what_is_loaded_can_be_copied_to_the_device(tmp_path: Path) -> None:
             np.testing.assert_array_equal(target.numpy(), array, err_msg=name)
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.int64, np.uint8, ">f4", "U3", object])
+@pytest.mark.parametrize("dtype", [np.complex64, ">f4", "U3", object])
 def test_a_dtype_that_does_not_fit_is_refused_and_nothing_is_written(
     tmp_path: Path, dtype: object
 ) -> None:
@@ -317,3 +318,32 @@ def test_without_a_whole_checkpoint_both_problems_are_told(tmp_path: Path) -> No
     (tmp_path / "previous.safetensors").write_bytes(b"")
     with pytest.raises(RunError, match=r"no checkpoint to continue from \(.*last.*previous"):
         load_latest(tmp_path)
+
+
+def test_every_dtype_of_other_programs_is_read_and_bfloat16_exactly(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    for name, dtype in module.DTYPES.items():
+        array = np.array([0, 1, 1, 0], dtype)
+        path.write_bytes(raw({"w": entry(name, (4,), (0, array.nbytes))}, array.tobytes()))
+        assert same(load(path)[0], {"w": array})
+    kept = np.array([1.0, -2.5, 3e38, -0.0, np.inf, 2**-126], np.float32)
+    top = (kept.view(np.uint32) >> 16).astype(np.uint16)
+    path.write_bytes(raw({"w": entry("BF16", (2, 3), (0, 12))}, top.tobytes()))
+    wanted = Tensor(top.view(np.uint8)).bitcast("bfloat16").cast("float32").reshape(2, 3).numpy()
+    assert same(load(path)[0], {"w": wanted})
+
+
+def test_a_dtype_that_nobody_here_knows_is_named_and_not_called_damage(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(raw({"w": entry("F8_E4M3", (4,), (0, 4))}, bytes(4)))
+    with pytest.raises(RunError, match=r"a\.safetensors: w has dtype F8_E4M3, which tinyseg does "):
+        load(path)
+
+
+def test_a_counter_of_pytorch_fits_into_another_width_and_a_float_does_not() -> None:
+    state = {"n": upload(np.zeros((), np.int32)), "w": upload(np.zeros(2, np.float32))}
+    arrays = {"n": np.array(7, np.int64), "w": np.array([0.5, 1.0], np.float64)}
+    assign(state, arrays, "", "here")
+    assert [tensor.numpy().tolist() for tensor in state.values()] == [7, [0.5, 1.0]]
+    with pytest.raises(RunError, match="here: n is float64, the model needs dtypes.int"):
+        assign(state, {**arrays, "n": np.array(7.0)}, "", "here")

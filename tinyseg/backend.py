@@ -21,7 +21,7 @@ import numpy as np
 import tinygrad.helpers
 from tinygrad import Device, Tensor, TinyJit
 from tinygrad.codegen import to_program, to_program_cache
-from tinygrad.dtype import _from_np_dtype
+from tinygrad.dtype import _from_np_dtype, _to_np_dtype
 from tinygrad.helpers import BEAM, CPU_COUNT, DEV, Context, diskcache_get
 from tinygrad.renderer.cstyle import ClangJITRenderer
 from tinygrad.runtime.support.compiler_cpu import ClangJITCompiler
@@ -97,8 +97,9 @@ def upload(array: Array) -> Tensor:
 
 
 def overwrite(tensor: Tensor, array: Array) -> None:
-    """Copies `array` into the tensor's own buffer, wherever else that buffer is used."""
-    host = np.require(array, requirements=["C", "W"])  # tinygrad copies from writable memory only
+    """Copies `array` into the tensor's own buffer, as its dtype, wherever else that is used."""
+    # tinygrad copies from writable memory only
+    host = np.require(array, _to_np_dtype(tensor.dtype), ["C", "W"])
     tensor.uop.buffer.ensure_allocated().copyin(host.reshape(-1).view(np.uint8).data)
 
 

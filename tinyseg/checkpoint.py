@@ -18,7 +18,15 @@ from tinyseg.backend import Array
 from tinyseg.errors import RunError
 from tinyseg.files import PARTIAL, write_atomic
 
-DTYPES = {"F32": np.float32, "U32": np.uint32, "I32": np.int32, "F16": np.float16}
+DTYPES = {
+    **{"F16": np.float16, "F32": np.float32, "F64": np.float64, "BOOL": np.bool_},
+    **{"I8": np.int8, "I16": np.int16, "I32": np.int32, "I64": np.int64},
+    **{"U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "U64": np.uint64},
+}
+BFLOAT16 = "BF16"
+"""Read as float32, which holds it exactly; NumPy has no such type."""
+UNREADABLE = ("C64", "F4", "F6_E2M3", "F6_E3M2", "F8_E4M3", "F8_E5M2", "F8_E8M0")
+"""The format's types that neither NumPy nor training knows."""
 LATEST = ("last.safetensors", "previous.safetensors")
 MOST_HEADER_BYTES = 100_000_000
 """The limit of the reference implementation."""
@@ -48,7 +56,8 @@ def save(path: str | Path, tensors: dict[str, Array], facts: dict[str, Any]) -> 
 def load(path: str | Path) -> tuple[dict[str, Array], dict[str, Any]]:
     """Reads tensors and facts; RunError when the file is missing, truncated or altered.
 
-    Files of other programs (no digest) are read too; their facts are empty.
+    Files of other programs (no digest) are read too, in every dtype that NumPy has and bfloat16
+    (as float32); their facts are empty.
     """
     try:
         content = Path(path).read_bytes()
@@ -58,6 +67,8 @@ def load(path: str | Path) -> tuple[dict[str, Array], dict[str, Any]]:
         raise RunError(f"{path}: cannot be read ({error.strerror})") from None
     try:
         return _parse(content)
+    except NotImplementedError as error:
+        raise RunError(f"{path}: {error}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunError(f"{path}: damaged or no safetensors file ({error})") from None
 
@@ -128,14 +139,20 @@ def _parse(content: bytes) -> tuple[dict[str, Array], dict[str, Any]]:
 
 def _tensor(name: str, entry: dict[str, Any], data: memoryview) -> Array:
     start, end = entry["data_offsets"]
-    shape, dtype = tuple(entry["shape"]), DTYPES.get(entry["dtype"])
+    shape, stored = tuple(entry["shape"]), entry["dtype"]
+    dtype = np.uint16 if stored == BFLOAT16 else DTYPES.get(stored)
+    if stored in UNREADABLE:
+        raise NotImplementedError(
+            f"{name} has dtype {stored}, which tinyseg does not read; save it as F32 or F16"
+        )
     if dtype is None:
-        raise ValueError(f"{name} has dtype {entry['dtype']}; known: {', '.join(DTYPES)}")
+        raise ValueError(f"{name} has dtype {stored}; known: {BFLOAT16}, {', '.join(DTYPES)}")
     if not all(type(n) is int and n >= 0 for n in (*shape, start, end)):
         raise ValueError(f"{name} has a bad shape or place")
     if end > len(data) or end - start != math.prod(shape) * np.dtype(dtype).itemsize:
         raise ValueError(f"{name} does not fit its place")
-    return np.frombuffer(data[start:end], dtype).reshape(shape)
+    array = np.frombuffer(data[start:end], dtype).reshape(shape)
+    return (array.astype(np.uint32) << 16).view(np.float32) if stored == BFLOAT16 else array
 
 
 def _check_places(places: list[list[int]], size: int) -> None:

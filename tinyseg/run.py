@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tinygrad import dtypes
+
 from tinyseg import checkpoint
 from tinyseg.backend import Array, backend, overwrite, versions
 from tinyseg.config import Config
@@ -240,11 +242,18 @@ def _refuse_used(folder: Path) -> None:
 
 
 def assign(state: dict[str, Any], arrays: dict[str, Array], prefix: str, where: str) -> None:
-    """Copies arrays into the Tensors of the same name; RunError when one is missing or unlike."""
+    """Copies arrays into the Tensors of the same name; RunError when one is missing or unlike.
+
+    A number of another width is converted, such as a counter of PyTorch (int64) into an int32.
+    """
     for name, tensor in state.items():
         array = arrays.get(prefix + name)
         if array is None or array.shape != tuple(tensor.shape):
             seen = "missing" if array is None else f"of shape {array.shape}"
             raise RunError(f"{where}: {prefix}{name} is {seen}, the model needs {tensor.shape}")
+        if (array.dtype.kind == "f") != dtypes.is_float(tensor.dtype):
+            raise RunError(
+                f"{where}: {prefix}{name} is {array.dtype}, the model needs {tensor.dtype}"
+            )
     for name, tensor in state.items():
         overwrite(tensor, arrays[prefix + name])
