@@ -284,6 +284,14 @@ def test_hard_dice_counts_foreground_pixels_of_the_whole_batch() -> None:
     assert found.item() == pytest.approx(2 * hits / total)
 
 
+def test_a_probability_of_just_one_half_is_foreground_in_training_and_in_prediction() -> None:
+    logits = np.array([0.0, -1e-9, -1.0, 1.0], np.float32).reshape(1, 1, 2, 2)
+    p_bkhw = Tensor(logits).sigmoid().numpy()
+    predicted = to_classes(p_bkhw[0])
+    assert predicted.ravel().tolist() == [1, 1, 0, 1]
+    assert hard_dice(Tensor(logits), Tensor(predicted[None])).item() == 1.0
+
+
 @pytest.mark.slow
 def test_every_one_of_eight_images_is_learned() -> None:
     samples = simulate("cells", n=8, size=32, seed=4, empty=0)
@@ -354,6 +362,17 @@ def test_a_network_of_tinygrads_own_layers_learns_jitted_as_plain() -> None:
         losses.append([step(image, label)["loss"].item() for _ in range(5)])
     assert losses[0] == losses[1]
     assert losses[0][-1] < losses[0][0]
+
+
+def test_a_batch_made_before_the_device_was_chosen_is_moved_to_it() -> None:
+    model = UNet(1, 1, base=2, depth=1)
+    step, predict = TrainStep(model), PredictStep(model)
+    image, label = batches(1)[0]
+    far = [tensor.to("PYTHON").realize() for tensor in (image, label)]
+    first = predict(far[0]).numpy()  # as on a machine with PoCL: lazily made Tensors lie on CL
+    np.testing.assert_array_equal(first, predict(image).numpy())
+    step.learning_rate = 0.0
+    assert step(*far)["bce"].item() == step(image, label)["bce"].item()
 
 
 def test_a_network_on_another_device_is_told() -> None:

@@ -307,10 +307,10 @@ def test_switches_of_tinygrad_and_of_our_plans_are_seen(monkeypatch: pytest.Monk
 def test_the_text_of_every_module_that_shapes_a_step_is_in_the_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = stepkey._code_digest.__wrapped__()
+    before = stepkey._code_digest()
     subprocess.run(["cp", "-r", str(stepkey.PACKAGE), str(tmp_path / "tinyseg")], check=True)
     monkeypatch.setattr(stepkey, "PACKAGE", tmp_path / "tinyseg")
-    assert stepkey._code_digest.__wrapped__() == before
+    assert stepkey._code_digest() == before
     for name in (
         "kernels/weight.py",
         "nn/layers.py",
@@ -320,9 +320,24 @@ def test_the_text_of_every_module_that_shapes_a_step_is_in_the_key(
     ):
         path = tmp_path / "tinyseg" / name
         path.write_text(path.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
-        after = stepkey._code_digest.__wrapped__()
+        after = stepkey._code_digest()
         assert after != before, name
         before = after
+
+
+def test_a_key_names_the_code_that_was_imported_not_what_lies_there_later(tmp_path: Path) -> None:
+    subprocess.run(["cp", "-r", str(stepkey.PACKAGE), str(tmp_path / "tinyseg")], check=True)
+    program = (
+        "from tinyseg import stepkey, step\n"
+        "path = stepkey.PACKAGE / 'step.py'\n"
+        "path.write_text(path.read_text(encoding='utf-8') + '# pulled', encoding='utf-8')\n"
+        "print(stepkey.PACKAGE, stepkey.environment()['code'])"
+    )
+    command, paths = [sys.executable, "-c", program], {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=paths, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [str(tmp_path / "tinyseg"), stepkey.environment()["code"]]
 
 
 # 3. What cannot be described is not cached
@@ -551,8 +566,13 @@ def test_the_least_recently_used_step_goes_first(tmp_path: Path) -> None:
 def test_the_command_line_tells_and_clears(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cache", "info"]) == 0
     assert "2 compiled steps, " in capsys.readouterr().out
+    speeds = home / "tinyseg" / "compilers.json"
+    speeds.write_text("{}")
     assert main(["cache", "clear"]) == 0
-    assert "2 compiled steps removed" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "2 compiled steps removed" in said
+    assert "the compilers' speeds removed" in said
+    assert not speeds.exists()
     assert StepCache().info().files == 0
 
 

@@ -369,8 +369,19 @@ def _install(compiler: Compiler) -> None:
         device.renderers.sort(key=lambda renderer: "LLVM" not in renderer.__name__)
 
 
+def forget_compilers() -> bool:
+    """Removes the measured speeds of compilers, so that the next process measures; if any were."""
+    path = cache_folder() / _SPEEDS
+    known = path.exists()
+    path.unlink(missing_ok=True)
+    return known
+
+
+_SPEEDS = "compilers.json"
+
+
 def _measured(found: tuple[Compiler, ...]) -> dict[str, float]:
-    path = cache_folder() / "compilers.json"
+    path = cache_folder() / _SPEEDS
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
         return {_identity(c): float(known[_identity(c)]) for c in found}

@@ -175,8 +175,10 @@ def data_stats(options: argparse.Namespace) -> int:
     from tinyseg.data.compare import compare
     from tinyseg.data.stats import open_stats
     from tinyseg.files import write_json
-    from tinyseg.plots import draw_stats
+    from tinyseg.plots import draw_stats, require_matplotlib
 
+    if options.picture:
+        require_matplotlib()
     config = _config(options).data
     sets = [open_stats(options.data, config)]
     sets += [open_stats(options.other, config, like=sets[0])] if options.other else []
@@ -223,9 +225,13 @@ def cache_info(options: argparse.Namespace) -> int:
 
 def cache_clear(options: argparse.Namespace) -> int:
     """Removes it."""
+    from tinyseg.backend import forget_compilers
+
     for what, cache in _caches().items():
         folder = cache.info().folder
         print(f"{cache.clear()} {what} removed from {folder}")
+    if forget_compilers():
+        print("the compilers' speeds removed: the next start measures which is the fastest")
     return 0
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from tinygrad import Tensor
 from tinygrad.helpers import JIT
 
-from tinyseg.backend import Array, copied, jitted, overwrite, owns_buffer, upload
+from tinyseg.backend import Array, backend, copied, jitted, overwrite, owns_buffer, upload
 from tinyseg.cache import CacheOff
 from tinyseg.captured import NotPacked, pack, unpack
 from tinyseg.errors import StepError
@@ -256,6 +256,8 @@ def _own(tensor: Any) -> Tensor:
             f"a step takes Tensors, not {type(tensor).__name__}: a number or an index would be "
             "baked in at the first call; pass Tensor(array)"
         )
+    if tensor.device != backend().device:  # made before the device was chosen
+        tensor = tensor.to(backend().device)
     return tensor if owns_buffer(tensor) else tensor.clone().realize()
 
 

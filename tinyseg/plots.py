@@ -130,14 +130,19 @@ def _write(path: Path, figure: Any) -> None:
     write_atomic(path, buffer.getvalue())
 
 
-def _new_figure(**options: Any) -> Any:
+def require_matplotlib() -> Any:
+    """Its class of figures; TinysegError where it is not installed: ask before a long work."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise TinysegError(
             'a drawing needs matplotlib, which is not installed: pip install "tinyseg[plot]"'
         ) from None
-    return Figure(**options)
+    return Figure
+
+
+def _new_figure(**options: Any) -> Any:
+    return require_matplotlib()(**options)
 
 
 def _level_panels(sets: Sequence[DatasetStats], way: str, what: str) -> list[Panel]:

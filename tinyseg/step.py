@@ -206,7 +206,9 @@ def hard_dice(logits: Tensor, label: Tensor) -> Tensor:
     """Dice of the hard prediction at probability 0.5, foreground classes and images pooled."""
     label = label.reshape(label.shape[0], *label.shape[-2:]).cast(dtypes.int32)
     predicted = (
-        (logits[:, 0] > 0).cast(dtypes.int32) if logits.shape[1] == 1 else logits.argmax(axis=1)
+        (logits[:, 0].sigmoid() >= 0.5).cast(dtypes.int32)  # as `to_classes`
+        if logits.shape[1] == 1
+        else logits.argmax(axis=1)
     )
     valid = label != IGNORE
     hits = ((predicted == label) & (label > 0) & valid).sum()

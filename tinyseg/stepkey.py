@@ -126,7 +126,7 @@ def environment() -> dict[str, str]:
         "versions": json.dumps(versions()),
         "settings": json.dumps(settings()),
         "plans": f"{plans.machine()} {plans.overridden} {_plain_values(plans)}",
-        "code": _code_digest(),
+        "code": CODE_DIGEST,
     }
 
 
@@ -146,7 +146,6 @@ def _processor_flags() -> str:
     return hashlib.sha256(json.dumps(flags).encode()).hexdigest()
 
 
-@functools.cache
 def _code_digest() -> str:
     """A digest of the source text of all modules in CODE."""
     digest = hashlib.sha256()
@@ -156,3 +155,7 @@ def _code_digest() -> str:
             digest.update(f"{file.relative_to(PACKAGE).as_posix()}\n".encode())
             digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()
+
+
+CODE_DIGEST = _code_digest()
+"""Of the code that this process runs: taken now, as the files may be others when a step is made."""

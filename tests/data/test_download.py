@@ -427,7 +427,8 @@ def test_an_archive_brought_by_hand_is_used_and_never_removed(server, tmp_path, 
     assert (tmp_path / "a.zip").read_bytes() == b"wrong"
     (tmp_path / "a.zip").write_bytes(content)
     download("tiny", tmp_path, print, HASTY)
-    assert names(tmp_path) == ["images", "images/a.png"]
+    assert names(tmp_path) == ["a.zip", "images", "images/a.png"]
+    assert (tmp_path / "a.zip").read_bytes() == content
     assert server.requests == []
 
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tinyseg.config import Config
-from tinyseg.errors import DataError, RunError
+from tinyseg.errors import DataError, RunError, TinysegError
 from tinyseg.findings import Finding
 from tinyseg.metrics import confusion, foreground_mean, scores
 from tinyseg.report import build_page, collect, report
@@ -293,3 +293,10 @@ def test_a_file_of_no_known_kind_is_refused_before_any_work(runs, tmp_path):
         report(runs, tmp_path / "r.pdf")
     with pytest.raises(RunError, match="0 or more"):
         report(runs, tmp_path / "r.html", images=-1)
+
+
+def test_a_missing_matplotlib_is_told_before_any_work(runs, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setattr("tinyseg.report.write.collect", lambda *given: pytest.fail("was scored"))
+    with pytest.raises(TinysegError, match=r'pip install "tinyseg\[plot\]"'):
+        report(runs, tmp_path / "r.png")

@@ -53,7 +53,7 @@ def download(
     """Fetches and unpacks what a folder lacks of a named dataset.
 
     A part that was cut off is continued, also by a later call; an archive that lies in the folder
-    under its own name is used as it is. Size and SHA-256 are compared where they are published.
+    under its own name is used as it is, and kept. Size and SHA-256 are compared where they are published.
     DataError tells what to do about everything that can go wrong.
     """
     if name not in SOURCES:
@@ -70,7 +70,7 @@ def download(
         if all((source.root(folder) / path).exists() for path in archive.gives):
             continue
         path = folder / urlsplit(archive.url).path.rpartition("/")[2]
-        if not path.exists():
+        if not (own := path.exists()):
             fetch(archive, path, patience)
         elif wrong := _wrong(archive, path):
             raise DataError(f"{path}: {wrong}; remove it, or put the right file there")
@@ -80,7 +80,8 @@ def download(
             raise DataError(
                 f"{path}: does not hold {name_some(lacking)}; remove it, look elsewhere"
             )
-        path.unlink()
+        if not own:
+            path.unlink()
     say(f"{name} is complete in {folder}; use it as {name}:{folder}")
 
 

@@ -9,7 +9,7 @@ from tinyseg.doctor.finished import Finished, examine_run
 from tinyseg.errors import RunError
 from tinyseg.files import write_atomic
 from tinyseg.findings import Finding
-from tinyseg.plots import draw_curves
+from tinyseg.plots import draw_curves, require_matplotlib
 from tinyseg.report.collect import collect
 from tinyseg.report.page import build_page
 from tinyseg.report.table import as_csv, as_markdown, as_text, rows_of
@@ -46,6 +46,8 @@ def report(
     out = Path(out)
     if out.suffix not in (*TEXTS, DRAWN):
         raise RunError(f"{out}: its name must end in {', '.join(TEXTS)} or {DRAWN}")
+    if out.suffix == DRAWN:
+        require_matplotlib()
     if images < 0:
         raise RunError(f"{images} images cannot be shown: it must be 0 or more")
     page, data = out.suffix == ".html", data or runs[0].facts.source
