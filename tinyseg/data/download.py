@@ -53,8 +53,8 @@ def download(
     """Fetches and unpacks what a folder lacks of a named dataset.
 
     A part that was cut off is continued, also by a later call; an archive that lies in the folder
-    under its own name is used as it is, and kept. Size and SHA-256 are compared where they are published.
-    DataError tells what to do about everything that can go wrong.
+    under its own name is used as it is, and kept. Size and SHA-256 are compared where they are
+    published. DataError tells what to do about everything that can go wrong.
     """
     if name not in SOURCES:
         raise DataError(f"unknown dataset {name!r}; known: {', '.join(SOURCES)}")
