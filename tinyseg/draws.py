@@ -5,6 +5,8 @@ resumed run draws on, and a jitted step draws what a plain one does.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from tinygrad import Tensor, dtypes
@@ -46,3 +48,30 @@ def uniform(key: Tensor, count: int, stream: int = 0) -> Tensor:
     """Return `count` numbers, uniform over the multiples of 2^-24 in [0, 1), in memory."""
     whole = bits(key, count, stream) & 0xFFFFFF
     return (whole.cast(dtypes.float32) / 2**24).contiguous().detach()
+
+
+class TinygradRandom:
+    """What tinygrad's own `.dropout()` and `Tensor.rand` draw from, as the state of one step.
+
+    tinygrad keeps a seed and a counter per device in a global table, which any other draw moves.
+    """
+
+    def __init__(self) -> None:
+        # the first word keeps the step apart from the weights, which tinygrad drew by this seed
+        seed = np.array([0x57E9, Tensor._seed % 2**32], np.uint32)
+        self.state = {
+            "random.seed": upload(seed).is_param_(False),
+            "random.counter": upload(np.zeros(2, np.uint32)).is_param_(False),
+        }
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """While it lasts, tinygrad draws from this seed and moves this counter (unrealized)."""
+        usual = Tensor._device_seeds, Tensor._device_rng_counters
+        seed, counter = self.state.values()
+        Tensor._device_seeds = {seed.device: seed}
+        Tensor._device_rng_counters = {seed.device: counter}
+        try:
+            yield
+        finally:
+            Tensor._device_seeds, Tensor._device_rng_counters = usual

@@ -1,5 +1,6 @@
 """The post-mortem of a NaN: which tensor was the first, and the batch that made it."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,7 +56,7 @@ def first_not_finite(step: TrainStep, image: Tensor, label: Tensor, names: Seque
         if not _finite(tensor.numpy()):
             return f"the weights {name}"
     with recorded(step.model) as layer_outputs:
-        logits = step.model(image, training=True)
+        logits = step.forward(image)
     outputs = [(f"the output of {name}", output) for name, output in layer_outputs]
     terms = step.loss(logits, label)
     gradients = step.gradients(terms["loss"])  # before any of it is realized: its history is gone
@@ -77,6 +78,7 @@ def recorded(model: Any) -> Iterator[list[tuple[str, Tensor]]]:
     originals = {kind: kind.__call__ for kind in kinds}
 
     def watch(kind: type) -> Any:
+        @functools.wraps(originals[kind])
         def call(self: Any, *arguments: Any, **options: Any) -> Any:
             result = originals[kind](self, *arguments, **options)
             outputs.append((names.get(id(self), kind.__name__), result))

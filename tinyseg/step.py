@@ -6,6 +6,7 @@ by which a compiled step is found on disk again.
 
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,11 @@ from tinygrad import Tensor, dtypes
 from tinyseg.augment import Augmentation
 from tinyseg.backend import Array, backend, settle, upload
 from tinyseg.config import IGNORE
+from tinyseg.draws import TinygradRandom
 from tinyseg.errors import StepError
 from tinyseg.guard import GuardedJit
 from tinyseg.losses import Loss
-from tinyseg.nn import parameters, remember, state_dict
+from tinyseg.nn import forward, parameters, remember, state_dict
 from tinyseg.optim import LossScale, Optimizer, Tensors, clip, joint_norm
 from tinyseg.stepkey import NotDescribed, describe
 
@@ -58,7 +60,8 @@ class _Step:
 class TrainStep(_Step):
     """One step of training: `step(image, label)` changes the model and returns measurements.
 
-    `model(image, training)` gives logits (B, K, H, W); `model.out_channels` is K.
+    `model(image)` or `model(image, training)` gives logits (B, K, H, W); `model.out_channels` is K.
+    tinygrad's own layers are in training mode meanwhile, and draw from the step's own state.
     `loss`, `optimizer` and `loss_scale` are as in the config, or objects of that name. Images are
     (B, C, H, W) float32; labels (B, H, W) class indices or (B, 1, H, W) {0, 1}; 255 is ignored.
     `augment` is a text as in the config, or an `Augmentation`: it is drawn anew in every call.
@@ -104,6 +107,9 @@ class TrainStep(_Step):
             **self.augment.state,
             **self.loss_scale.state,
         }
+        self.random = None if self._is_ours() else TinygradRandom()
+        """Only of code that is not ours: ours has keys of its own, see `draws`."""
+        self.state |= self.random.state if self.random else {}
         alter = (_alter_image, self._alter_label, None)
         self._guarded = GuardedJit(self._step, self.state, alter, jit, canary, self._recipe)
 
@@ -124,7 +130,7 @@ class TrainStep(_Step):
 
     def _step(self, image: Tensor, label: Tensor, rate: Tensor) -> Tensor:
         image, label = self.augment(image, label)
-        logits = self.model(image, training=True)
+        logits = self.forward(image)
         measured = dict(self.loss(logits, label))
         gradients = self.gradients(measured["loss"])
         finite = measured["loss"].detach().isfinite()
@@ -141,6 +147,11 @@ class TrainStep(_Step):
         self._guarded.names[:] = measured
         return Tensor.stack(*(value.detach().reshape(()) for value in measured.values()))
 
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the logits of a batch in training mode."""
+        with self.random.used() if self.random else nullcontext():
+            return forward(self.model, image, training=True)
+
     def gradients(self, loss: Tensor) -> Tensors:
         """The gradient of every parameter."""
         names = list(self.parameters)
@@ -154,6 +165,12 @@ class TrainStep(_Step):
         if measured.get("skipped") and measured["loss_scale"] <= self.loss_scale.lowest:
             return f"the gradients overflow at loss scale {self.loss_scale.lowest:g}"
         return ""
+
+    def _is_ours(self) -> bool:
+        try:
+            return bool(self._recipe())
+        except NotDescribed:
+            return False
 
     def _recipe(self) -> dict[str, str]:
         if not self.loss.graph:
@@ -191,7 +208,7 @@ class PredictStep(_Step):
         return self._guarded(image)
 
     def _step(self, image: Tensor) -> Tensor:
-        return probabilities(self.model(image, training=False)).contiguous()
+        return probabilities(forward(self.model, image, training=False)).contiguous()
 
     def _recipe(self) -> dict[str, str]:
         return {"step": describe(type(self), {}), "model": describe(self.model, self.state)}

@@ -82,7 +82,7 @@ class Constant(UNet):
         return super().__call__(x_bchw, training) * 0 + 0.3
 
 
-class NoTraining(UNet):
+class AlwaysTraining(UNet):
     def __call__(self, x_bchw: Tensor) -> Tensor:  # type: ignore[override]
         return super().__call__(x_bchw, True)
 
@@ -246,7 +246,7 @@ FAULTS = [
     Fault("logits of half the size", "logits", of(HalfSize)),
     Fault("a network that leaves the graph", "no gradient", of(ThroughNumPy)),
     Fault("a constant network", "input", of(Constant)),
-    Fault("a network without the training flag", "exception", of(NoTraining)),
+    Fault("a network that is always in training mode", "eval mode", of(AlwaysTraining)),
     Fault("all weights zero", "equal weights", with_model(zero)),
     Fault("gradients that add up", "gradients", own(Accumulates)),
     Fault("a step uphill", "uphill", own(Uphill)),

@@ -42,8 +42,6 @@ MOST_LETTERS = 200
 """Of an exception's message; tinygrad's can have thousands."""
 INNER = (str(Path(__file__).parents[1]), str(Path(tinygrad.__file__).parent))
 KNOWN = {
-    "unexpected keyword argument 'training'": "let the network take a second argument: "
-    "def __call__(self, x, training=False)",
     "unwrap(t.grad)": "a parameter has no gradient: give the optimizer the parameters of this very "
     "model, and call loss.backward() before optimizer.step()",
     "Tensor.training must be enabled": "wrap the step in `with Tensor.train():`",

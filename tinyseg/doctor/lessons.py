@@ -167,7 +167,7 @@ class School:
 
     def _in_training(self, squares: Sequence[int]) -> tuple[float, ...]:
         maps = self._maps(
-            squares, lambda image: probabilities(self.project.model(image, training=True))
+            squares, lambda image: probabilities(self.project.forward(image, training=True))
         )
         return self._dice(self.threshold, squares, maps)
 

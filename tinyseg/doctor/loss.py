@@ -48,7 +48,7 @@ class Anatomy:
 def dissect(project: Project) -> Anatomy:
     """Takes the loss apart on the first batch."""
     image, label = project.batches(1)[0]
-    logits = upload(project.model(image, training=True).numpy())
+    logits = upload(project.forward(image, training=True).numpy())
     value, gradients = dict[str, float](), dict[str, Any]()
     for name, term in project.loss(logits, label).items():
         value[name] = term.item()
@@ -95,7 +95,7 @@ def _sure(labels: Array, channels: int) -> Array:
 def shapes(project: Project) -> list[Finding]:
     """There are logits for every pixel of every image."""
     image, label = project.batches(1)[0]
-    logits = project.model(image, training=True)
+    logits = project.forward(image, training=True)
     if logits.ndim == 4 and (logits.shape[0], *logits.shape[2:]) == label.shape:
         return []
     return [

@@ -11,6 +11,7 @@ from tinygrad import Tensor
 from tinyseg.backend import Array, upload
 from tinyseg.checkpoint import any_in
 from tinyseg.doctor.project import Project
+from tinyseg.doctor.state import probe
 from tinyseg.doctor.trial import root_mean_square
 from tinyseg.findings import Finding, listed
 from tinyseg.nn import Up, layers
@@ -52,9 +53,9 @@ def try_network(project: Project) -> Pass:
         loss = project.loss(logits, label)["loss"]
         gradients = dict(zip(weights, loss.gradient(*weights.values()), strict=True))
     Tensor.realize(logits, *outputs.values(), *gradients.values())
-    evaluated = again = project.model(image, training=False).numpy()
+    evaluated = again = project.forward(image, training=False).numpy()
     if project.foreign:
-        again = project.model(image, training=False).numpy()
+        again = project.forward(image, training=False).numpy()
     return Pass(
         logits.numpy(),
         evaluated,
@@ -70,7 +71,7 @@ def _normalised(model: Any, image: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Logits in training, and the outputs of the normalisations."""
     kinds = {name: type(layer).__name__ for name, layer in layers(model)}
     with recorded(model) as found:
-        logits = model(image, training=True)
+        logits = probe(model, image, training=True)
     return logits, {name: output for name, output in found if kinds.get(name) in NORMS}
 
 
@@ -172,7 +173,7 @@ def _evaluated(project: Project, images: Sequence[Array]) -> list[Array]:
     for start in range(0, len(images), size):
         chunk = list(images[start : start + size])
         full = np.stack(chunk + chunk[:1] * (size - len(chunk)))
-        found += list(project.model(upload(full), training=False).numpy()[: len(chunk)])
+        found += list(project.forward(upload(full), training=False).numpy()[: len(chunk)])
     return found
 
 
@@ -248,7 +249,7 @@ def skips(project: Project) -> list[Finding]:
     shares = {}
     for name, up in ups:
         with _without_skip(up):
-            changed = project.model(image, training=True).numpy()
+            changed = project.forward(image, training=True).numpy()
         shares[name] = float(np.abs(changed - whole).max() / max(whole.std(), 1e-12))
     unused = [name for name, share in shares.items() if share <= NOTHING]
     if unused:

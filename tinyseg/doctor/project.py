@@ -24,7 +24,7 @@ from tinyseg.data import (
     open_dataset,
 )
 from tinyseg.data.split import Split, draw_split
-from tinyseg.doctor.state import State
+from tinyseg.doctor.state import State, probe
 from tinyseg.losses import Function, Loss
 from tinyseg.models import build, head_channels
 from tinyseg.nn import state_dict
@@ -44,9 +44,10 @@ MOST = 32
 class Project:
     """A data set, its settings and, where they are given, a user's own parts in place of ours.
 
-    `model(image, training)` gives logits; `step(image, label)` changes it and gives the loss, as a
-    number, a Tensor, or `Measurements`; `predictor(images)` gives probabilities (K, H, W) of images
-    (H, W, C); `pipeline(image, label)` augments on the host; `loss(logits, label)` is a scalar.
+    `model(image)` or `model(image, training)` gives logits; `step(image, label)` changes it and
+    gives the loss, as a number, a Tensor, or `Measurements`; `predictor(images)` gives
+    probabilities (K, H, W) of images (H, W, C); `pipeline(image, label)` augments on the host;
+    `loss(logits, label)` is a scalar.
     """
 
     def __init__(
@@ -186,6 +187,10 @@ class Project:
         shape = (self.dataset.channels, self.dataset.classes)
         quiet = replace(self.config.model, dropout=0.0)
         return build(quiet, *shape, self.config.train.seed, self.config.train.precision)
+
+    def forward(self, image: Tensor, training: bool) -> Tensor:
+        """Return the network's logits in training or evaluation mode, and leave it as it is."""
+        return probe(self.model, image, training)
 
     @property
     def model_channels(self) -> int:

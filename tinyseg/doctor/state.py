@@ -7,7 +7,7 @@ from typing import Any
 from tinygrad import Tensor, TinyJit
 
 from tinyseg.backend import Array, overwrite, settle
-from tinyseg.nn import parameters, state_dict
+from tinyseg.nn import forward, parameters, state_dict
 
 DEEP = 8
 """Objects within objects that are looked into."""
@@ -40,6 +40,16 @@ class State:
         for tensor, array in zip(self.tensors, arrays, strict=True):
             settle(tensor)
             overwrite(tensor, array)
+
+
+def probe(model: Any, image: Tensor, training: bool) -> Tensor:
+    """Return a network's logits; what it assigns meanwhile, as running statistics, is undone."""
+    kept = [(tensor, tensor.uop) for tensor in state_dict(model).values()]
+    try:
+        return forward(model, image, training)
+    finally:
+        for tensor, uop in kept:
+            tensor.uop = uop
 
 
 def tensors_of(thing: Any, deep: int = DEEP, seen: set[int] | None = None) -> Iterator[Tensor]:

@@ -188,7 +188,7 @@ def descend(project: Project) -> Descent:
         image, label = runs.batches[0]
 
         def true_loss() -> float:
-            return float(project.loss(project.model(image, training=True), label)["loss"].item())
+            return float(project.loss(project.forward(image, training=True), label)["loss"].item())
 
         def losses() -> tuple[float, float, float]:
             """As told before, and truly before and after."""

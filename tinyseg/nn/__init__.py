@@ -1,6 +1,7 @@
 """Layers and blocks: plain classes whose Tensors are found by walking their attributes."""
 
 from tinyseg.nn.blocks import AttentionGate, DoubleConv, Up
+from tinyseg.nn.forward import forward
 from tinyseg.nn.layers import (
     BatchNorm,
     Conv2d,
@@ -23,6 +24,7 @@ __all__ = [
     "GroupNorm",
     "Identity",
     "Up",
+    "forward",
     "layers",
     "parameters",
     "remember",

@@ -4,6 +4,7 @@ Weights are float32. A layer returns the type of its images; it computes in floa
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,16 @@ class ConvTranspose2d:
         return kernels.conv_transpose2d(x_bchw, self.weight, self.bias)
 
 
+@dataclass(frozen=True, slots=True)
+class BatchStatistics:
+    """What a training batch has; with slots, so that it is not found as part of the state."""
+
+    mean: Tensor
+    variance: Tensor
+    unbiased: float
+    """The factor that makes the variance unbiased."""
+
+
 class BatchNorm:
     """Ioffe & Szegedy 2015, then ReLU: each channel by the batch, or by running statistics.
 
@@ -69,8 +80,8 @@ class BatchNorm:
         self.running_mean = upload(np.zeros(channels, np.float32)).is_param_(False)
         self.running_var = upload(np.ones(channels, np.float32)).is_param_(False)
         self.epsilon, self.momentum = epsilon, momentum
-        self.batch: tuple[Tensor, Tensor, float] | None = None
-        """Mean, variance and the factor that makes it unbiased, of the last training batch."""
+        self.batch: BatchStatistics | None = None
+        """Of the last training batch, until `remember` takes them up."""
 
     def __call__(self, x_bchw: Tensor, training: bool) -> Tensor:
         if not training:
@@ -79,7 +90,7 @@ class BatchNorm:
         given = (x_bchw, self.weight, self.bias, self.epsilon)
         y_bchw, mean, variance = kernels.batch_norm(*given, relu=True)
         count = x_bchw.numel() // x_bchw.shape[1]
-        self.batch = (mean, variance, count / max(count - 1, 1))
+        self.batch = BatchStatistics(mean, variance, count / max(count - 1, 1))
         return y_bchw
 
     def affine(self) -> tuple[Tensor, Tensor]:
@@ -96,8 +107,8 @@ def remember(module: Any) -> None:
     norms = [layer for _, layer in layers(module) if isinstance(layer, BatchNorm) and layer.batch]
     running = [old for norm in norms for old in (norm.running_mean, norm.running_var)]
     batches = [norm.batch for norm in norms if norm.batch]
-    news = [new for mean, variance, _ in batches for new in (mean, variance)]
-    factors = [factor for _, _, unbiased in batches for factor in (1.0, unbiased)]
+    news = [new for batch in batches for new in (batch.mean, batch.variance)]
+    factors = [factor for batch in batches for factor in (1.0, batch.unbiased)]
     if norms:
         momenta = [norm.momentum for norm in norms for _ in range(2)]
         kernels.moving_averages(running, news, momenta, factors)

@@ -1,41 +1,50 @@
-"""How a network's Tensors are named, found and drawn."""
+"""How the layers and Tensors of a network are found and named."""
 
 from collections.abc import Iterable, Iterator
+from types import ModuleType
 from typing import Any
 
-from tinygrad import Tensor
-
-BUFFERS = ("running_mean", "running_var", "key")
-"""Attributes that hold state which no gradient changes."""
+from tinygrad import Tensor, TinyJit
 
 
 def layers(module: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """`module` and every object below it, by dotted name, in the order of definition."""
-    if isinstance(module, Tensor) or not (isinstance(module, list) or hasattr(module, "__dict__")):
-        return
-    if not isinstance(module, list):
-        yield name, module
-    for key, child in _children(module):
-        yield from layers(child, f"{name}.{key}" if name else str(key))
+    """Yield `module` and every object below it once, by dotted name, in the order of definition."""
+    for path, thing in _walk(module, name, set()):
+        if hasattr(thing, "__dict__") and not isinstance(thing, Tensor):
+            yield path, thing
 
 
 def state_dict(module: Any, prefix: str = "") -> dict[str, Tensor]:
-    """All Tensors below `module` by dotted name, in the order of their definition."""
-    if isinstance(module, Tensor):
-        return {prefix[:-1]: module}
-    found: dict[str, Tensor] = {}
-    for name, child in _children(module):
-        found |= state_dict(child, f"{prefix}{name}.")
-    return found
+    """Return all Tensors below `module` by dotted name, in the order of their definition.
 
-
-def _children(module: Any) -> Iterable[tuple[Any, Any]]:
-    return (
-        enumerate(module) if isinstance(module, list) else getattr(module, "__dict__", {}).items()
-    )
+    They are found and named as `tinygrad.nn.state.get_state_dict` does, but a Tensor that has
+    several names (tied weights) is listed once, by the first of them.
+    """
+    found = _walk(module, prefix.rstrip("."), set())
+    return {name: thing for name, thing in found if isinstance(thing, Tensor)}
 
 
 def parameters(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The entries of a `state_dict` that are trained: by their names, and by tinygrad's flag."""
-    own = {name: t for name, t in state.items() if name.rsplit(".", 1)[-1] not in BUFFERS}
-    return {name: t for name, t in own.items() if t.is_param}
+    """Return the entries of a `state_dict` that are trained, by tinygrad's flag `is_param`."""
+    return {name: t for name, t in state.items() if t.is_param and t.is_floating_point()}
+
+
+def _walk(thing: Any, name: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    if id(thing) in seen:
+        return
+    seen.add(id(thing))
+    yield name, thing
+    for key, child in _children(thing):
+        yield from _walk(child, f"{name}.{key}" if name else str(key), seen)
+
+
+def _children(thing: Any) -> Iterable[tuple[Any, Any]]:
+    if isinstance(thing, Tensor | TinyJit | type | ModuleType):
+        return ()
+    if hasattr(thing, "_asdict"):  # a namedtuple
+        return list(thing._asdict().items())
+    if isinstance(thing, dict):
+        return list(thing.items())
+    if hasattr(thing, "__dict__"):
+        return list(vars(thing).items())
+    return enumerate(thing) if isinstance(thing, list | tuple) else ()
