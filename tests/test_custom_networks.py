@@ -9,6 +9,8 @@ from tinygrad import Tensor, nn
 from tinygrad.nn.state import get_state_dict
 
 from tinyseg.backend import upload
+from tinyseg.doctor.state import State
+from tinyseg.errors import StepError
 from tinyseg.models import UNet
 from tinyseg.nn import BatchNorm, forward, layers, parameters, state_dict
 from tinyseg.step import PredictStep, TrainStep
@@ -196,3 +198,57 @@ def test_a_network_of_tinygrads_layers_is_the_same_jitted_and_plain_bit_for_bit(
 
 def test_our_own_networks_have_keys_of_their_own_and_no_other_random_state() -> None:
     assert not [n for n in TrainStep(UNet(1, 1, base=2, depth=1)).state if n.startswith("random")]
+
+
+# 3. A fresh network
+
+
+class Alike:
+    """Four lazily drawn weights of one shape, which one by one would be drawn alike."""
+
+    out_channels = 1
+
+    def __init__(self) -> None:
+        self.layers = [Tensor.scaled_uniform(SIZE, SIZE) for _ in range(4)]
+
+    def __call__(self, x_bchw: Tensor) -> Tensor:
+        return x_bchw.sequential([lambda x, w=w: x + x @ w for w in self.layers])
+
+
+def test_plain_tinygrad_draws_weights_alike_that_are_realized_one_by_one() -> None:
+    """Should this fail, tinygrad was mended, and `settle` need not realize them together."""
+    Tensor.manual_seed(0)
+    weights = Alike().layers
+    assert len({weight.realize().numpy().tobytes() for weight in reversed(weights)}) == 1
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        TrainStep,
+        PredictStep,
+        lambda model: State(None, model),
+        lambda model: State(lambda: list(reversed(model.layers)), model),
+    ],
+)
+def test_the_weights_of_a_fresh_network_stay_distinct(use: Any) -> None:
+    Tensor.manual_seed(0)
+    model, expected = Alike(), []
+    Tensor.realize(*model.layers)
+    expected = [weight.numpy().copy() for weight in model.layers]
+    Tensor.manual_seed(0)
+    model = Alike()
+    use(model)
+    assert len({weight.numpy().tobytes() for weight in model.layers}) == 4
+    for weight, array in zip(model.layers, expected, strict=True):
+        np.testing.assert_array_equal(weight.numpy(), array)
+
+
+@pytest.mark.parametrize("kind", [TrainStep, PredictStep])
+def test_two_weights_in_one_buffer_are_refused_by_name(kind: Any) -> None:
+    model = Alike()
+    for weight in reversed(model.layers):
+        weight.realize()  # in tinygrad 0.13 they are one buffer now
+    model.layers[3] = Tensor(model.layers[1].uop)
+    with pytest.raises(StepError, match=r"layers\.\d and layers\.\d are two Tensors in one buffer"):
+        kind(model)

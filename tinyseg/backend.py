@@ -111,14 +111,17 @@ def owns_buffer(tensor: Tensor) -> bool:
     return bool(uop.op.name == "BUFFER" and uop.is_realized)
 
 
-def settle(tensor: Tensor) -> None:
-    """Gives a tensor a whole buffer of its own; `realize` alone leaves a constant without one.
+def settle(*tensors: Tensor) -> None:
+    """Gives each tensor a whole buffer of its own; `realize` alone leaves a constant without one.
 
     What waits to be assigned to it goes into the buffer that it has: a jitted step knows that one.
+    All are realized in one call: random ones of one shape, one by one, would come out equal.
     """
-    if not owns_buffer(tensor):
-        tensor.realize()
-    if not owns_buffer(tensor):
+    waiting = [tensor for tensor in tensors if not owns_buffer(tensor)]
+    if waiting:
+        Tensor.realize(*waiting)
+    constants = [tensor for tensor in waiting if not owns_buffer(tensor)]
+    for tensor in constants:
         tensor.replace(tensor.clone().realize())
 
 

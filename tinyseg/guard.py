@@ -112,9 +112,9 @@ class GuardedJit:
 
     def _settle(self) -> None:
         """State that somebody assigned since the last call becomes whole buffers again."""
+        if waiting := [tensor for tensor in self.state.values() if not owns_buffer(tensor)]:
+            Tensor.realize(*waiting)
         for name, tensor in self.state.items():
-            if not owns_buffer(tensor):
-                tensor.realize()
             if not owns_buffer(tensor):
                 raise StepError(f"{name} is no longer a whole Tensor; assign to it, do not replace")
 

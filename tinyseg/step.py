@@ -90,9 +90,7 @@ class TrainStep(_Step):
             loss_scale = LossScale(getattr(model, "precision", "float32"), loss_scale)
         self.loss_scale = loss_scale
         weights = state_dict(model)
-        check_device(weights)
-        for tensor in weights.values():
-            settle(tensor)
+        settle_weights(weights)
         self.parameters = parameters(weights)
         self.loss = Loss.parse(loss, model.out_channels) if isinstance(loss, str) else loss
         self.optimizer = (
@@ -199,6 +197,7 @@ class PredictStep(_Step):
         backend()
         self.model = model
         self.state: Tensors = state_dict(model)
+        settle_weights(self.state)
         self._guarded = GuardedJit(
             self._step, self.state, (_alter_image,), jit, canary, self._recipe
         )
@@ -233,14 +232,27 @@ def hard_dice(logits: Tensor, label: Tensor) -> Tensor:
     return (2 * hits).cast(dtypes.float32) / total.cast(dtypes.float32).maximum(1)
 
 
-def check_device(weights: dict[str, Tensor]) -> None:
-    """StepError where a network was made before tinyseg chose the device, on another one."""
+def settle_weights(weights: dict[str, Tensor]) -> None:
+    """Give all weights of a network buffers of their own; StepError where that cannot be.
+
+    Either they were made on another device, before tinyseg chose one, or two share one buffer.
+    """
     for name, tensor in weights.items():
         if str(tensor.device) != backend().device:
             raise StepError(
                 f"the weight {name} lies on {tensor.device}, but tinyseg computes on "
                 f"{backend().device}: set DEV={backend().device} in the environment, or call "
                 "tinyseg.backend.backend() before the network is made"
+            )
+    settle(*weights.values())
+    owners: dict[Any, str] = {}
+    for name, tensor in weights.items():
+        owner = owners.setdefault(tensor.uop.base, name)
+        if owner != name:
+            raise StepError(
+                f"the weights {owner} and {name} are two Tensors in one buffer: to tie them, make "
+                "both names the same Tensor; if they should differ, draw the network again and "
+                "realize all of it in one call: Tensor.realize(*nn.state.get_parameters(model))"
             )
 
 
@@ -266,4 +278,4 @@ def _alter_image(image: Array) -> Array:
     return (image[::-1] * 0.5 + ramp).astype(image.dtype)
 
 
-__all__ = ["GuardedJit", "Measurements", "PredictStep", "TrainStep", "check_device", "hard_dice"]
+__all__ = ["GuardedJit", "Measurements", "PredictStep", "TrainStep", "hard_dice", "settle_weights"]

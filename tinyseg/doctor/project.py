@@ -30,7 +30,7 @@ from tinyseg.models import build, head_channels
 from tinyseg.nn import state_dict
 from tinyseg.predict import Predictor
 from tinyseg.run import Run
-from tinyseg.step import PredictStep, TrainStep, check_device
+from tinyseg.step import PredictStep, TrainStep, settle_weights
 
 Step = Callable[[Tensor, Tensor], Any]
 Batch = tuple[Tensor, Tensor]
@@ -180,7 +180,7 @@ class Project:
     def model(self) -> Any:
         """The untrained network, without dropout."""
         if self._given["model"] is not None:
-            check_device(state_dict(self._given["model"]))
+            settle_weights(state_dict(self._given["model"]))
             return self._given["model"]
         if isinstance(self._given["step"], TrainStep):
             return self._given["step"].model

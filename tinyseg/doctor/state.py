@@ -23,8 +23,7 @@ class State:
         self.weights = state_dict(model)
         found = {id(tensor): tensor for owner in (step, model) for tensor in tensors_of(owner)}
         self.tensors = list(found.values())
-        for tensor in self.tensors:
-            settle(tensor)
+        settle(*self.tensors)
 
     @property
     def parameters(self) -> dict[str, Tensor]:
@@ -37,8 +36,8 @@ class State:
 
     def load(self, arrays: list[Array]) -> None:
         """Puts a copy back."""
+        settle(*self.tensors)
         for tensor, array in zip(self.tensors, arrays, strict=True):
-            settle(tensor)
             overwrite(tensor, array)
 
 
