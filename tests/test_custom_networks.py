@@ -1,6 +1,7 @@
 """Networks that others wrote with tinygrad: all of it is found, trained and saved."""
 
 from collections import OrderedDict, namedtuple
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,11 +9,13 @@ import pytest
 from tinygrad import Tensor, nn
 from tinygrad.nn.state import get_state_dict
 
-from tinyseg.backend import upload
+from tinyseg import checkpoint
+from tinyseg.backend import settle, upload
 from tinyseg.doctor.state import State
 from tinyseg.errors import StepError
 from tinyseg.models import UNet
 from tinyseg.nn import BatchNorm, forward, layers, parameters, state_dict
+from tinyseg.run import assign
 from tinyseg.step import PredictStep, TrainStep
 
 SIZE = 4
@@ -252,3 +255,50 @@ def test_two_weights_in_one_buffer_are_refused_by_name(kind: Any) -> None:
     model.layers[3] = Tensor(model.layers[1].uop)
     with pytest.raises(StepError, match=r"layers\.\d and layers\.\d are two Tensors in one buffer"):
         kind(model)
+
+
+# 4. Tied weights
+
+
+class Tied:
+    """An encoder whose weight is used again, transposed, as that of the decoder."""
+
+    out_channels = 1
+
+    def __init__(self) -> None:
+        self.encoder = nn.Linear(SIZE, SIZE, bias=False)
+        self.decoder = {"weight": self.encoder.weight}
+
+    def __call__(self, x_bchw: Tensor) -> Tensor:
+        return self.encoder(x_bchw).tanh() @ self.decoder["weight"]
+
+
+def tied() -> Tied:
+    Tensor.manual_seed(0)
+    return Tied()
+
+
+def test_tied_weights_are_one_parameter_with_one_gradient(tmp_path: Path) -> None:
+    model = tied()
+    losses, step = train(model, count=4)
+    assert list(step.parameters) == ["encoder.weight"]
+    assert model.decoder["weight"] is model.encoder.weight
+    untied = tied()  # the sum of both gradients, as if the two were apart
+    settle(untied.encoder.weight)
+    untied.decoder["weight"] = upload(untied.encoder.weight.numpy())
+    plain = TrainStep(untied, "bce", "sgd(lr=1)", jit=False)
+    loss = plain.loss(plain.forward(batch()[0]), batch()[1])["loss"]
+    gradients = [gradient.numpy() for gradient in plain.gradients(loss).values()]
+    assert len(gradients) == 2
+    again = tied()
+    before = TrainStep(again, "bce", "sgd(lr=1)").parameters["encoder.weight"].numpy().copy()
+    TrainStep(again, "bce", "sgd(lr=1)")(*batch())
+    moved = before - again.encoder.weight.numpy()
+    np.testing.assert_allclose(moved, gradients[0] + gradients[1], atol=1e-6)
+    assert losses == train(tied(), jit=False, count=4)[0]
+    checkpoint.save(tmp_path / "tied.safetensors", values(step), {})
+    saved, _ = checkpoint.load(tmp_path / "tied.safetensors")
+    assert [name for name in saved if name.startswith("model.")] == ["model.encoder.weight"]
+    loaded = TrainStep(tied(), "bce", "adam(lr=0.01)")
+    assign(loaded.state, saved, "", "tied.safetensors")
+    assert loaded(*batch())["loss"].item() == step(*batch())["loss"].item()

@@ -11,7 +11,7 @@ from tinygrad import Device, Tensor, TinyJit
 from tinygrad.codegen import to_program_cache
 from tinygrad.nn import Conv2d, GroupNorm
 
-from tinyseg.backend import _Clang, backend, upload
+from tinyseg.backend import _Clang, backend, overwrite, upload
 from tinyseg.config import DataConfig
 from tinyseg.data import Door, InputScale, fit_label, simulate
 from tinyseg.errors import BackendError, StepError
@@ -136,7 +136,8 @@ def test_another_shape_or_dtype_is_refused_with_both(step: TrainStep) -> None:
     step(image, label)
     with pytest.raises(StepError, match=r"\(2, 1, 8, 8\) float.*\(1, 1, 8, 8\) float"):
         step(upload(image.numpy()[:1]), upload(label.numpy()[:1]))
-    with pytest.raises(StepError, match=r"uint8.*int32"):
+    where = backend().device
+    with pytest.raises(StepError, match=rf"uint8 on {where}.*int32 on {where}"):
         step(image, label.cast("int").realize())
 
 
@@ -197,6 +198,47 @@ def test_the_canary_stops_a_step_that_is_locked_onto_its_first_batch() -> None:
     assert weighted_sum(lock=False)(image, label).item() == 3
     with pytest.raises(StepError, match="ignores input 0: it is locked"):
         weighted_sum(lock=True)(image, label)
+
+
+def test_zeros_in_the_state_do_not_hide_a_locked_step() -> None:
+    """With a fresh head of zeros all outputs are alike: only what is learned from them differs."""
+    image, label = upload(np.ones(3, np.float32)), upload(np.ones(3, np.float32))
+    step = weighted_sum(lock=True)
+    overwrite(step.state["weight"], np.zeros(1, np.float32))
+    with pytest.raises(StepError, match="ignores input 0: it is locked"):
+        step(image, label)
+
+
+def test_a_step_that_goes_by_a_hidden_tensor_is_told_so() -> None:
+    hidden = upload(np.zeros(1, np.float32))
+    state = {"weight": upload(np.ones(1, np.float32))}
+
+    def function(image: Tensor) -> Tensor:
+        hidden.assign(hidden + 1)
+        state["weight"].assign(state["weight"] * hidden)
+        return image.sum().reshape(1)
+
+    with pytest.raises(StepError, match=r"another weight when replayed .* not in its state"):
+        GuardedJit(function, state, (double,))(upload(np.ones(3, np.float32)))
+
+
+def test_a_state_that_was_replaced_is_noticed_though_its_place_in_memory_may_be_the_same() -> None:
+    step = weighted_sum(lock=False)
+    image, label = upload(np.ones(3, np.float32)), upload(np.ones(3, np.float32))
+    step(image, label)
+    assert [kept is step.state["weight"].uop.base for kept in step._settled] == [True]
+    for number in range(2, 5):
+        step.state["weight"].replace(upload(np.full(1, number, np.float32)))
+        assert step(image, label).item() == 3 * number
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_one_tensor_as_two_inputs_is_refused(compiled: bool) -> None:
+    step, image = weighted_sum(lock=False), upload(np.ones(3, np.float32))
+    if compiled:
+        step(image, upload(np.ones(3, np.float32)))
+    with pytest.raises(StepError, match="the same Tensor twice"):
+        step(image, image)
 
 
 def test_the_canary_does_not_blame_a_step_that_needs_no_image() -> None:

@@ -364,13 +364,14 @@ def test_hidden_tensors_patched_methods_and_cycles_are_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model: Any = UNet(1, 1, base=2, depth=1)
-    model.extra = (upload(np.ones(1, np.float32)),)  # a tuple is not searched for state
+    names = model.state_dict()
+    model.extra = (upload(np.ones(1, np.float32)),)
     with pytest.raises(NotDescribed, match="not part of its state"):
-        describe(model, model.state_dict())
+        describe(model, names)
+    assert "<state extra.0>" in describe(model, model.state_dict())
     model.extra = np.random.default_rng(0)
     with pytest.raises(NotDescribed, match="outside tinyseg"):
         describe(model, model.state_dict())
-    names = model.state_dict()
     model.extra = model
     with pytest.raises(NotDescribed, match="holds itself"):
         describe(model, names)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from tinygrad import Tensor
+from tinygrad import Tensor, UOp
 from tinygrad.helpers import JIT
 
 from tinyseg.backend import Array, backend, copied, jitted, overwrite, owns_buffer, upload
@@ -56,7 +56,7 @@ class GuardedJit:
         """Where the compiled step came from and whether it was kept, in words."""
         self.signature: list[tuple[Any, ...]] = []
         self.jit = jitted(lambda state, *inputs: self._realize(*inputs)) if jit else None
-        self._settled: list[int] = []
+        self._settled: list[UOp] = []
 
     @property
     def compiled(self) -> bool:
@@ -89,22 +89,21 @@ class GuardedJit:
     def _run(self, inputs: Inputs) -> Tensor:
         if self.jit is None or not JIT:
             return self._realize(*inputs)
-        captured = getattr(self.jit, "captured", None)
+        captured, buffers = getattr(self.jit, "captured", None), self._buffers(inputs)
         if captured is None:
             output = self.jit(list(self.state.values()), *inputs)
         else:
             # what TinyJit would check again, 240 substitutions a call, is checked already
-            output = captured(self._buffers(inputs), {})
+            output = captured(buffers, {})
         # all replays write to one buffer: without a copy a list of losses is n times the last
         return copied(output)
 
     def _buffers(self, inputs: Inputs) -> list[Any]:
         """The buffers of all arguments in TinyJit's order: first the Tensors, then the list."""
         state = [tensor.uop.base for tensor in self.state.values()]
-        if [id(buffer) for buffer in state] != self._settled:
+        if not _are_same(state, self._settled):
             self._settle()
-            state = [tensor.uop.base for tensor in self.state.values()]
-            self._settled = [id(buffer) for buffer in state]
+            state = self._settled = [tensor.uop.base for tensor in self.state.values()]
         buffers = [*(tensor.uop.base for tensor in inputs), *state]
         if len({id(buffer) for buffer in buffers}) < len(buffers):
             raise StepError("a step got the same Tensor twice; pass copies: tensor.clone()")
@@ -130,15 +129,15 @@ class GuardedJit:
         try:
             if found is None or not self._load(*found, inputs):
                 self._restore(before)
-                first = self._run(inputs).numpy()
-                self._check_counts(inputs, before, first)
+                first = self._digests(self._run(inputs))
+                self._check_counts(inputs)
                 if found is not None:
                     self._store(*found, inputs)
         finally:
             self._restore(before)
         output = self._run(inputs)
         if first is not None:
-            _check_same(output.numpy(), first)
+            _check_same(self._digests(output), first)
         return output
 
     def _open(self, inputs: Inputs) -> tuple[StepCache, str] | None:
@@ -187,37 +186,46 @@ class GuardedJit:
 
     # 3. Proofs
 
-    def _check_counts(self, inputs: Inputs, before: dict[str, Array], first: Array) -> None:
-        """The canary: an input that is changed must change the result, from the same state."""
+    def _check_counts(self, inputs: Inputs) -> None:
+        """The canary: an input that is changed must change the output or the new state.
+
+        From a made-up state: in the real one zeros, as of a fresh head, may hide the input.
+        """
+        expected = self._outcome(inputs)
         for index, alter in enumerate(self.alter):
             if alter is None:
                 continue
             changed = list(inputs)
             changed[index] = upload(alter(inputs[index].numpy()))
-            self._restore(before)
-            if not np.array_equal(self._run(tuple(changed)).numpy(), first):
+            if self._outcome(changed) != expected:
                 continue
             # nothing changed: is the step locked, or does the network really not look at it?
-            self._restore(before)
-            if not np.array_equal(self._realize(*changed).numpy(), first):
+            if self._outcome(changed, plain=True) != expected:
                 raise StepError(
                     f"the jitted step ignores input {index}: it is locked onto the first batch; "
                     "pass image and label as whole Tensors, or run with jit=False"
                 )
 
     def _proof(self, inputs: Inputs) -> str:
-        """A digest of what a call makes of made-up numbers: of its output and of the new state.
+        """A digest of what a call makes of made-up inputs and a made-up state."""
+        rng = np.random.default_rng(1)
+        made_up = self._outcome([upload(_made_up(rng, tensor.numpy())) for tensor in inputs])
+        return hashlib.sha256(b"".join(made_up.values())).hexdigest()
 
-        The state is another afterwards. It is walked one by one: a copy of all of it is large.
+    def _outcome(self, inputs: Sequence[Tensor], plain: bool = False) -> dict[str, bytes]:
+        """The digests of what a call makes of a made-up state; the state is another afterwards.
+
+        It is walked one by one: a copy of all of it is large.
         """
         rng = np.random.default_rng(0)
         for tensor in self.state.values():
             overwrite(tensor, _made_up(rng, tensor.numpy()))
-        output = self._run(tuple(upload(_made_up(rng, t.numpy())) for t in inputs))
-        digest = hashlib.sha256(output.numpy().tobytes())
-        for tensor in self.state.values():
-            digest.update(tensor.numpy().tobytes())
-        return digest.hexdigest()
+        return self._digests(self._realize(*inputs) if plain else self._run(tuple(inputs)))
+
+    def _digests(self, output: Tensor) -> dict[str, bytes]:
+        """Of the output and of each Tensor of the state, as they are now."""
+        tensors = {"output": output, **self.state}
+        return {n: hashlib.sha256(t.numpy().tobytes()).digest() for n, t in tensors.items()}
 
     def _snapshot(self) -> dict[str, Array]:
         return {name: _kept(tensor.numpy()) for name, tensor in self.state.items()}
@@ -227,12 +235,18 @@ class GuardedJit:
             overwrite(self.state[name], array)
 
 
-def _check_same(again: Array, first: Array) -> None:
-    if not np.array_equal(again, first, equal_nan=True):
+def _check_same(again: dict[str, bytes], first: dict[str, bytes]) -> None:
+    other = [name for name, digest in first.items() if again[name] != digest]
+    if other:
         raise StepError(
-            "the same step gave another result when replayed: "
-            f"{first.ravel()[:4]} and then {again.ravel()[:4]}; run with jit=False"
+            f"the same step gave another {other[0]} when replayed from the same state: it goes by "
+            "something that is not in its state, e.g. a Tensor in a closure or one that tinygrad "
+            "keeps; make it an attribute of the network, or run with jit=False"
         )
+
+
+def _are_same(one: Sequence[UOp], other: Sequence[UOp]) -> bool:
+    return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))
 
 
 def _kept(array: Array) -> Array:
@@ -266,7 +280,7 @@ def _kind(tensor: Tensor) -> tuple[Any, ...]:
 
 
 def _describe(signature: list[tuple[Any, ...]]) -> str:
-    return " and ".join(f"{shape} {np.dtype(dtype.fmt)}" for shape, dtype, _ in signature)
+    return " and ".join(f"{s} {np.dtype(dtype.fmt)} on {device}" for s, dtype, device in signature)
 
 
 __all__ = ["GuardedJit"]
