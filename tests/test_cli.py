@@ -208,7 +208,7 @@ def test_bad_input_is_one_line_with_the_file_and_the_remedy(
         "unknown loss": ("train", cells, "--out", new, "--set", "loss=dise"),
         "train.batch=": ("train", cells, "--out", new, "--set", "train.batch=64"),
         "not empty": ("train", cells, "--out", run, "--set", *SMALL),
-        "keeps its settings": ("train", cells, "--out", run, "--resume", "--set", "epochs=3"),
+        "keeps its settings": ("train", cells, "--out", run, "--resume", "--set", "batch=3"),
         "no run.json": ("evaluate", cells, cells),
         "--split all": ("evaluate", run, "sim:cells?n=4&size=32&seed=9"),
         "the test split is empty": ("evaluate", run, cells, "--split", "test"),
@@ -222,6 +222,18 @@ def test_bad_input_is_one_line_with_the_file_and_the_remedy(
     for wanted, command in cases.items():
         assert wanted in refused(capsys, *command), command
         assert not new.exists(), command
+
+
+def test_a_run_trains_on_when_it_is_resumed_with_more_epochs(
+    run: Path, cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = shutil.copytree(run, tmp_path / "run")
+    command = ["train", str(cells), "--out", str(out), "--resume"]
+    assert main([*command, "--set", "train.epochs=2", "data.size=32"]) == 0
+    said = capsys.readouterr().out
+    assert "train.epochs is now 2 (was 1)" in said
+    assert "epoch   2/2" in said
+    assert "epochs = 2" in (out / "config.toml").read_text()
 
 
 def test_a_damaged_run_is_one_line(

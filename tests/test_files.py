@@ -1,10 +1,13 @@
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from tinyseg.errors import RunError
-from tinyseg.files import read_json, write_atomic, write_json
+from tinyseg.files import locked, read_json, remove_stale, write_atomic, write_json
 
 
 def names(folder: Path) -> list[str]:
@@ -86,3 +89,51 @@ def test_json_holds_names_that_are_no_text(tmp_path: Path) -> None:
     assert read_json(tmp_path / "x.json") == names
     write_json(tmp_path / "y.json", {"name": "sch\u00f6n"})
     assert "sch\u00f6n" in (tmp_path / "y.json").read_text(encoding="utf-8")
+
+
+def test_only_what_dead_processes_left_half_written_is_removed(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as living:
+        kept = [f".{living.pid}-7.partial", "mine.partial", ".a.zip.partial", "notes-1.partial"]
+        dead = subprocess.Popen([sys.executable, "-c", ""])
+        dead.wait()
+        old = tmp_path / f".{living.pid}-8.partial"
+        for name in (*kept, f".{dead.pid}-7.partial", f".{os.getpid()}-7.partial", old.name):
+            (tmp_path / name).write_text("")
+        os.utime(old, (time.time() - 9999,) * 2)
+        remove_stale(tmp_path)
+        assert names(tmp_path) == sorted(kept)
+        living.kill()
+
+
+def test_a_lock_leaves_nothing_and_a_file_is_no_folder(tmp_path: Path) -> None:
+    with locked(tmp_path / "a" / "b"):
+        with pytest.raises(RunError, match=rf"b is in use by process {os.getpid()} on "):  # noqa: SIM117
+            with locked(tmp_path / "a" / "b"):
+                pass
+        assert names(tmp_path / "a" / "b") == [".lock"]
+    assert names(tmp_path / "a" / "b") == []
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(RunError, match="file is a file; give the name of a folder"),
+        locked(tmp_path / "file"),
+    ):
+        pass
+
+
+def test_of_many_processes_one_holds_a_lock_at_a_time(tmp_path: Path) -> None:
+    program = (
+        "import sys, time, pathlib; from tinyseg.files import locked\n"
+        "from tinyseg.errors import RunError\n"
+        "folder, done = pathlib.Path(sys.argv[1]), 0\n"
+        "while done < 30:\n"
+        "    try:\n"
+        "        with locked(folder):\n"
+        "            mark = folder / 'inside'\n"
+        "            mark.touch(exist_ok=False); mark.unlink(); done += 1\n"
+        "    except RunError:\n"
+        "        time.sleep(0.0005)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "x")]
+    crowd = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(3)]
+    assert [one.communicate(timeout=60)[1] for one in crowd] == [b""] * 3
+    assert names(tmp_path / "x") == []

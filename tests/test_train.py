@@ -32,8 +32,10 @@ from tinyseg.data import (
 from tinyseg.data.normalize import unit_range
 from tinyseg.errors import ConfigError, DataError, NonFiniteError, RunError
 from tinyseg.evaluate import evaluate
+from tinyseg.files import locked
 from tinyseg.masks import predict
 from tinyseg.metrics import evaluate_image, foreground_mean
+from tinyseg.optim import Schedule
 from tinyseg.overfit import overfit
 from tinyseg.phases import Phase, parse_phases
 from tinyseg.postprocess import Postprocess
@@ -255,6 +257,64 @@ def test_a_finished_run_resumes_to_itself(run: Run) -> None:
     before = state_of(run.folder)
     train(DATA, run.folder, resume=True, say=silent)
     assert state_of(run.folder)[1] == before[1]
+
+
+def test_a_finished_run_goes_on_with_more_epochs_and_says_what_becomes_of_the_schedule(
+    tmp_path: Path,
+) -> None:
+    out, told = tmp_path / "run", list[str]()
+    train(DATA, out, small("train.epochs=2"), say=silent)
+    before = numbers(out)
+    longer = train(DATA, out, small("train.epochs=4"), resume=True, say=told.append)
+    assert load_run(out).config == longer.config == small("train.epochs=4")
+    records = numbers(out)
+    assert records[: len(before)] == before
+    assert [r["epoch"] for r in records if r["kind"] == "epoch"] == [1, 2, 3, 4]
+    assert {"kind": "epochs", "step": 4, "before": 2, "after": 4} in records
+    (said,) = (text for text in told if "train.epochs" in text)
+    assert "is now 4 (was 2): after epoch 2 the schedule cosine(warmup=0.05) goes on at" in said
+    rates = [r["learning_rate"] / 0.001 for r in records if r["kind"] == "step"]
+    wanted = [Schedule("cosine(warmup=0.05)").factor(step, 8) for step in range(4, 8)]
+    assert rates[4:] == pytest.approx(wanted)
+    share = float(said.partition("goes on at ")[2].split()[0])
+    assert share == pytest.approx(wanted[0], abs=5e-4)
+    train(DATA, out, small("train.epochs=4"), resume=True, say=silent)  # nothing is left to do
+    assert numbers(out) == records
+    with pytest.raises(RunError, match=r"train\.epochs=3, but 4 epochs are trained already"):
+        train(DATA, out, small("train.epochs=3"), resume=True, say=silent)
+
+
+def test_other_settings_of_a_resumed_run_are_refused_by_name(run: Run) -> None:
+    before = state_of(run.folder)[1]
+    changed = run.config.override(["train.batch=2", "model.base=3", "train.epochs=9"])
+    said = "but train.epochs; model.base=3 .was 2., train.batch=2 .was 4.: leave that away, or"
+    with pytest.raises(RunError, match=said):
+        train(DATA, run.folder, changed, resume=True, say=silent)
+    train(DATA, run.folder, run.config, resume=True, say=silent)
+    assert load_run(run.folder).config == run.config
+    assert state_of(run.folder)[1] == before
+
+
+def test_a_run_that_another_process_trains_is_left_alone(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    holds = (
+        "import sys, pathlib; from tinyseg.files import locked\n"
+        "with locked(pathlib.Path(sys.argv[1])): print('locked', flush=True); input()"
+    )
+    command = [sys.executable, "-c", holds, str(out)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout
+        assert other.stdout.readline() == b"locked\n"
+        said = rf"run is in use by process {other.pid} on .+ since \d{{4}}-.+; wait until it ends"
+        for resume in (False, True):
+            with pytest.raises(RunError, match=said):
+                train(DATA, out, small("train.epochs=1"), resume, say=silent)
+        other.kill()
+    assert (out / ".lock").exists()  # what a kill leaves is no lock
+    train(DATA, out, small("train.epochs=1"), say=silent)
+    assert not (out / ".lock").exists()
+    with locked(out), pytest.raises(RunError, match="in use by process"):
+        train(DATA, out, resume=True, say=silent)
 
 
 def test_phases_switch_the_loss_and_start_from_the_best(tmp_path: Path) -> None:

@@ -17,10 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tinyseg.errors import BackendError, TinysegError
-from tinyseg.files import PARTIAL
-
-STALE_SECONDS = 3600.0
-"""A partial file of that age belongs to a process that died."""
+from tinyseg.files import PARTIAL, STALE_SECONDS
 
 
 class CacheOff(TinysegError):

@@ -16,7 +16,7 @@ import numpy as np
 
 from tinyseg.backend import Array
 from tinyseg.errors import RunError
-from tinyseg.files import PARTIAL, write_atomic
+from tinyseg.files import partial_of, write_atomic
 
 DTYPES = {
     **{"F16": np.float16, "F32": np.float32, "F64": np.float64, "BOOL": np.bool_},
@@ -108,7 +108,7 @@ def rotate(folder: Path, whole: bool = False) -> None:
 
 def share(path: Path, other: Path) -> None:
     """Gives a checkpoint a second name, atomically; both stay, as neither is written in place."""
-    partial = other.with_name(f".{other.name}{PARTIAL}")
+    partial = partial_of(other)
     partial.unlink(missing_ok=True)
     try:
         os.link(path, partial)

@@ -82,7 +82,11 @@ def _add_train(commands: Commands) -> None:
     command.add_argument(
         "--limit-images", type=int, metavar="N", help="train on N images only (0: all)"
     )
-    command.add_argument("--resume", action="store_true", help="go on where the run stopped")
+    command.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on where the run stopped; longer with --set train.epochs=60",
+    )
     command.add_argument(
         "--folds", type=int, metavar="K", help="cross-validation: K runs in OUT/fold-0 and so on"
     )

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from tinyseg.stepcache import StepCache
 
 
-def _config(options: argparse.Namespace) -> Config:
-    config = Config.load(options.config) if options.config else Config()
+def _config(options: argparse.Namespace, default: Config | None = None) -> Config:
+    config = Config.load(options.config) if options.config else default or Config()
     return config.override(options.set)
 
 
@@ -32,19 +32,16 @@ def simulate(options: argparse.Namespace) -> int:
 def train(options: argparse.Namespace) -> int:
     """Trains, or cross-validates."""
     from tinyseg.folds import cross_validate
+    from tinyseg.run import load_run
     from tinyseg.train import train
 
     if options.probability and options.folds is None:
         raise RunError("--probability is of out-of-fold predictions: give --folds K with it")
     begun = options.out / "fold-0" if options.folds is not None else options.out
     resuming = options.resume and (begun / "run.json").exists()
-    if resuming and (options.set or options.config or options.limit_images is not None):
-        raise RunError(
-            f"{options.out}: a resumed run keeps its settings (config.toml there); "
-            "leave --set, --config and --limit-images away, or start a new run"
-        )
     limit = [] if options.limit_images is None else [f"data.limit={options.limit_images}"]
-    config = _config(options).override(limit)
+    default = load_run(begun).config if resuming else None
+    config = _config(options, default).override(limit)
     if options.folds is not None:
         more = {"resume": options.resume, "probability": options.probability}
         print(cross_validate(options.data, options.out, config, options.folds, **more).table())

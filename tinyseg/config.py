@@ -3,7 +3,7 @@
 import json
 import math
 import tomllib
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +198,16 @@ class Config:
             changed.setdefault(section, {})[name] = value
         parts: dict[str, Any] = {s: replace(getattr(self, s), **v) for s, v in changed.items()}
         return replace(self, **parts)
+
+    def changes(self, other: "Config") -> dict[str, tuple[Any, Any]]:
+        """Each setting that differs in another config: its value here and there."""
+        mine, theirs = asdict(self), asdict(other)
+        return {
+            f"{section}.{name}": (value, theirs[section][name])
+            for section, values in mine.items()
+            for name, value in values.items()
+            if value != theirs[section][name]
+        }
 
     def to_toml(self) -> str:
         """The settings as TOML text; `load` reads it back equal."""

@@ -1,13 +1,27 @@
-"""Writing so that a file is whole or not there, whenever the process dies."""
+"""Writing so that a file is whole or not there, whenever the process dies; folders locked."""
 
+import contextlib
 import json
 import os
+import re
+import socket
+import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from tinyseg.errors import RunError
 
+try:
+    import fcntl
+except ImportError:  # Windows: nothing is locked there
+    fcntl = None  # type: ignore[assignment]
+
 PARTIAL = ".partial"
+STALE_SECONDS = 3600.0
+"""A partial file of that age belongs to a process that died."""
+LOCK = ".lock"
+"""The file in a locked folder; it names who holds the lock."""
 
 
 def write_atomic(path: str | Path, content: bytes | str) -> None:
@@ -16,8 +30,7 @@ def write_atomic(path: str | Path, content: bytes | str) -> None:
     if not path.name or path.is_dir():
         raise RunError(f"{path} is a folder; give the name of a file to write")
     path.parent.mkdir(parents=True, exist_ok=True)
-    # short, whatever the length of the file's name
-    partial = path.with_name(f".{os.getpid()}-{abs(hash(path.name)) % 10**8}{PARTIAL}")
+    partial = partial_of(path)
     try:
         with partial.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
@@ -26,6 +39,83 @@ def write_atomic(path: str | Path, content: bytes | str) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def partial_of(path: Path) -> Path:
+    """The name under which this process writes a file: short, whatever the file's own is."""
+    return path.with_name(f".{os.getpid()}-{abs(hash(path.name)) % 10**8}{PARTIAL}")
+
+
+def remove_stale(folder: Path) -> None:
+    """Removes what processes that died left half written below a folder, and nothing else."""
+    for partial in folder.rglob(f".*-*{PARTIAL}"):
+        named = re.fullmatch(rf"\.(\d+)-\d+{re.escape(PARTIAL)}", partial.name)
+        if not named:
+            continue
+        with contextlib.suppress(OSError):  # another process may have finished it
+            old = time.time() - partial.lstat().st_mtime > STALE_SECONDS
+            if old or not _runs(int(named[1])):
+                partial.unlink()
+
+
+def _runs(process: int) -> bool:
+    """Whether another process of that number runs on this machine; True where nobody can tell."""
+    if process == os.getpid():
+        return False
+    if os.name != "posix":  # there, asking would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Makes a folder and keeps others out of it; RunError, with who is there, where one holds it.
+
+    The lock is the operating system's: it ends with its process, however that dies.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder} is a file; give the name of a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    file = _lock(folder)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            (folder / LOCK).unlink()  # while it is held: what is removed is our own
+        file.close()
+
+
+def _lock(folder: Path) -> TextIO:
+    path = folder / LOCK
+    while True:
+        file = path.open("a+", encoding="utf-8")
+        try:
+            if fcntl:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read(1000).strip() or "another process"
+            file.close()
+            raise RunError(
+                f"{folder} is in use by {holder}; wait until it ends, or give another --out"
+            ) from None
+        except OSError:  # a network file system without locks
+            pass
+        with contextlib.suppress(FileNotFoundError):  # its last holder may have removed it just now
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                break
+        file.close()
+    file.truncate(0)
+    since = time.strftime("%Y-%m-%d %H:%M:%S")
+    file.write(f"process {os.getpid()} on {socket.gethostname()} since {since}\n")
+    file.flush()
+    return file
 
 
 def write_json(path: str | Path, content: Any) -> None:

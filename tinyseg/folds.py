@@ -10,7 +10,7 @@ import numpy as np
 from tinyseg.config import Config
 from tinyseg.data import Dataset
 from tinyseg.errors import RunError
-from tinyseg.files import write_json
+from tinyseg.files import locked, write_json
 from tinyseg.masks import write
 from tinyseg.metrics import ImageScores, Summary, evaluate_image, foreground_mean, summarise
 from tinyseg.predict import to_classes
@@ -75,11 +75,27 @@ def cross_validate(
 
     Writes out/folds.json and, for every image, the mask of the run that did not train on it, into
     out/out-of-fold; with `probability` its probabilities too, as `predict` does. With `resume`
-    finished folds are kept, the one that was cut off goes on and the others follow with the
-    settings of the first. RunError when the folder holds other folds.
+    finished folds are kept (or trained longer, see `train`), the one that was cut off goes on and
+    the others follow with the settings of the first. RunError when the folder holds other folds,
+    or another process trains in it.
     """
+    if folds < 2:
+        raise RunError(f"--folds {folds}: give at least 2")
     out = Path(out)
-    config = _settings(out, config or Config(), folds, resume)
+    with locked(out):
+        return _cross_validate(data, out, config, folds, resume, probability, say)
+
+
+def _cross_validate(
+    data: str | Path,
+    out: Path,
+    config: Config | None,
+    folds: int,
+    resume: bool,
+    probability: bool,
+    say: Callable[[str], None],
+) -> CrossValidation:
+    config = _settings(out, config, folds, resume)
     runs = []
     for fold in range(folds):
         say(f"fold {fold + 1} of {folds}")
@@ -96,18 +112,16 @@ def cross_validate(
     return found
 
 
-def _settings(out: Path, config: Config, folds: int, resume: bool) -> Config:
-    if folds < 2:
-        raise RunError(f"--folds {folds}: give at least 2")
+def _settings(out: Path, config: Config | None, folds: int, resume: bool) -> Config:
     first = out / f"{FOLD}0"
     if not (first / "run.json").exists():
-        return config
+        return config or Config()
     if not resume:
         raise RunError(f"{out} holds folds already: give --resume to continue, or another --out")
-    config = load_run(first).config
-    if config.data.folds != folds:
-        raise RunError(f"{out} holds {config.data.folds} folds: give --folds {config.data.folds}")
-    return config
+    begun = load_run(first).config
+    if begun.data.folds != folds:
+        raise RunError(f"{out} holds {begun.data.folds} folds: give --folds {begun.data.folds}")
+    return config or begun
 
 
 def _predict(run: Run, dataset: Dataset, folder: Path, probability: bool) -> Iterator[ImageScores]:

@@ -18,7 +18,7 @@ from tinyseg.backend import Array, backend, overwrite, versions
 from tinyseg.config import Config
 from tinyseg.data import Contract, Dataset, Door, InputScale, Normalize, Split, open_dataset
 from tinyseg.errors import ConfigError, RunError
-from tinyseg.files import PARTIAL, read_json, write_atomic, write_json
+from tinyseg.files import LOCK, PARTIAL, read_json, write_atomic, write_json
 from tinyseg.models import UNet, build, head_channels
 from tinyseg.postprocess import Postprocess
 from tinyseg.predict import Predictor, to_classes
@@ -116,6 +116,21 @@ class Run:
         self.facts = replace(self.facts, **facts)
         path, table = self.folder / "run.json", asdict(self.facts)
         write_json(path, {**read_json(path), **{name: table[name] for name in facts}})
+
+    def set_config(self, config: Config) -> None:
+        """Replaces the settings, also in config.toml."""
+        write_atomic(self.folder / "config.toml", config.to_toml())
+        self.config = config
+
+    def position(self) -> tuple[int, int]:
+        """Epochs and steps of the last checkpoint; zeros where there is none yet."""
+        if not checkpoint.any_in(self.checkpoints):
+            return 0, 0
+        _, facts, path = checkpoint.load_latest(self.checkpoints)
+        try:
+            return int(facts["position"]["epoch"]), int(facts["position"]["step"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(f"{path}: not a checkpoint of a training run ({error!r})") from None
 
     @property
     def door(self) -> Door:
@@ -234,7 +249,7 @@ def _refuse_used(folder: Path) -> None:
     if (folder / "run.json").exists():
         raise RunError(f"{folder} is not empty: give --resume to continue it, or another --out")
     # run.json is written last: what a killed process left before it may be written again
-    begun = {"config.toml", "split.json"}
+    begun = {"config.toml", "split.json", LOCK}
     is_file = folder.exists() and not folder.is_dir()
     there = list(folder.iterdir()) if folder.is_dir() else []
     if is_file or any(p.name not in begun and p.suffix != PARTIAL for p in there):

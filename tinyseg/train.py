@@ -1,5 +1,6 @@
 """The training loop: a page that reads from top to bottom."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,6 +18,7 @@ from tinyseg.data import (
     Dataset,
     Door,
     Fitted,
+    InputScale,
     Split,
     Squares,
     box_of,
@@ -29,7 +31,7 @@ from tinyseg.data import (
     open_dataset,
 )
 from tinyseg.errors import DataError, NonFiniteError, RunError
-from tinyseg.files import PARTIAL
+from tinyseg.files import locked, remove_stale
 from tinyseg.losses import Loss
 from tinyseg.metrics import ImageScores, Summary, evaluate_image, foreground_mean, summarise
 from tinyseg.models import head_channels
@@ -64,35 +66,72 @@ def train(
     """Trains on `data` (a folder or "sim:...") into the run folder `out` and returns the run.
 
     With `resume` the run in `out` goes on from its last checkpoint, bit for bit as if it had never
-    stopped. `pipeline` augments each training image on the host, (H, W, C) as fitted, with its
-    label (H, W): it is no part of the run, so give it again to resume. Raises a TinysegError for
-    anything that cannot be used.
+    stopped; of a `config` that is given with it only train.epochs may differ from the run's, which
+    trains longer then. `pipeline` augments each training image on the host, (H, W, C) as fitted,
+    with its label (H, W): it is no part of the run, so give it again to resume. Raises a
+    TinysegError for anything that cannot be used, and when another process trains in `out`.
     """
     out = Path(out)
-    if resume and (out / "run.json").exists():
-        run = load_run(out)
-        dataset = _open_again(run, data)
-    else:
-        if resume:
-            say(f"{out} holds no run yet: starting one")
-        config = config or Config()
-        with Progress(f"reading {data}") as progress:
-            dataset = open_dataset(data, config.data, progress=progress.update)
-        split = make_split(dataset, config.data)
-        _check(config, _squares(config.data, dataset, split.train), dataset.classes)
-        _check_images(config.data, dataset, split)
-        scale = keep_scale(dataset, split.train, config.data)
-        run = Run.create(out, config, dataset, split, scale)
-    for warning in dataset.warnings:
-        say(f"warning: {warning}")
-    trainer = Trainer(run, dataset, say, pipeline)
-    for remark in dataset.store.remarks():
-        if remark not in dataset.warnings:  # the disk was full only when the images were fitted
-            say(f"warning: {remark}")
-    trainer.run_all()
-    if run.config.train.postprocess == "auto":
-        _choose_postprocess(run, dataset, say)
+    with contextlib.ExitStack() as stack:
+        if resume and (out / "run.json").exists():
+            stack.enter_context(locked(out))
+            run = load_run(out)
+            dataset = _open_again(run, data)
+            _continue_with(run, config or run.config, say)
+        else:
+            if resume:
+                say(f"{out} holds no run yet: starting one")
+            found = _prepare(data, config or Config())
+            stack.enter_context(locked(out))
+            run, dataset = Run.create(out, *found), found[1]
+        for warning in dataset.warnings:
+            say(f"warning: {warning}")
+        trainer = Trainer(run, dataset, say, pipeline)
+        for remark in dataset.store.remarks():
+            if remark not in dataset.warnings:  # the disk was full only when images were fitted
+                say(f"warning: {remark}")
+        trainer.run_all()
+        if run.config.train.postprocess == "auto":
+            _choose_postprocess(run, dataset, say)
     return run
+
+
+def _prepare(data: str | Path, config: Config) -> tuple[Config, Dataset, Split, InputScale | None]:
+    """All that a new run folder holds."""
+    with Progress(f"reading {data}") as progress:
+        dataset = open_dataset(data, config.data, progress=progress.update)
+    split = make_split(dataset, config.data)
+    _check(config, _squares(config.data, dataset, split.train), dataset.classes)
+    _check_images(config.data, dataset, split)
+    return config, dataset, split, keep_scale(dataset, split.train, config.data)
+
+
+def _continue_with(run: Run, config: Config, say: Say) -> None:
+    """Gives a run another number of epochs; RunError for any other changed setting."""
+    changes = run.config.changes(config)
+    before, after = changes.pop("train.epochs", (0, 0))
+    if changes:
+        named = ", ".join(f"{key}={new!r} (was {old!r})" for key, (old, new) in changes.items())
+        raise RunError(
+            f"{run.folder}: a resumed run keeps its settings but train.epochs; {named}: leave "
+            "that away, or start a new run with another --out"
+        )
+    if not after:
+        return
+    if run.config.train.phases:
+        raise RunError(f"{run.folder}: train.epochs={after} has no effect with train.phases")
+    done, step = run.position()
+    if after < done:
+        raise RunError(f"{run.folder}: train.epochs={after}, but {done} epochs are trained already")
+    schedule = Schedule(config.train.schedule)
+    then, now = (schedule.factor(1000 * done, 1000 * epochs) for epochs in (before, after))
+    say(
+        f"train.epochs is now {after} (was {before}): after epoch {done} the schedule "
+        f"{schedule.text} goes on at {now:.3f} of the learning rate (was {then:.3f}), so it is not "
+        f"the same as {after} epochs in one go"
+    )
+    Log(run.log).write("epochs", step, before=before, after=after)
+    run.set_config(config)
 
 
 def _choose_postprocess(run: Run, dataset: Dataset, say: Say) -> None:
@@ -433,8 +472,7 @@ class Trainer:
 
     def _resume(self) -> None:
         """Goes to the last whole checkpoint, if there is one; clears what a kill left half."""
-        for partial in self.run.folder.rglob(f"*{PARTIAL}"):
-            partial.unlink(missing_ok=True)
+        remove_stale(self.run.folder)
         if not checkpoint.any_in(self.run.checkpoints):
             self.log.cut_after(0)
             return
