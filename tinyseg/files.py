@@ -3,8 +3,8 @@
 import contextlib
 import json
 import os
+import platform
 import re
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,7 +113,7 @@ def _lock(folder: Path) -> TextIO:
         file.close()
     file.truncate(0)
     since = time.strftime("%Y-%m-%d %H:%M:%S")
-    file.write(f"process {os.getpid()} on {socket.gethostname()} since {since}\n")
+    file.write(f"process {os.getpid()} on {platform.node()} since {since}\n")
     file.flush()
     return file
 
