@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import numpy as np
 from tinygrad import Tensor, dtypes
 
-from tinyseg.backend import upload
+from tinyseg.backend import backend, upload
 
 
 def make_key(seed: int) -> Tensor:
@@ -75,3 +75,10 @@ class TinygradRandom:
             yield
         finally:
             Tensor._device_seeds, Tensor._device_rng_counters = usual
+
+
+def tinygrad_random() -> list[Tensor]:
+    """Return the seed and the counter from which tinygrad draws outside of our steps."""
+    device = backend().device
+    Tensor._next_counter(device, 0)  # makes them before the first draw
+    return [Tensor._device_seeds[device], Tensor._device_rng_counters[device]]

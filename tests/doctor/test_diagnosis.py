@@ -1,5 +1,7 @@
 """The doctor's round: order, gates, what is told, and that nothing is changed."""
 
+import contextlib
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -96,6 +98,25 @@ def test_an_exception_of_the_users_own_step_is_a_finding(tmp_path: Path) -> None
     assert "in test_diagnosis.py, line" in found.first.seen
     assert any('step: raise ValueError("my mistake")' in line for line in found.first.evidence)
     assert sum(one.check == "exception" for one in found.findings) == 1
+
+
+def test_an_exception_of_the_users_own_loss_names_its_line_and_no_generated_code(
+    tmp_path: Path,
+) -> None:
+    names: dict[str, Any] = {}
+    exec("def rule(x):\n    return x.reshape(7, 7)", names)  # as tinygrad makes rewrite rules
+
+    def own_loss(logits: Tensor, label: Tensor) -> Tensor:
+        with contextlib.ExitStack() as stack:
+            stack.callback(names["rule"], logits)
+        return logits.mean()
+
+    parts = {"model": Stock(), "loss": own_loss}
+    first = diagnose(Project(cells(tmp_path, n=24), CONFIG, **parts), ("loss",)).first
+    assert first
+    line = inspect.getsourcelines(own_loss)[1] + 1
+    assert first.seen.endswith(f" in test_diagnosis.py, line {line}")
+    assert all("test_diagnosis.py" in one for one in first.evidence)
 
 
 def test_long_messages_are_cut_and_known_ones_have_a_remedy(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from tinygrad import Tensor, TinyJit, nn
 
 from tinyseg.backend import upload
 from tinyseg.doctor.state import State, tensors_of
+from tinyseg.draws import tinygrad_random
 from tinyseg.models import UNet
 from tinyseg.step import TrainStep
 
@@ -63,8 +64,21 @@ def test_weights_that_tinygrad_has_not_drawn_yet_are_drawn_once() -> None:
     layer = nn.Linear(3, 2)
     state = State(lambda: layer, layer)
     first = layer.weight.numpy()
-    assert len(state.tensors) == 2
+    assert len(state.tensors) == 2 + len(tinygrad_random())
     layer.weight.assign(layer.weight + 1).realize()
     state.load([np.zeros((2, 3), np.float32), *state.save()[1:]])
     assert not layer.weight.numpy().any()
     assert first.any()
+
+
+def test_what_tinygrad_draws_is_put_back_too() -> None:
+    Tensor.manual_seed(3)
+    step = TinyJit(lambda x: x.dropout(0.5).sum().realize())
+    state, x = State(step, None), upload(np.arange(64, dtype=np.float32))
+    before, runs = state.save(), []
+    with Tensor.train():
+        for _ in range(2):
+            state.load(before)
+            runs.append([step(x).item() for _ in range(4)])
+    assert runs[0] == runs[1]
+    assert len(set(runs[0])) == 4

@@ -189,12 +189,37 @@ class Stock:
             return self.head(self.up(down.cat(deep, dim=1)))
 
 
+class ByModeAlone(Stock):
+    """The same as tinygrad's own examples have it: without an argument for the mode."""
+
+    def __call__(self, x_bchw: Tensor) -> Tensor:  # type: ignore[override]
+        down = self.down(x_bchw)
+        deep = self.deep(down.max_pool2d()).interpolate(down.shape[2:], mode="nearest")
+        return self.head(self.up(down.cat(deep, dim=1)))
+
+
+class DropsOut(ByModeAlone):
+    def __call__(self, x_bchw: Tensor) -> Tensor:  # type: ignore[override]
+        down = self.down(x_bchw).dropout(0.1)
+        deep = self.deep(down.max_pool2d()).interpolate(down.shape[2:], mode="nearest")
+        return self.head(self.up(down.cat(deep, dim=1)).dropout(0.1))
+
+
+class OwnByMode(Own):
+    def value(self, image: Tensor, label: Tensor) -> Tensor:
+        return loss(self.model(image), label)
+
+
 def own(step: type[Own], model: Callable[[], Any] = net) -> Callable[[Path], Project]:
     def plant(folder: Path) -> Project:
         made = model()
         return project(folder, model=made, step=step(made), loss=loss)
 
     return plant
+
+
+def with_model_of(model: Callable[[], Any]) -> Callable[[Path], Project]:
+    return lambda folder: project(folder, model=model())
 
 
 def of_another(folder: Path) -> Project:
@@ -233,6 +258,9 @@ def other_channels(folder: Path) -> Project:
 HEALTHY = [
     Healthy("own step, our network", own(Own)),
     Healthy("own step, tinygrad's layers", own(Own, Stock)),
+    Healthy("own step, mode by Tensor.train() alone", own(OwnByMode, ByModeAlone)),
+    Healthy("own step with dropout", own(OwnByMode, DropsOut)),
+    Healthy("our step, tinygrad's layers with dropout", with_model_of(DropsOut)),
     Healthy("own predictor", predicting(lambda results: results)),
 ]
 FAULTS = [

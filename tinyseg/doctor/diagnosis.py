@@ -1,6 +1,7 @@
 """The doctor's round: every check in order, cause before symptom, and what they found together."""
 
 import os
+import sysconfig
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tinygrad
 
 from tinyseg.doctor.data import DATA_CHECKS, LOOK_CHECKS
@@ -40,7 +42,15 @@ STAGES: dict[str, tuple[Check, ...]] = {
 EXCEPTION = "exception"
 MOST_LETTERS = 200
 """Of an exception's message; tinygrad's can have thousands."""
-INNER = (str(Path(__file__).parents[1]), str(Path(tinygrad.__file__).parent))
+INNER = (
+    str(Path(tinygrad.__file__).parent),
+    str(Path(np.__file__).parent),
+    sysconfig.get_path("stdlib"),
+    str(Path(__file__).parents[1]),
+)
+"""Folders of code that is not the user's: of tinygrad, NumPy, Python and ours."""
+GENERATED = ("<string>", "<frozen ")
+"""How the names of code without a file begin: tinygrad compiles its rewrite rules so."""
 KNOWN = {
     "unwrap(t.grad)": "a parameter has no gradient: give the optimizer the parameters of this very "
     "model, and call loss.backward() before optimizer.step()",
@@ -160,8 +170,10 @@ def _exception(error: Exception) -> Finding:
 
 
 def _is_inner(filename: str) -> bool:
-    """Whether a file is tinyseg's or tinygrad's."""
-    return any(filename.startswith(f"{folder}{os.sep}") for folder in INNER)
+    """Whether a file is of code that is not the user's."""
+    return filename.startswith(GENERATED) or any(
+        filename.startswith(f"{folder}{os.sep}") for folder in INNER
+    )
 
 
 __all__ = ["STAGES", "Diagnosis", "diagnose"]

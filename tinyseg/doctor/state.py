@@ -7,6 +7,7 @@ from typing import Any
 from tinygrad import Tensor, TinyJit
 
 from tinyseg.backend import Array, overwrite, settle
+from tinyseg.draws import tinygrad_random
 from tinyseg.nn import forward, parameters, state_dict
 
 DEEP = 8
@@ -21,7 +22,8 @@ class State:
 
     def __init__(self, step: Any, model: Any):
         self.weights = state_dict(model)
-        found = {id(tensor): tensor for owner in (step, model) for tensor in tensors_of(owner)}
+        owners = (step, model, tinygrad_random())  # the last for dropout in a user's step
+        found = {id(tensor): tensor for owner in owners for tensor in tensors_of(owner)}
         self.tensors = list(found.values())
         settle(*self.tensors)
 
