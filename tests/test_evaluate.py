@@ -1,5 +1,6 @@
 """The table that `tinyseg evaluate` prints."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,15 @@ def test_every_class_has_its_line_where_there_are_several() -> None:
     means = [float(text) for text in scores["mean of all classes"]]
     assert means == pytest.approx([np.mean(dice), np.mean(iou)], abs=1e-4)
     assert found.to_dict()["classes"] == ("sky", "pole", "road")
+
+
+def test_what_was_chosen_on_the_images_is_told_beside_their_score() -> None:
+    label = np.array([[0, 0, 1, 1]], np.uint8)
+    found = evaluation(label, label, ("background", "pet"))
+    assert "which flatters this run" not in found.table()
+    found = replace(found, chosen=("epoch", "threshold"))
+    assert "these images, which flatters this run: epoch, threshold; images that" in found.table()
+    assert found.to_dict()["chosen_here"] == ("epoch", "threshold")
 
 
 def test_two_classes_need_no_lines_of_their_own() -> None:

@@ -2,17 +2,19 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tinyseg import checkpoint
 from tinyseg.cli import main
 from tinyseg.config import Config
 from tinyseg.errors import RunError
 from tinyseg.folds import CrossValidation, cross_validate
-from tinyseg.metrics import evaluate_image, summarise
-from tinyseg.run import load_runs
+from tinyseg.metrics import ImageScores, confusion, evaluate_image, summarise
+from tinyseg.run import assign, load_runs
 
 DATA = "sim:cells?n=9&size=32&seed=1&empty=0"
 SMALL = ["data.size=32", "model.base=2", "model.depth=1", "train.batch=3", "train.epochs=1"]
@@ -33,6 +35,24 @@ def test_every_image_is_predicted_once_by_who_had_not_seen_it(tmp_path: Path) ->
     assert sorted(name for run in runs for name in run.split.val) == sorted(masks)
     assert len(masks) == sum(found.images) == 9
     dataset = runs[0].open(DATA)
+    assert found.chosen == ("epoch", "threshold")
+    assert found.unbiased is not None
+    assert found.unbiased.chosen == ()
+    matrix = np.zeros((2, 2), np.int64)
+    for run in runs:
+        last, _ = checkpoint.load(run.checkpoints / "last.safetensors")
+        model = run.build()
+        assign(model.state_dict(), last, "model.", "here")
+        samples = [dataset.load(dataset.index(name)) for name in run.split.val]
+        for p_khw, one in zip(
+            run.make_predictor(model)(s.image for s in samples), samples, strict=True
+        ):
+            matrix += confusion((p_khw[0] >= 0.5).astype(np.uint8), one.label, 2)
+    dice = 2 * matrix[1, 1] / (matrix[1].sum() + matrix[:, 1].sum())
+    assert found.unbiased.to_dict()["out_of_fold"]["dice"] == pytest.approx(dice)
+    assert json.loads((out / "folds.json").read_text())["unbiased"] == (
+        json.loads(json.dumps(found.unbiased.to_dict()))
+    )
     for run in runs:
         assert not {*run.split.val} & {*run.split.train}
         name = run.split.val[0]
@@ -76,6 +96,34 @@ def test_the_table_has_mean_and_spread_over_folds() -> None:
     assert float(rows["spread (SD)"][0]) == pytest.approx(dice.std(ddof=1), abs=1e-4)
     assert float(rows["all out-of-fold"][1]) == pytest.approx(2 * 3 / (3 + 4), abs=1e-4)
     assert found.to_dict()["mean"]["dice"] == pytest.approx(dice.mean())
+    assert "flatters" not in found.table()
+
+
+def test_numbers_that_are_flattered_stand_beside_those_that_are_not() -> None:
+    label = np.array([[0, 0, 1, 1]], np.uint8)
+    good, poor = (
+        evaluate_image(np.array([row], np.uint8), label, 2) for row in ([0, 0, 1, 1], [0, 0, 0, 1])
+    )
+
+    def of(scores: ImageScores, *more: Any) -> CrossValidation:
+        return CrossValidation(
+            ("fold-0", "fold-1"), (1, 1), (summarise([scores]),) * 2, summarise([scores] * 2), *more
+        )
+
+    found = of(good, ("epoch", "threshold"), of(poor, ("train.patience",)))
+    lines = found.table().splitlines()
+    told = [line for line in lines if line.startswith("chosen for each fold on the fold itself")]
+    assert told == [
+        "chosen for each fold on the fold itself, which flatters the above: epoch, threshold"
+    ]
+    below = lines[lines.index(told[0]) + 1 :]
+    assert below[0].startswith("without that (but train.patience looked at the fold in training)")
+    assert float(below[1].split()[1]) == pytest.approx(2 / 3, abs=1e-4)
+    assert float(below[3].split()[2]) == pytest.approx(2 / 3, abs=1e-4)
+    table = found.to_dict()
+    assert table["chosen_on_fold"] == ["epoch", "threshold"]
+    assert table["mean"]["dice"] == 1
+    assert table["unbiased"]["mean"]["dice"] == pytest.approx(2 / 3)
 
 
 def test_one_fold_is_no_cross_validation(tmp_path: Path) -> None:

@@ -371,6 +371,9 @@ def test_validation_is_prediction(run: Run, tmp_path: Path) -> None:
     assert 2 * hits / total == pytest.approx(found["dice"], abs=1e-12)
     assert load_run(run.folder).threshold == found["threshold"] != 0.5
     again = evaluate(run, DATA)
+    assert again.chosen == ("epoch", "threshold")
+    assert evaluate(run, DATA, threshold=0.5, surface=False).chosen == ("epoch",)
+    assert evaluate(run, DATA, "train", surface=False).chosen == ()
     assert foreground_mean(again.summary.pooled["dice"]) == pytest.approx(found["dice"], abs=1e-12)
     assert again.worth.dice_at_half == pytest.approx(logged, abs=1e-12)
     usual = evaluate(run, DATA, threshold=0.5)
@@ -479,6 +482,32 @@ def test_post_processing_that_helps_is_kept_in_the_run(
     sample = again.open(DATA).load(0)
     raw = to_classes(again.probabilities(sample.image), again.threshold)
     np.testing.assert_array_equal(again.predict(sample.image), Postprocess("largest")(raw))
+
+
+def test_a_run_without_what_validation_chose_is_its_last_epoch_at_one_half(
+    run: Run, tmp_path: Path
+) -> None:
+    out = shutil.copytree(run.folder, tmp_path / "run")
+    points = out / "checkpoints"
+    (points / "best.safetensors").unlink()
+    (points / "previous.safetensors").replace(points / "best.safetensors")
+    chosen = load_run(out)
+    chosen.config = chosen.config.override(["train.postprocess=auto", "train.patience=5"])
+    chosen.remember(postprocess="largest")
+    assert chosen.chosen == ("epoch", "threshold", "post-processing", "train.patience")
+    plain = chosen.unchosen()
+    assert plain.chosen == ("train.patience",)
+    assert (plain.threshold, plain.tidy().text) == (0.5, "")
+    for one, name in ((chosen, "best"), (plain, "last")):
+        wanted = checkpoint.load(points / f"{name}.safetensors")[0]
+        weights = one.predictor.step.state
+        assert all(
+            np.array_equal(tensor.numpy(), wanted[f"model.{key}"])
+            for key, tensor in weights.items()
+        )
+    chosen.config = chosen.config.override(["train.threshold=0.4", "train.postprocess=largest"])
+    assert chosen.chosen == ("epoch", "train.patience")
+    assert (chosen.unchosen().threshold, chosen.unchosen().tidy().text) == (0.4, "largest")
 
 
 def test_too_few_images_are_said_before_anything_is_made(tmp_path: Path) -> None:

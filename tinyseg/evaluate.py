@@ -86,12 +86,15 @@ class Evaluation:
     """None for a softmax head, which has no threshold."""
     unlike: str = ""
     """How the images differ from those of the training at the network's door."""
+    chosen: tuple[str, ...] = ()
+    """What the run chose on these images, which flatters its scores on them."""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         pairs = zip(self.names, self.images, strict=True)
         return {
             "split": self.split,
+            "chosen_here": self.chosen,
             "classes": self.class_names,
             "summary": self.summary.to_dict(),
             "baselines": {b.name: {"rule": b.rule, **b.summary.to_dict()} for b in self.baselines},
@@ -130,6 +133,11 @@ class Evaluation:
 
     def _remarks(self) -> list[str]:
         remarks = self._about_thresholds()
+        if self.chosen:
+            remarks.append(
+                f"chosen on these images, which flatters this run: {', '.join(self.chosen)}; "
+                "images that it never saw give a fair score (data.test, --split test)"
+            )
         per = self.summary.per_image
         hd95, assd = (foreground_mean(per.get(name, NOTHING)) for name in ("hd95", "assd"))
         if hd95 >= 0:
@@ -214,7 +222,10 @@ def evaluate(
     if len(p_khw) == 1:
         chosen_here = split == "val" and threshold is None and not run.config.train.threshold
         worth = Worth.of(used, scores, at_half, chosen_here)
-    told = (summary, tuple(found), class_names, histograms, worth, unlike)
+    replaced = {"threshold": threshold, "post-processing": postprocess}
+    kept = [name for name in run.chosen if replaced.get(name) is None]
+    chosen = tuple(kept) if split == "val" else ()
+    told = (summary, tuple(found), class_names, histograms, worth, unlike, chosen)
     return Evaluation(split, tuple(names), tuple(scores), *told)
 
 

@@ -32,6 +32,10 @@ class CrossValidation:
     summaries: tuple[Summary, ...]
     whole: Summary
     """Of all images together, each predicted by the run that did not train on it."""
+    chosen: tuple[str, ...] = ()
+    """What each run chose on the images that it is scored on, which flatters the scores."""
+    unbiased: "CrossValidation | None" = None
+    """The same by the last epochs at threshold 0.5, with no post-processing that was chosen."""
 
     def rows(self) -> dict[str, tuple[float, float, float]]:
         """Pooled Dice and IoU and the mean Dice of images, foreground, of each fold."""
@@ -49,8 +53,24 @@ class CrossValidation:
         lines = [f"{'':16}{'images':>8}{'Dice':>9}{'IoU':>9}{'Dice per image':>16}"]
         lines += [_line(name, str(count), values) for (name, values), count in rows]
         lines += [_line("mean", "", mean), _line("spread (SD)", "", deviation)]
-        total = str(sum(self.images))
-        return "\n".join([*lines, _line("all out-of-fold", total, _numbers(self.whole))])
+        lines.append(_line("all out-of-fold", str(sum(self.images)), _numbers(self.whole)))
+        return "\n".join([*lines, *self._remarks()])
+
+    def _remarks(self) -> list[str]:
+        """What flatters the numbers above, and those without it."""
+        if self.unbiased is None:
+            return []
+        mean, deviation = self.unbiased.spread()
+        still = self.unbiased.chosen
+        doubt = f" (but {', '.join(still)} looked at the fold in training)" if still else ""
+        return [
+            f"chosen for each fold on the fold itself, which flatters the above: "
+            f"{', '.join(self.chosen)}",
+            f"without that{doubt}: last epoch, threshold 0.5 unless set, no chosen post-processing",
+            _line("  mean", "", mean),
+            _line("  spread (SD)", "", deviation),
+            _line("  out-of-fold", str(sum(self.images)), _numbers(self.unbiased.whole)),
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -59,7 +79,8 @@ class CrossValidation:
         told = {"mean": mean, "spread": deviation, "out_of_fold": _numbers(self.whole)}
         folds = {name: dict(zip(keys, row, strict=True)) for name, row in self.rows().items()}
         rest = {name: dict(zip(keys, row, strict=True)) for name, row in told.items()}
-        return {"folds": folds, **rest}
+        unbiased = {"unbiased": self.unbiased.to_dict()} if self.unbiased else {}
+        return {"chosen_on_fold": list(self.chosen), "folds": folds, **rest, **unbiased}
 
 
 def cross_validate(
@@ -73,6 +94,8 @@ def cross_validate(
 ) -> CrossValidation:
     """Trains a run for each fold into out/fold-0 and so on, and scores each on its own fold.
 
+    Scores are given twice: as each run predicts (the epoch, threshold and post-processing that
+    were best on its fold, which flatters), and by nothing that was chosen on the fold.
     Writes out/folds.json and, for every image, the mask of the run that did not train on it, into
     out/out-of-fold; with `probability` its probabilities too, as `predict` does. With `resume`
     finished folds are kept (or trained longer, see `train`), the one that was cut off goes on and
@@ -103,13 +126,23 @@ def _cross_validate(
         folder = out / f"{FOLD}{fold}"
         runs.append(train(data, folder, own, resume and (folder / "run.json").exists(), say))
     dataset = runs[0].open(data)
-    scores = [list(_predict(run, dataset, out / OUT_OF_FOLD, probability)) for run in runs]
+    plain = [run.unchosen() for run in runs]
+    unbiased = _scored(plain, [[*_predict(run, dataset)] for run in plain])
+    keep = (out / OUT_OF_FOLD, probability)
+    found = _scored(runs, [[*_predict(run, dataset, *keep)] for run in runs], unbiased)
+    write_json(out / "folds.json", found.to_dict())
+    return found
+
+
+def _scored(
+    runs: Sequence[Run],
+    scores: Sequence[Sequence[ImageScores]],
+    unbiased: CrossValidation | None = None,
+) -> CrossValidation:
     names = tuple(run.folder.name for run in runs)
     counts, summaries = tuple(map(len, scores)), tuple(map(summarise, scores))
     whole = summarise([one for fold in scores for one in fold])
-    found = CrossValidation(names, counts, summaries, whole)
-    write_json(out / "folds.json", found.to_dict())
-    return found
+    return CrossValidation(names, counts, summaries, whole, runs[0].chosen, unbiased)
 
 
 def _settings(out: Path, config: Config | None, folds: int, resume: bool) -> Config:
@@ -124,16 +157,19 @@ def _settings(out: Path, config: Config | None, folds: int, resume: bool) -> Con
     return config or begun
 
 
-def _predict(run: Run, dataset: Dataset, folder: Path, probability: bool) -> Iterator[ImageScores]:
-    """Scores and masks of a run's validation images."""
+def _predict(
+    run: Run, dataset: Dataset, folder: Path | None = None, probability: bool = False
+) -> Iterator[ImageScores]:
+    """Scores of a run's validation images; given a folder, also writes their masks."""
     indices = [dataset.index(name) for name in run.split.val]
     images = (dataset.load(index).image for index in indices)
     with Progress("out-of-fold predictions", len(indices)) as progress:
         for count, p_khw in enumerate(run.predictor(images), start=1):
             sample = dataset.load(indices[count - 1])
             classes_hw = run.tidy()(to_classes(p_khw, run.threshold))
-            told = run.facts.label_map, p_khw if probability else None
-            write(folder, Path(f"{sample.name}.png"), classes_hw, *told)
+            if folder:
+                told = run.facts.label_map, p_khw if probability else None
+                write(folder, Path(f"{sample.name}.png"), classes_hw, *told)
             assert sample.label is not None
             yield evaluate_image(classes_hw, sample.label, run.facts.classes)
             progress.update(count)

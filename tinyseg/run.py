@@ -20,10 +20,11 @@ from tinyseg.data import Contract, Dataset, Door, InputScale, Normalize, Split, 
 from tinyseg.errors import ConfigError, RunError
 from tinyseg.files import LOCK, PARTIAL, read_json, write_atomic, write_json
 from tinyseg.models import UNet, build, head_channels
+from tinyseg.phases import phases_of
 from tinyseg.postprocess import Postprocess
 from tinyseg.predict import Predictor, to_classes
 from tinyseg.progress import Progress
-from tinyseg.thresholds import learned
+from tinyseg.thresholds import HALF, learned
 
 FOLD = "fold-"
 """Beginning of the names of the runs of a cross-validation."""
@@ -81,6 +82,8 @@ class Run:
         self.log = folder / "metrics.jsonl"
         self._predictor: Predictor | None = None
         self._learned: float | None = None
+        self._last = False
+        """Whether it predicts with the last epoch, not the best."""
 
     @staticmethod
     def create(
@@ -192,10 +195,36 @@ class Run:
         own = self.config.train.postprocess
         return Postprocess(self.facts.postprocess if own == "auto" else own)
 
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """What was chosen on the validation images, which flatters the scores on these."""
+        train, several = self.config.train, head_channels(self.config.model, self.facts.classes) > 1
+        found = {
+            "epoch": not self._last,
+            "threshold": not (train.threshold or several),
+            "post-processing": train.postprocess == "auto",
+            "train.patience": train.patience > 0,
+            "train.schedule=plateau": train.schedule.startswith("plateau"),
+            "train.phases (from best)": any(phase.from_best for phase in phases_of(train)),
+        }
+        return tuple(name for name, there in found.items() if there)
+
+    def unchosen(self) -> "Run":
+        """The run with its last epoch, threshold 0.5 and no post-processing, but what was set.
+
+        Nothing in it was chosen on the validation images, except what trained it: see `chosen`.
+        """
+        train = self.config.train
+        kept = "none" if train.postprocess == "auto" else train.postprocess
+        train = replace(train, threshold=train.threshold or HALF, postprocess=kept)
+        run = Run(self.folder, replace(self.config, train=train), self.facts, self.split)
+        run._last = True
+        return run
+
     def _load(self) -> dict[str, Array]:
         """The tensors of the checkpoint to predict with; remembers its threshold."""
         path = self.checkpoints / "best.safetensors"
-        if path.exists():
+        if path.exists() and not self._last:
             try:
                 arrays, facts = checkpoint.load(path)
             except RunError as error:
