@@ -178,6 +178,21 @@ def test_tinygrads_batch_norm_moves_in_training_and_is_used_in_evaluation() -> N
     np.testing.assert_array_equal(predict(image).numpy(), predict(image).numpy())
 
 
+@pytest.mark.parametrize("jit", [True, False])
+def test_tinygrads_batch_norm_takes_up_no_nan(jit: bool) -> None:
+    model = stock()
+    _, step = train(model, jit=jit, count=2)
+    names = ("running_mean", "running_var")
+    before = [getattr(model.norm, name).numpy().copy() for name in names]
+    image, label = batch(2)
+    broken = image.numpy().copy()
+    broken[0, 0, 0, 0] = np.nan
+    step(upload(broken), label)
+    for name, array in zip(names, before, strict=True):
+        np.testing.assert_array_equal(getattr(model.norm, name).numpy(), array, err_msg=name)
+    assert model.norm.num_batches_tracked.item() == 3
+
+
 def test_tinygrads_dropout_draws_anew_in_every_jitted_step() -> None:
     _, step = train(stock(), count=1)
     step.learning_rate = 0.0

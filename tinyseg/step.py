@@ -6,7 +6,6 @@ by which a compiled step is found on disk again.
 
 import warnings
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from tinyseg.draws import TinygradRandom
 from tinyseg.errors import StepError
 from tinyseg.guard import GuardedJit
 from tinyseg.losses import Loss
-from tinyseg.nn import forward, parameters, remember, state_dict
+from tinyseg.nn import finite_only, forward, parameters, remember, state_dict
 from tinyseg.optim import LossScale, Optimizer, Tensors, clip, joint_norm
 from tinyseg.stepkey import NotDescribed, describe
 
@@ -92,6 +91,8 @@ class TrainStep(_Step):
         weights = state_dict(model)
         settle_weights(weights)
         self.parameters = parameters(weights)
+        others = (t for name, t in weights.items() if name not in self.parameters)
+        self._statistics = [tensor for tensor in others if tensor.is_floating_point()]
         self.loss = Loss.parse(loss, model.out_channels) if isinstance(loss, str) else loss
         self.optimizer = (
             Optimizer(optimizer, self.parameters) if isinstance(optimizer, str) else optimizer
@@ -147,7 +148,9 @@ class TrainStep(_Step):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logits of a batch in training mode."""
-        with self.random.used() if self.random else nullcontext():
+        if self.random is None:
+            return forward(self.model, image, training=True)
+        with self.random.used(), finite_only(self._statistics):
             return forward(self.model, image, training=True)
 
     def gradients(self, loss: Tensor) -> Tensors:
