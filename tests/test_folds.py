@@ -77,6 +77,16 @@ def test_every_image_is_predicted_once_by_who_had_not_seen_it(tmp_path: Path) ->
     again = cross_validate(DATA, out, None, 3, resume=True, say=silent)
     assert again.table() == found.table()
     assert (out / "fold-2" / "metrics.jsonl").read_bytes() == kept
+    # the folder of all folds is a run to every command
+    scores = tmp_path / "scores.json"
+    assert main(["evaluate", str(out), DATA, "--json", str(scores)]) == 0
+    table = json.loads(scores.read_text())
+    wanted = found.to_dict()["out_of_fold"]["dice"]
+    assert table["summary"]["pooled"]["dice"]["mean"] == pytest.approx(wanted)
+    assert (table["folds"], table["trained_on"]) == (3, 0)
+    for name in ("r.html", "r.txt"):
+        assert main(["report", str(out), str(out / "fold-0"), "--out", str(tmp_path / name)]) == 0
+    assert "cv (3 folds)" in (tmp_path / "r.txt").read_text()
     file = tmp_path / "a.png"
     Image.fromarray(dataset.load(0).image[..., 0]).save(file)
     assert main(["predict", str(out), str(file), "--out", str(tmp_path / "masks")]) == 0

@@ -15,6 +15,7 @@ DATA = (
     '"sim:cells?n=64&size=128&seed=0"'
 )
 OUT = "a page with every image (.html), a table (.txt, .md, .csv) or curves (.png)"
+RUN = "a run folder, or that of all folds which `train --folds` made"
 SET = "settings, e.g. model.base=32 train.epochs=20 loss=dice"
 
 
@@ -100,7 +101,7 @@ def _add_train(commands: Commands) -> None:
 
 def _add_evaluate(commands: Commands) -> None:
     command = commands.add_parser("evaluate", help="score a run beside trivial baselines")
-    command.add_argument("folder", metavar="RUN", type=Path)
+    command.add_argument("folder", metavar="RUN", type=Path, help=RUN)
     command.add_argument("data", help=DATA)
     command.add_argument("--split", default="val", help="train, val, test, or all (other data)")
     _add_threshold(command)
@@ -112,7 +113,7 @@ def _add_evaluate(commands: Commands) -> None:
 
 def _add_predict(commands: Commands) -> None:
     command = commands.add_parser("predict", help="write masks at the images' sizes")
-    command.add_argument("folder", metavar="RUN", type=Path)
+    command.add_argument("folder", metavar="RUN", type=Path, help=RUN)
     command.add_argument("paths", nargs="+", metavar="PATH", help="image files or folders")
     command.add_argument("--out", type=Path, required=True, help="folder for the masks")
     command.add_argument("--probability", action="store_true", help="probabilities as 16-bit PNG")
@@ -153,7 +154,7 @@ def _add_averages(command: argparse.ArgumentParser) -> None:
 
 def _add_report(commands: Commands) -> None:
     command = commands.add_parser("report", help="runs side by side: a page, a table, curves")
-    command.add_argument("folders", nargs="+", metavar="RUN", type=Path)
+    command.add_argument("folders", nargs="+", metavar="RUN", type=Path, help=RUN)
     command.add_argument("--out", type=Path, default="report.html", metavar="FILE", help=OUT)
     command.add_argument("--data", help=f"{DATA} (default: the first run's own)")
     command.add_argument("--split", default="val", help="train, val, test, or all (other data)")

@@ -56,11 +56,12 @@ def evaluate(options: argparse.Namespace) -> int:
     """Scores a run beside its baselines."""
     from tinyseg.evaluate import evaluate
     from tinyseg.files import write_json
-    from tinyseg.run import load_run
+    from tinyseg.run import load_runs
 
-    run = load_run(options.folder)
     more = {"threshold": options.threshold, **_averages(options)}
-    found = evaluate(run, options.data, options.split, picture=options.picture, **more)
+    found = evaluate(
+        load_runs(options.folder), options.data, options.split, picture=options.picture, **more
+    )
     if options.json:
         write_json(options.json, found.to_dict())
     print(found.table())
@@ -85,9 +86,9 @@ def predict(options: argparse.Namespace) -> int:
 def report(options: argparse.Namespace) -> int:
     """Writes runs side by side into one file."""
     from tinyseg.report import report
-    from tinyseg.run import load_run
+    from tinyseg.run import load_runs
 
-    runs = [load_run(folder) for folder in options.folders]
+    runs = [load_runs(folder) for folder in options.folders]
     chosen = (options.out, options.data, options.split, options.images)
     table = report(runs, *chosen, doctor=options.doctor)
     print(f"{table}written: {options.out}")
@@ -95,9 +96,9 @@ def report(options: argparse.Namespace) -> int:
 
 
 def _averages(options: argparse.Namespace) -> dict[str, Any]:
-    from tinyseg.run import load_run
+    from tinyseg.run import load_runs
 
-    others = [load_run(folder) for folder in options.others]
+    others = [run for folder in options.others for run in load_runs(folder)]
     return {"others": others, "tta": options.tta, "postprocess": options.postprocess}
 
 

@@ -1,6 +1,6 @@
 """How good a run is, beside what needs no network at all."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
@@ -88,6 +88,10 @@ class Evaluation:
     """How the images differ from those of the training at the network's door."""
     chosen: tuple[str, ...] = ()
     """What the run chose on these images, which flatters its scores on them."""
+    trained_on: int = 0
+    """How many of these images a network that predicted them has trained on, beside split=train."""
+    folds: int = 0
+    """Of a cross-validation, where each image is scored by the fold that did not train on it."""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -95,6 +99,8 @@ class Evaluation:
         return {
             "split": self.split,
             "chosen_here": self.chosen,
+            "trained_on": self.trained_on,
+            "folds": self.folds,
             "classes": self.class_names,
             "summary": self.summary.to_dict(),
             "baselines": {b.name: {"rule": b.rule, **b.summary.to_dict()} for b in self.baselines},
@@ -105,8 +111,11 @@ class Evaluation:
 
     def table(self) -> str:
         """The comparison as text: the network, then each baseline."""
+        which = self.split
+        if self.folds:
+            which += f", each by the one of {self.folds} folds that did not train on it"
         lines = [
-            f"{len(self.names)} images ({self.split})",
+            f"{len(self.names)} images ({which})",
             f"{'':28}{'pooled':>15}{'per image':>18}{'empty right':>13}",
             f"{'':28}{'Dice':>8}{'IoU':>7}{'Dice':>11}{'IoU':>7}{'Dice':>13}",
             _line("this run", self.summary),
@@ -133,6 +142,11 @@ class Evaluation:
 
     def _remarks(self) -> list[str]:
         remarks = self._about_thresholds()
+        if self.trained_on:
+            remarks.append(
+                f"{self.trained_on} of these images were trained on by a network that predicted "
+                "them: the scores say little of new images"
+            )
         if self.chosen:
             remarks.append(
                 f"chosen on these images, which flatters this run: {', '.join(self.chosen)}; "
@@ -168,8 +182,63 @@ def _line(title: str, summary: Summary) -> str:
     return f"{title[:27]:28}{a:8.4f}{b:7.4f}{c:11.4f}{d:7.4f}{e:13.4f}"
 
 
+@dataclass(frozen=True)
+class Part:
+    """Images that are predicted alike."""
+
+    names: tuple[str, ...]
+    runs: tuple[Run, ...]
+    """Whose probabilities are averaged."""
+    network: Predict
+    threshold: float
+    tidy: Postprocess
+
+    def seen(self, dataset: Dataset) -> set[str]:
+        """The images that one of the runs has trained on."""
+        known = dataset.fingerprint()
+        trained = [set(run.split.train) for run in self.runs if run.facts.fingerprint == known]
+        return set(self.names).intersection(set().union(*trained))
+
+
+def runs_of(run: Run | Sequence[Run]) -> list[Run]:
+    """A run, or the folds of a cross-validation, as a list."""
+    return [run] if isinstance(run, Run) else list(run)
+
+
+def parts_of(
+    run: Run | Sequence[Run],
+    split: str,
+    names: Sequence[str],
+    threshold: float | None = None,
+    others: Sequence[Run] = (),
+    tta: str = "",
+    postprocess: str | None = None,
+) -> list[Part]:
+    """Who predicts which image: the folds together, but of `val` each what it did not train on."""
+    runs, parts = runs_of(run), [(tuple(names), runs_of(run))]
+    if split == "val" and len(runs) > 1:
+        parts = [(tuple(n for n in names if n in {*one.split.val}), [one]) for one in runs]
+    found = []
+    for some, own in parts:
+        members = (*own, *others)
+        used = fmean(one.threshold_or(threshold) for one in members)
+        network = combine(members, tta)
+        found.append(Part(some, members, network, used, own[0].tidy(postprocess)))
+    return found
+
+
+def predicted(
+    parts: Sequence[Part], dataset: Dataset, watch: Watch | None = None
+) -> Iterator[tuple[str, Array, Part]]:
+    """Name and probabilities (K, H, W) of each image, part after part."""
+    for part in parts:
+        images = (dataset.load(dataset.index(name)).image for name in part.names)
+        for name, p_khw in zip(part.names, part.network(images, watch), strict=True):
+            yield name, p_khw, part
+
+
 def evaluate(
-    run: Run,
+    run: Run | Sequence[Run],
     data: str | Path | Dataset,
     split: str = "val",
     surface: bool = True,
@@ -183,59 +252,75 @@ def evaluate(
 ) -> Evaluation:
     """Scores a run on `split` (train, val, test, or all for data it was not made from).
 
+    Several runs are the folds of a cross-validation (`load_runs`): each validation image is
+    predicted by the fold that did not train on it, images of other splits by all together.
+
     Images go through the same path as `predict`, at their original size. `picture` writes a grid
     of the worst, random and best images. `threshold` replaces the run's; `others` and `tta` average
     probabilities, `postprocess` replaces the run's, as in `predict`; `names` are the images of the
     split that are wanted. The grey threshold is found on the run's training images, or where there
     are none of them, on the images that are scored, which flatters it.
     """
-    dataset = data if isinstance(data, Dataset) else run.open(data)
-    names = names_of(run, dataset, split) if names is None else names
-    if split != "all" and dataset.fingerprint() != run.facts.fingerprint:
-        say(f"warning: {dataset.source} is not as it was when {run.folder} was trained on it")
-    classes, runs, tidy = run.facts.classes, [run, *others], run.tidy(postprocess)
-    used = fmean(one.threshold_or(threshold) for one in runs)
-    indices = [dataset.index(name) for name in names]
-    images = (dataset.load(index).image for index in indices)
-    scores: list[ImageScores] = []
-    at_half: list[ImageScores] = []
-    watch, histograms, network = Watch(), Histograms(), combine(runs, tta)
-    with Progress("evaluating", len(indices)) as progress:
-        for count, (index, p_khw) in enumerate(
-            zip(indices, network(images, watch), strict=True), start=1
-        ):
-            label = _label(dataset, index)
+    runs = runs_of(run)
+    first = runs[0]
+    dataset = data if isinstance(data, Dataset) else first.open(data)
+    names = names_of(runs, dataset, split) if names is None else names
+    if split != "all" and dataset.fingerprint() != first.facts.fingerprint:
+        say(f"warning: {dataset.source} is not as it was when {first.folder} was trained on it")
+    parts = parts_of(runs, split, names, threshold, others, tta, postprocess)
+    found: dict[str, tuple[ImageScores, ImageScores]] = {}
+    watch, histograms, channels = Watch(), Histograms(), 0
+    with Progress("evaluating", len(names)) as progress:
+        for name, p_khw, part in predicted(parts, dataset, watch):
+            label, channels = _label(dataset, dataset.index(name)), len(p_khw)
             histograms.add(p_khw, label)
-            maps = (tidy(to_classes(p_khw, one)) for one in (HALF, used))
-            at_half.append(evaluate_image(next(maps), label, classes))
-            scores.append(evaluate_image(next(maps), label, classes, surface=surface))
-            progress.update(count)
-    unlike = watch.warning(run.facts.contract)
+            maps = (part.tidy(to_classes(p_khw, one)) for one in (HALF, part.threshold))
+            at_half = evaluate_image(next(maps), label, first.facts.classes)
+            used = evaluate_image(next(maps), label, first.facts.classes, surface=surface)
+            found[name] = at_half, used
+            progress.update(len(found))
+    at_halves, scores = zip(*(found[name] for name in names), strict=True)
+    unlike = watch.warning(first.facts.contract)
     if unlike:
         say(f"warning: {unlike}")
     if picture is not None:
-        _save_picture(picture, run, network, dataset, names, scores, used, tidy)
-    summary, class_names = summarise(scores), dataset.class_names
-    training, scored = _threshold_images(run, dataset, names), _pixels(dataset, indices)
-    found = baselines(*training, *scored, class_names)
-    worth = None
-    if len(p_khw) == 1:
-        chosen_here = split == "val" and threshold is None and not run.config.train.threshold
-        worth = Worth.of(used, scores, at_half, chosen_here)
+        _save_picture(picture, parts, dataset, names, scores, first.facts.classes)
+    indices = [dataset.index(name) for name in names]
+    training, scored = _threshold_images(first, dataset, names), _pixels(dataset, indices)
     replaced = {"threshold": threshold, "post-processing": postprocess}
-    kept = [name for name in run.chosen if replaced.get(name) is None]
-    chosen = tuple(kept) if split == "val" else ()
-    told = (summary, tuple(found), class_names, histograms, worth, unlike, chosen)
-    return Evaluation(split, tuple(names), tuple(scores), *told)
+    chosen = [name for name in first.chosen if replaced.get(name) is None and split == "val"]
+    worth = None
+    if channels == 1:
+        mean_threshold = fmean(part.threshold for part in parts)
+        worth = Worth.of(mean_threshold, scores, at_halves, "threshold" in chosen)
+    return Evaluation(
+        split,
+        tuple(names),
+        scores,
+        summarise(scores),
+        tuple(baselines(*training, *scored, dataset.class_names)),
+        dataset.class_names,
+        histograms,
+        worth,
+        unlike,
+        tuple(chosen),
+        0 if split == "train" else sum(len(part.seen(dataset)) for part in parts),
+        len(runs) if len(parts) > 1 else 0,
+    )
 
 
-def names_of(run: Run, dataset: Dataset, split: str) -> Sequence[str]:
-    """The images of a run's split; DataError when there is none, or the dataset lacks some."""
+def names_of(run: Run | Sequence[Run], dataset: Dataset, split: str) -> Sequence[str]:
+    """The images of a run's split; DataError when there is none, or the dataset lacks some.
+
+    Of the folds of a cross-validation: the validation images of all, or the first one's split.
+    """
     if split not in SPLITS:
         raise DataError(f"split {split!r} is unknown; known: {', '.join(SPLITS)}")
     if split == "all":
         return dataset.names
-    names: tuple[str, ...] = getattr(run.split, split)
+    runs = runs_of(run)
+    of_folds = runs if split == "val" else runs[:1]
+    names = tuple(name for one in of_folds for name in getattr(one.split, split))
     missing = set(names) - set(dataset.names)
     if missing:
         raise DataError(
@@ -243,7 +328,7 @@ def names_of(run: Run, dataset: Dataset, split: str) -> Sequence[str]:
             f"{min(missing)!r}; for other data than the run's own use --split all"
         )
     if not names:
-        raise DataError(f"{run.folder}: the {split} split is empty; use another --split")
+        raise DataError(f"{runs[0].folder}: the {split} split is empty; use another --split")
     return names
 
 
@@ -269,13 +354,11 @@ def _label(dataset: Dataset, index: int) -> Array:
 
 def _save_picture(
     path: Path,
-    run: Run,
-    network: Predict,
+    parts: Sequence[Part],
     dataset: Dataset,
     names: Sequence[str],
     scores: Sequence[ImageScores],
-    threshold: float,
-    tidy: Postprocess,
+    classes: int,
 ) -> None:
     dice = np.array([foreground_mean(score.values["dice"]) for score in scores])
     # an image without foreground, rightly left empty, shows nothing
@@ -287,9 +370,10 @@ def _save_picture(
     rows, captions = [], []
     for index in sorted(kinds, key=order.index):
         sample = dataset.load(dataset.index(names[index]))
-        p_khw = next(network([sample.image]))
-        prediction = tidy(to_classes(p_khw, threshold))
-        rows.append(row(sample.image, sample.label, p_khw, prediction, run.facts.classes))
+        part = next(part for part in parts if names[index] in part.names)
+        p_khw = next(part.network([sample.image]))
+        prediction = part.tidy(to_classes(p_khw, part.threshold))
+        rows.append(row(sample.image, sample.label, p_khw, prediction, classes))
         told = "nothing to find" if np.isnan(dice[index]) else f"Dice {dice[index]:.3f}"
         captions.append(f"{kinds[index]}: {names[index]}: {told}")
     save_grid(path, rows, captions, legend=legend_of(dataset.class_names))

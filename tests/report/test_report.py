@@ -4,8 +4,10 @@ import base64
 import csv
 import json
 import re
+import shutil
 import sys
 import zlib
+from copy import copy
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,14 +17,16 @@ import pytest
 from PIL import Image
 
 from tinyseg.config import Config
+from tinyseg.data import Split
 from tinyseg.errors import DataError, RunError, TinysegError
+from tinyseg.evaluate import evaluate
 from tinyseg.findings import Finding
 from tinyseg.metrics import confusion, foreground_mean, scores
 from tinyseg.report import build_page, collect, report
 from tinyseg.report.collect import shared_names, spread, titles
 from tinyseg.report.curves import curves
 from tinyseg.report.encode import data_uri, level_of, levels, pack, shrink, size_in_page
-from tinyseg.report.history import differences, parting
+from tinyseg.report.history import differences, mean_history, parting
 from tinyseg.report.page import embed
 from tinyseg.report.table import HEADS, as_markdown, as_text, rows_of
 from tinyseg.thresholds import Histograms
@@ -210,12 +214,9 @@ def test_a_damaged_log_loses_its_lines_only(runs, tmp_path):
     assert [one["val_dice"] for one in history(runs[0].log)] == pytest.approx([0.1, 0.2, 0.3, 0.4])
 
 
-def test_titles_tell_runs_apart(runs):
+def test_titles_tell_runs_apart():
     def at(*folders):
-        made = [
-            type(runs[0])(Path(f), runs[0].config, runs[0].facts, runs[0].split) for f in folders
-        ]
-        return titles(made)
+        return titles([Path(folder) for folder in folders])
 
     assert at("/a/run") == ["run"]
     assert at("/a/run", "/b/run") == ["a/run", "b/run"]
@@ -300,3 +301,59 @@ def test_a_missing_matplotlib_is_told_before_any_work(runs, tmp_path, monkeypatc
     monkeypatch.setattr("tinyseg.report.write.collect", lambda *given: pytest.fail("was scored"))
     with pytest.raises(TinysegError, match=r'pip install "tinyseg\[plot\]"'):
         report(runs, tmp_path / "r.png")
+
+
+@pytest.fixture
+def folds(runs):
+    """The two runs as folds that validate the even and the odd images, and train on the others."""
+    found = [copy(run) for run in runs]
+    names = runs[0].split.val
+    for fold, run in enumerate(found):
+        run.split = Split(names[1 - fold :: 2], names[fold::2])
+        run.folder = runs[0].folder / "cv" / run.folder.name
+        run.folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(runs[0].folder / "run.json", run.folder)
+    return found
+
+
+def test_folds_are_scored_each_on_what_it_did_not_train_on(folds, runs, tmp_path):
+    source = runs[0].facts.source
+    found = evaluate(folds, source, say=lambda text: None)
+    assert set(found.names) == set(runs[0].split.val)
+    dataset = runs[0].open(source)
+    for run in folds:
+        for name in run.split.val:
+            sample = dataset.load(dataset.index(name))
+            (p_khw,) = run.predictor([sample.image])
+            wanted = confusion((p_khw[0] >= run.threshold).astype(np.uint8), sample.label, 2)
+            np.testing.assert_array_equal(found.images[found.names.index(name)].matrix, wanted)
+    assert (found.folds, found.trained_on) == (2, 0)
+    assert "9 images (val, each by the one of 2 folds that did not train on it)" in found.table()
+    said = report([folds, runs[1]], tmp_path / "r.html", say=lambda text: None)
+    assert "cv (2 folds)" in said
+    data = collect([folds], source, "val", 50, lambda text: None)
+    shown = {image["name"]: image["runs"][0]["probability"][0] for image in data["images"]}
+    for run in folds:
+        alone = collect([run], source, "val", 50, lambda text: None)
+        for image in alone["images"]:
+            assert shown[image["name"]] == image["runs"][0]["probability"][0]
+    with pytest.raises(RunError, match="cv: the doctor looks at one run; give a fold of it"):
+        report([folds], tmp_path / "d.html", doctor=True)
+
+
+def test_an_average_with_a_run_that_trained_on_the_images_says_so(folds, runs):
+    source, count = runs[0].facts.source, len(folds[0].split.val)
+    found = evaluate(folds[0], source, others=folds[1:], say=lambda text: None)
+    assert found.trained_on == count
+    assert f"{count} of these images were trained on by a network that pred" in found.table()
+    assert evaluate(folds, source, "all", say=lambda text: None).trained_on == 9
+    alone = evaluate(folds[0], source, say=lambda text: None)
+    assert alone.trained_on == 0
+    assert "trained on by" not in alone.table()
+
+
+def test_the_history_of_folds_is_their_mean():
+    one = {"epoch": 1, "loss": 1.0, "val_dice": None}
+    other = {"epoch": 1, "loss": 2.0, "val_dice": 0.5}
+    later = {"epoch": 2, "loss": 4.0, "val_dice": None}
+    assert mean_history([[one, later], [other]]) == [{**other, "loss": 1.5}, later]

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -13,18 +14,19 @@ from tinyseg.config import IGNORE
 from tinyseg.data import Dataset
 from tinyseg.doctor.finished import Finished
 from tinyseg.errors import RunError
-from tinyseg.evaluate import Evaluation, evaluate, names_of
+from tinyseg.evaluate import Evaluation, evaluate, names_of, parts_of, predicted, runs_of
 from tinyseg.files import read_json
 from tinyseg.findings import Finding
 from tinyseg.metrics import Summary, foreground_mean
 from tinyseg.models import head_channels
 from tinyseg.pictures import FALSE, HIT, MISSED, color_image, color_map, palette
+from tinyseg.postprocess import Postprocess
 from tinyseg.predict import to_classes
 from tinyseg.progress import Progress
 from tinyseg.report.curves import curves
 from tinyseg.report.diagnosis import findings_of
 from tinyseg.report.encode import data_uri, level_of, levels, pack, shrink, size_in_page
-from tinyseg.report.history import differences, parting
+from tinyseg.report.history import differences, mean_history, parting
 from tinyseg.run import Run
 from tinyseg.thresholds import HALF
 from tinyseg.track import history
@@ -47,7 +49,7 @@ SUMMARY = (
 
 
 def collect(
-    runs: Sequence[Run],
+    runs: Sequence[Run | Sequence[Run]],
     data: str | Path,
     split: str,
     images: int,
@@ -58,14 +60,19 @@ def collect(
 
     `examine` gives what the doctor says of each.
     """
-    _check_alike(runs)
-    datasets = [run.open(data) for run in runs]
-    names = shared_names(runs, datasets[0], split, say)
+    groups = [runs_of(run) for run in runs]
+    firsts = [folds[0] for folds in groups]
+    _check_alike(firsts)
+    datasets = [run.open(data) for run in firsts]
+    names = shared_names(groups, datasets[0], split, say)
     scored = [
-        evaluate(run, dataset, split, say=say, names=names)
-        for run, dataset in zip(runs, datasets, strict=True)
+        evaluate(folds, dataset, split, say=say, names=names)
+        for folds, dataset in zip(groups, datasets, strict=True)
     ]
-    side, shown = _shown(runs, datasets, scored, spread(_dice(scored[0]), images))
+    for found in scored:
+        if found.trained_on:
+            say(f"warning: {found.trained_on} images were trained on by who is scored on them")
+    side, shown = _shown(groups, datasets, scored, spread(_dice(scored[0]), images))
     return {
         "source": str(data),
         "split": split,
@@ -76,18 +83,22 @@ def collect(
         "outcomes": {"hit": [*HIT], "false": [*FALSE], "missed": [*MISSED]},
         "runs": [
             {
-                **_run(run, title),
+                **_run(folds, title),
                 **_scored(found),
-                "findings": findings_of(examine(Finished(run, dataset, found))),
+                "findings": findings_of(_examined(examine, folds, dataset, found)),
             }
-            for run, title, dataset, found in zip(runs, titles(runs), datasets, scored, strict=True)
+            for folds, title, dataset, found in zip(
+                groups, titles([_folder(folds) for folds in groups]), datasets, scored, strict=True
+            )
         ],
         "baselines": [
             {"rule": baseline.rule, "summary": _numbers(baseline.summary)}
             for baseline in scored[0].baselines
         ],
-        "settings": differences([run.config for run in runs]),
-        "parting": parting([run.log for run in runs]),
+        "settings": differences([run.config for run in firsts]),
+        "parting": None
+        if any(len(folds) > 1 for folds in groups)
+        else parting([run.log for run in firsts]),
         "images": shown,
         "side": side,
     }
@@ -103,16 +114,35 @@ def _check_alike(runs: Sequence[Run]) -> None:
             )
 
 
+def _folder(folds: Sequence[Run]) -> Path:
+    """Of a run, or of the cross-validation that holds it."""
+    return folds[0].folder.parent if len(folds) > 1 else folds[0].folder
+
+
+def _examined(
+    examine: Callable[[Finished], Sequence[Finding]],
+    folds: Sequence[Run],
+    dataset: Dataset,
+    found: Evaluation,
+) -> Sequence[Finding]:
+    """What the doctor says of a run; nothing of folds, as the scores are of no single one."""
+    return examine(Finished(folds[0], dataset, found)) if len(folds) == 1 else ()
+
+
 def shared_names(
-    runs: Sequence[Run], dataset: Dataset, split: str, say: Callable[[str], None] = print
+    runs: Sequence[Run | Sequence[Run]],
+    dataset: Dataset,
+    split: str,
+    say: Callable[[str], None] = print,
 ) -> tuple[str, ...]:
     """The images of a split that are in it for every run: no run is scored on what it learned."""
     of_runs = [names_of(run, dataset, split) for run in runs]
     names = tuple(name for name in of_runs[0] if all(name in of for of in of_runs[1:]))
     if not names:
+        folders = ", ".join(str(_folder(runs_of(run))) for run in runs)
         raise RunError(
-            f"{', '.join(str(run.folder) for run in runs)}: no image is in the {split} split of "
-            "all of them; train them with one data.split_seed or data.split_file"
+            f"{folders}: no image is in the {split} split of all of them; train them with one "
+            "data.split_seed or data.split_file"
         )
     most = max(map(len, of_runs))
     if len(names) < most:
@@ -120,9 +150,9 @@ def shared_names(
     return names
 
 
-def titles(runs: Sequence[Run]) -> list[str]:
+def titles(folders: Sequence[Path]) -> list[str]:
     """Names of run folders, with as many parents as tell them apart."""
-    parts = [run.folder.absolute().parts for run in runs]
+    parts = [folder.absolute().parts for folder in folders]
     for depth in range(1, max(map(len, parts)) + 1):
         found = ["/".join(part[-depth:]) for part in parts]
         if len(set(found)) == len(found):
@@ -143,19 +173,21 @@ def _dice(found: Evaluation) -> list[float]:
     return [foreground_mean(scores.values["dice"]) for scores in found.images]
 
 
-def _run(run: Run, title: str) -> dict[str, Any]:
+def _run(folds: Sequence[Run], title: str) -> dict[str, Any]:
+    """Of several folds means; the rest is the first one's."""
+    run, threshold = folds[0], fmean(one.threshold for one in folds)
     made = read_json(run.folder / "run.json")
     return {
-        "title": title,
-        "folder": str(run.folder),
+        "title": title if len(folds) == 1 else f"{title} ({len(folds)} folds)",
+        "folder": str(_folder(folds)),
         "made": str(made.get("made", "")),
         "device": str((made.get("backend") or {}).get("device", "")),
         "trained": len(run.split.train),
-        "postprocess": run.tidy().text,
+        "postprocess": ", ".join(dict.fromkeys(filter(None, (one.tidy().text for one in folds)))),
         "softmax": head_channels(run.config.model, run.facts.classes) > 1,
-        "threshold": run.threshold,
-        "level": level_of(run.threshold),
-        "history": history(run.log),
+        "threshold": threshold,
+        "level": level_of(threshold),
+        "history": mean_history([history(one.log) for one in folds]),
     }
 
 
@@ -181,7 +213,7 @@ def number(value: float) -> float | None:
 
 
 def _shown(
-    runs: Sequence[Run],
+    runs: Sequence[Sequence[Run]],
     datasets: Sequence[Dataset],
     scored: Sequence[Evaluation],
     chosen: Sequence[int],
@@ -199,7 +231,7 @@ def _shown(
 
 
 def _images(
-    runs: Sequence[Run],
+    runs: Sequence[Sequence[Run]],
     datasets: Sequence[Dataset],
     scored: Sequence[Evaluation],
     chosen: Sequence[int],
@@ -207,16 +239,17 @@ def _images(
 ) -> list[dict[str, Any]]:
     names = [scored[0].names[index] for index in chosen]
     shown = [_picture(datasets[0], name, side) for name in names]
-    for run, dataset, found in zip(runs, datasets, scored, strict=True):
-        images = (dataset.load(dataset.index(name)).image for name in names)
+    for folds, dataset, found in zip(runs, datasets, scored, strict=True):
+        parts = parts_of(folds, found.split, names)
         with Progress("drawing", len(names)) as progress:
-            for count, p_khw in enumerate(run.predictor(images)):
-                scores = found.images[chosen[count]]
-                size = shown[count]["size"]
-                part = {"scores": _scores(scores.values), **_maps(run, p_khw, tuple(size))}
-                part["area"] = number(scores.matrix[:, 1:].sum() / max(1, scores.matrix.sum()))
-                shown[count]["runs"].append(part)
-                progress.update(count + 1)
+            for count, (name, p_khw, part) in enumerate(predicted(parts, dataset), start=1):
+                picture = shown[names.index(name)]
+                scores = found.images[chosen[names.index(name)]]
+                area = number(scores.matrix[:, 1:].sum() / max(1, scores.matrix.sum()))
+                maps = _maps(part.tidy, p_khw, tuple(picture["size"]))
+                told = {"scores": _scores(scores.values), **maps, "area": area}
+                picture["runs"].append(told)
+                progress.update(count)
     return shown
 
 
@@ -242,11 +275,11 @@ def _picture(dataset: Dataset, name: str, side: int) -> dict[str, Any]:
     }
 
 
-def _maps(run: Run, p_khw: Array, size: tuple[int, int]) -> dict[str, Any]:
+def _maps(tidy: Postprocess, p_khw: Array, size: tuple[int, int]) -> dict[str, Any]:
     """The probability of each channel and, where there are several, the predicted classes."""
     small = np.stack([shrink(p_hw, size, smooth=True) for p_hw in p_khw])
     maps = {"probability": [pack(level) for level in levels(small)]}
     if len(p_khw) == 1:
         return maps
-    classes = run.tidy()(to_classes(p_khw))
+    classes = tidy(to_classes(p_khw))
     return {**maps, "prediction": pack(shrink(classes, size, smooth=False))}

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from tinyseg.config import Config
-from tinyseg.track import epochs_of, part
+from tinyseg.track import Epoch, epochs_of, part
 
 
 def differences(configs: Sequence[Config]) -> dict[str, Any]:
@@ -23,6 +24,17 @@ def differences(configs: Sequence[Config]) -> dict[str, Any]:
             if any(value != found[0] for value in found[1:]):
                 rows.append([f"{section}.{name}", *(str(value) for value in found)])
     return {"with_defaults": len(configs) == 1, "rows": rows}
+
+
+def mean_history(histories: Sequence[Sequence[Epoch]]) -> list[Epoch]:
+    """The means over runs of what `history` tells, of each epoch over those that reached it."""
+    found = []
+    for epoch in sorted({one["epoch"] for history in histories for one in history}):
+        same = [one for history in histories for one in history if one["epoch"] == epoch]
+        values = {key: [one[key] for one in same if one[key] is not None] for key in same[0]}
+        means = {key: fmean(there) if there else None for key, there in values.items()}
+        found.append({**means, "epoch": epoch})
+    return found
 
 
 def parting(logs: Sequence[Path]) -> dict[str, int | None] | None:

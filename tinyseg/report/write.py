@@ -7,6 +7,7 @@ from typing import Any
 from tinyseg.doctor import STAGES, Project, diagnose
 from tinyseg.doctor.finished import Finished, examine_run
 from tinyseg.errors import RunError
+from tinyseg.evaluate import runs_of
 from tinyseg.files import write_atomic
 from tinyseg.findings import Finding
 from tinyseg.plots import draw_curves, require_matplotlib
@@ -26,7 +27,7 @@ DRAWN = ".png"
 
 
 def report(
-    runs: Sequence[Run],
+    runs: Sequence[Run | Sequence[Run]],
     out: str | Path,
     data: str | Path | None = None,
     split: str = "val",
@@ -40,7 +41,8 @@ def report(
     baselines, .png the curves (needs matplotlib). `data` is the first run's own when it is not
     given. The page shows at most `images`, spread evenly from the worst to the best; scores and
     curves are those of all. It tells what each run shows and, with `doctor`, what the whole
-    diagnosis of its data and settings says, a minute or so a run. Raises a TinysegError when the
+    diagnosis of its data and settings says, a minute or so a run. The folds of a cross-validation
+    (`load_runs`) count as one run, see `evaluate`. Raises a TinysegError when the
     runs have no such images or other classes.
     """
     out = Path(out)
@@ -50,9 +52,12 @@ def report(
         require_matplotlib()
     if images < 0:
         raise RunError(f"{images} images cannot be shown: it must be 0 or more")
-    page, data = out.suffix == ".html", data or runs[0].facts.source
+    page, data = out.suffix == ".html", data or runs_of(runs[0])[0].facts.source
     if doctor and not page:
         raise RunError(f"{out}: what the doctor says needs a page; give a name that ends in .html")
+    folds = next((some for some in map(runs_of, runs) if len(some) > 1), None)
+    if doctor and folds:
+        raise RunError(f"{folds[0].folder.parent}: the doctor looks at one run; give a fold of it")
     if page:
         found = collect(runs, data, split, images, say, _whole if doctor else examine_run)
     else:
