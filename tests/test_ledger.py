@@ -38,6 +38,19 @@ def test_another_key_knows_nothing_and_starts_anew(folder: Path) -> None:
     assert done(folder, "other") == [True, False, False]
 
 
+def test_only_what_was_written_here_may_be_replaced(folder: Path) -> None:
+    (folder / MASKS[1]).write_text("corrected by hand")
+    (folder / "own.png").write_text("mine")
+    for key in ("key", "other", "third"):  # what other settings have written stays ours
+        ledger = Ledger(folder, key)
+        assert [ledger.ours(mask) for mask in MASKS] == [True, False, True]
+        assert not ledger.ours(Path("own.png"))
+        assert ledger.ours(Path("new.png"))
+        ledger.begin(Path("cut.png"))
+    (folder / "cut.png").write_text("killed before it was noted")
+    assert Ledger(folder, "third").ours(Path("cut.png"))
+
+
 def test_what_has_changed_since_is_not_done(folder: Path) -> None:
     (folder / MASKS[0]).unlink()
     (folder / MASKS[1]).write_text("drawn over")

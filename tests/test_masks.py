@@ -228,6 +228,19 @@ def test_an_image_is_never_overwritten_by_its_mask(tmp_path: Path, given: str) -
     assert (tmp_path / "a.png").read_bytes() == before
 
 
+def test_masks_of_the_user_are_never_replaced(tmp_path: Path) -> None:
+    for folder in ("images", "masks"):
+        image(tmp_path / folder / "a.png")
+    truth = (tmp_path / "masks" / "a.png").read_bytes()
+    given = (stub(), [tmp_path / "images"], tmp_path / "masks")
+    with pytest.raises(DataError, match=r"a\.png: 1 files there were not written by .*--force"):
+        predict(*given)
+    assert (tmp_path / "masks" / "a.png").read_bytes() == truth
+    predict(*given, force=True)
+    assert (tmp_path / "masks" / "a.png").read_bytes() != truth
+    predict(*given, threshold=0.9)  # its own ones are
+
+
 def test_an_image_that_the_run_cannot_fit_is_left_out(tmp_path: Path) -> None:
     image(tmp_path / "in" / "a.png", 10, 10)
     image(tmp_path / "in" / "b.png", 10, 40)

@@ -117,6 +117,9 @@ def _add_predict(commands: Commands) -> None:
     command.add_argument("paths", nargs="+", metavar="PATH", help="image files or folders")
     command.add_argument("--out", type=Path, required=True, help="folder for the masks")
     command.add_argument("--probability", action="store_true", help="probabilities as 16-bit PNG")
+    command.add_argument(
+        "--force", action="store_true", help="replace files that predict has not written"
+    )
     _add_threshold(command)
     _add_averages(command)
     command.set_defaults(run=do.predict)

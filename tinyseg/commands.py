@@ -78,7 +78,7 @@ def predict(options: argparse.Namespace) -> int:
     (run, *folds), given = load_runs(options.folder), (options.paths, options.out)
     more = {"threshold": options.threshold, **_averages(options)}
     more |= {"others": [*folds, *more["others"]], "probability": options.probability}
-    done = predict(run, *given, **more)
+    done = predict(run, *given, **more, force=options.force)
     print(f"{len(done.masks)} masks in {options.out}")
     return 2 if done.problems else 0
 

@@ -49,6 +49,7 @@ def predict(
     others: Sequence[Run] = (),
     tta: str = "",
     postprocess: str | None = None,
+    force: bool = False,
 ) -> Written:
     """Writes a mask (PNG) for each image file, or for each image in a folder, into `out`.
 
@@ -62,8 +63,8 @@ def predict(
     can stand in for them; small values get a palette, so that no prediction looks black. With
     `probability`, 16-bit pictures of it are added in the folder probability/ (one folder more for
     each of several foreground classes). `threshold` replaces the run's. An image that cannot be
-    used is reported and left out; DataError when there is no other, and when a mask would overwrite
-    an image.
+    used is reported and left out; DataError when there is no other, when a mask would overwrite
+    an image, and when it would replace a file that was not written here, unless `force`.
     """
     runs, tidy = [run, *others], run.tidy(postprocess)
     threshold = fmean(one.threshold_or(threshold) for one in runs)
@@ -74,6 +75,8 @@ def predict(
     _keep_images(jobs, out)
     ledger = Ledger(out, _key(runs, tta, threshold, tidy.text, probability))
     left = [job for job in jobs if not ledger.has(job.file, job.page, job.mask)]
+    if not force:
+        _keep_files(left, ledger)
     before = len(jobs) - len(left)
     if before:
         say(f"{before} of {len(jobs)} masks are there already, made by the same run and settings")
@@ -85,6 +88,8 @@ def predict(
         for job, p_khw in _predicted(combine(runs, tta), images, watch) if left else ():
             try:
                 classes_hw = tidy(to_classes(p_khw, threshold))
+                out.mkdir(parents=True, exist_ok=True)
+                ledger.begin(job.mask)
                 write(
                     out, job.mask, classes_hw, run.facts.label_map, p_khw if probability else None
                 )
@@ -195,6 +200,15 @@ def _keep_images(jobs: Sequence[_Job], out: Path) -> None:
             raise DataError(
                 f"{out / job.mask} would be overwritten by its mask; give another folder for masks"
             )
+
+
+def _keep_files(jobs: Sequence[_Job], ledger: Ledger) -> None:
+    foreign = [job.mask for job in jobs if not ledger.ours(job.mask)]
+    if foreign:
+        raise DataError(
+            f"{ledger.folder / foreign[0]}: {len(foreign)} files there were not written by "
+            "predict, or have been changed since; give another --out, or --force to replace them"
+        )
 
 
 def _files(path: Path) -> list[Path]:
