@@ -12,14 +12,16 @@ from tinygrad.codegen import to_program_cache
 from tinygrad.nn import Conv2d, GroupNorm
 
 from tinyseg.backend import _Clang, backend, overwrite, upload
+from tinyseg import metrics
 from tinyseg.config import DataConfig
 from tinyseg.data import Door, InputScale, fit_label, simulate
 from tinyseg.errors import BackendError, StepError
-from tinyseg.losses import LOSSES
+from tinyseg.losses import LOSSES, Loss
 from tinyseg.metrics import evaluate_image
 from tinyseg.models import UNet
+from tinyseg.nonfinite import first_not_finite, not_finite
 from tinyseg.predict import Predictor, to_classes
-from tinyseg.step import GuardedJit, PredictStep, TrainStep, hard_dice
+from tinyseg.step import GuardedJit, PredictStep, TrainStep, outcomes
 
 LABEL_SHAPE = (2, 8, 8)
 
@@ -309,21 +311,85 @@ def test_a_compiler_that_fails_is_an_error_in_words_and_leaves_nothing_behind(
     np.testing.assert_array_equal(step(image).numpy(), plain(image).numpy())
 
 
-def test_hard_dice_counts_foreground_pixels_of_the_whole_batch() -> None:
+@pytest.mark.parametrize("out_channels", [1, 2, 4])
+def test_outcomes_are_those_of_the_confusion_matrix(out_channels: int) -> None:
     rng = np.random.default_rng(0)
-    logits = rng.standard_normal((2, 3, 5, 7)).astype(np.float32)
-    label = rng.integers(0, 3, (2, 5, 7)).astype(np.uint8)
+    classes = max(2, out_channels)
+    logits = rng.standard_normal((2, out_channels, 5, 7)).astype(np.float32)
+    logits[0, 0, 3, :3] = 0  # probability 0.5 is foreground, as everywhere
+    label = rng.integers(0, classes, (2, 5, 7)).astype(np.uint8)
     label[0, :2] = 255
-    predicted, valid = logits.argmax(axis=1), label != 255
-    hits = ((predicted == label) & (label > 0) & valid).sum()
-    total = ((predicted > 0) & valid).sum() + ((label > 0) & valid).sum()
-    assert hard_dice(Tensor(logits), Tensor(label)).item() == pytest.approx(2 * hits / total)
-    binary = np.where(label == 255, 255, label > 0).astype(np.uint8)
-    predicted = logits[:, 0] > 0
-    hits = (predicted & (binary == 1)).sum()
-    total = (predicted & valid).sum() + (binary == 1).sum()
-    found = hard_dice(Tensor(logits[:, :1]), Tensor(binary[:, None]))
-    assert found.item() == pytest.approx(2 * hits / total)
+    predicted = logits[:, 0] >= 0 if out_channels == 1 else logits.argmax(axis=1)
+    expected = metrics.outcomes(metrics.confusion(predicted, label, classes))
+    for shaped in (label, label[:, None]):
+        found = outcomes(Tensor(logits), Tensor(shaped)).numpy()
+        np.testing.assert_array_equal(found, np.stack(expected)[:3, 1:])
+
+
+class Root:
+    """A network whose gradient is 0 / 0 for an image that is not positive everywhere."""
+
+    out_channels = 1
+
+    def __init__(self) -> None:
+        self.first = upload(np.array([1.0], np.float32))
+        self.last = upload(np.array([0.5], np.float32))
+
+    def __call__(self, x_bchw: Tensor, training: bool = False) -> Tensor:
+        return (x_bchw * self.first).maximum(0).sqrt() * self.last
+
+
+@pytest.mark.parametrize("optimizer", ["adam(lr=0.1)", "sgd(lr=0.1,momentum=0.9)"])
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+def test_a_finite_loss_whose_gradient_is_not_changes_nothing_and_is_named(
+    optimizer: str, clip: float, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    image = rng.random((2, 1, 8, 8), np.float32) + 0.1
+    label = upload((image[:, 0] > 0.5).astype(np.uint8))
+    broken = image.copy()
+    broken[1, 0, 3, 3] = 0
+    runs = []
+    for jit in (True, False):
+        step = TrainStep(Root(), "bce", optimizer, clip=clip, jit=jit)
+        assert np.isfinite(step(upload(image), label).numbers()["gradient_norm"])
+        before = {name: tensor.numpy().copy() for name, tensor in step.state.items()}
+        numbers = step(upload(broken), label).numbers()
+        assert np.isfinite(numbers["loss"])
+        assert not np.isfinite(numbers["gradient_norm"])
+        for name in (name for name in before if not name.startswith("random")):
+            np.testing.assert_array_equal(step.state[name].numpy(), before[name], err_msg=name)
+        fault = step.fault(numbers)
+        error = not_finite(tmp_path, step, 2, fault, upload(broken), label, ("a", "b"))
+        assert str(error).startswith(
+            "step 2: the loss is finite but its gradient is not; first in the gradient of first; "
+            "batch: a, b "
+        )
+        with np.load(tmp_path / "nonfinite-step-2.npz") as saved:
+            np.testing.assert_array_equal(saved["image"], broken)
+        runs.append([step(upload(image), label).numbers() for _ in range(2)])
+        assert all(np.isfinite(list(numbers.values())).all() for numbers in runs[-1])
+    assert runs[0] == runs[1]
+
+
+def test_gradients_whose_squares_overflow_change_nothing_and_are_named() -> None:
+    image, label = (upload(np.ones(shape, np.float32)) for shape in ((1, 1, 4, 4), (1, 4, 4)))
+    step = TrainStep(Root(), Loss.parse("100000000000000000000*bce", 1), jit=False)
+    numbers = step(image, label.cast("uint8").realize()).numbers()
+    assert numbers["gradient_norm"] == np.inf
+    np.testing.assert_array_equal(step.state["model.first"].numpy(), [1])
+    assert "the gradients' joint norm" in first_not_finite(step, image, label, ("a",))
+
+
+def test_the_gradient_norm_is_measured_with_and_without_clipping() -> None:
+    for clip in (0.0, 1e-3):
+        step = TrainStep(UNet(1, 1, base=2, depth=1, seed=1), "bce", clip=clip, jit=False)
+        (batch,) = batches(1)
+        logits = step.model(batch[0], training=True)
+        gradients = step.gradients(step.loss(logits, batch[1])["loss"])
+        squares = sum(np.square(g.numpy().astype(np.float64)).sum() for g in gradients.values())
+        found = step(*batch).numbers()["gradient_norm"]
+        assert found == pytest.approx(np.sqrt(squares), rel=1e-5)
 
 
 def test_a_probability_of_just_one_half_is_foreground_in_training_and_in_prediction() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tinyseg.track import Log, read_log
+from tinyseg.track import Log, history, read_log
 
 
 @pytest.fixture
@@ -87,3 +87,9 @@ def test_a_log_that_a_crash_or_a_hand_damaged_is_still_read(log: Log, damage: by
         file.write(damage)
     log.cut_after(1)
     assert [record["step"] for record in read_log(log.path)] == [1]
+
+
+def test_the_training_dice_of_old_logs_is_read_by_its_old_name(log: Log) -> None:
+    for number, train in enumerate([{"hard_dice": 0.25}, {"train_dice": 0.5}, {}], start=1):
+        log.write("epoch", number, epoch=number, train=train)
+    assert [epoch["train_dice"] for epoch in history(log.path)] == [0.25, 0.5, None]

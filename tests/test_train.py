@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tinygrad import Tensor
 
 from tinyseg import checkpoint
-from tinyseg.backend import overwrite
+from tinyseg.backend import overwrite, upload
 from tinyseg.config import Config
 from tinyseg.data import (
     Door,
@@ -34,16 +35,18 @@ from tinyseg.errors import ConfigError, DataError, NonFiniteError, RunError
 from tinyseg.evaluate import evaluate
 from tinyseg.files import locked
 from tinyseg.masks import predict
-from tinyseg.metrics import evaluate_image, foreground_mean
 from tinyseg.optim import Schedule
+from tinyseg.losses import Loss, bce
+from tinyseg.metrics import evaluate_image, foreground_mean, summarise
 from tinyseg.overfit import overfit
 from tinyseg.phases import Phase, parse_phases
 from tinyseg.postprocess import Postprocess
 from tinyseg.predict import to_classes
 from tinyseg.run import Run, load_run
+from tinyseg.step import TrainStep
 from tinyseg.thresholds import Histograms
 from tinyseg.track import read_log
-from tinyseg.train import Trainer, score_image, train
+from tinyseg.train import EpochMeans, Trainer, score_image, train
 
 DATA = "sim:cells?n=10&size=32&seed=1"
 SMALL = ["data.size=32", "model.base=2", "model.depth=1", "train.batch=4"]
@@ -431,6 +434,70 @@ def test_state_that_is_not_finite_is_named(tmp_path: Path) -> None:
     overwrite(bias, np.full(bias.shape, np.inf, np.float32))
     with pytest.raises(NonFiniteError, match=r"epoch 1: model\.head\.bias is not finite"):
         trainer._check_finite(1)
+
+
+def test_training_and_validation_have_one_dice_which_empty_tiles_do_not_lower() -> None:
+    """A perfect network on tiles of which four of five are empty; class 2 is nowhere."""
+    rng = np.random.default_rng(0)
+    epoch = EpochMeans()
+    step = TrainStep(OneHot(), "ce", "sgd(lr=0)", jit=False)
+    for number in range(5):
+        label = np.zeros((1, 8, 8), np.uint8)
+        if number == 2:
+            label[:] = rng.choice([0, 1, 3], label.shape)
+        logits = np.eye(4, dtype=np.float32)[label].transpose(0, 3, 1, 2)
+        epoch.add(step(upload(logits), upload(label)))
+    assert np.isnan(epoch.steps[0]["train_dice"])  # nothing to find, nothing found
+    assert epoch.means()["train_dice"] == 1
+
+
+def test_the_dice_of_an_epoch_is_the_pooled_dice_of_the_validation() -> None:
+    rng = np.random.default_rng(0)
+    epoch, images = EpochMeans(), []
+    step = TrainStep(OneHot(), "ce", "sgd(lr=0)", jit=False)
+    for share in (0.1, 0.9, 0.5):
+        label = (rng.integers(0, 4, (2, 8, 8)) * (rng.random((2, 8, 8)) < share)).astype(np.uint8)
+        label[0, 0] = 255
+        logits = rng.standard_normal((2, 4, 8, 8)).astype(np.float32)
+        epoch.add(step(upload(logits), upload(label)))
+        images += map(evaluate_image, logits.argmax(1), label, (4, 4))
+    expected = foreground_mean(summarise(images).pooled["dice"])
+    assert epoch.means()["train_dice"] == pytest.approx(expected, abs=1e-15)
+
+
+class OneHot:
+    """A network that gives back its image."""
+
+    out_channels = 4
+
+    def __init__(self) -> None:
+        self.weight = upload(np.ones(1, np.float32))
+
+    def __call__(self, x_bchw: Tensor, training: bool = False) -> Tensor:
+        return x_bchw * self.weight
+
+
+def test_a_batch_whose_gradient_is_not_finite_is_blamed_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gradient of sqrt(0 x logits) is 0 / 0 in the batch that has one image's label."""
+    config = small("train.batch=1", "train.epochs=1")
+    dataset = open_dataset(DATA, config.data)
+    names = make_split(dataset, config.data).train
+    areas = [int((dataset.load(dataset.index(name)).label == 1).sum()) for name in names]
+    most = max(areas)
+
+    def loss(logits: Tensor, label: Tensor) -> Tensor:
+        few = ((label == 1).sum() < most).float()
+        return bce(logits, label) + (logits.sum() * 0 + few).sqrt()
+
+    monkeypatch.setattr(Loss, "parse", lambda text, out_channels: Loss.of(loss))
+    with pytest.raises(NonFiniteError, match="but its gradient is not; first in the grad") as error:
+        train(DATA, tmp_path / "run", config, say=silent)
+    steps = read_log(tmp_path / "run" / "metrics.jsonl", "step")
+    assert len(steps) > 0
+    assert f"step {len(steps) + 1}:" in str(error.value)
+    assert f"batch: {names[areas.index(most)]} " in str(error.value)
 
 
 def test_a_validation_without_foreground_is_refused(tmp_path: Path) -> None:

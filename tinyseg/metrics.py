@@ -66,9 +66,22 @@ def scores(matrix: Counts) -> dict[str, Floats]:
         "precision": _ratio(hit, hit + false),
         "recall": _ratio(hit, hit + missed),
         "specificity": _ratio(rest, rest + false),
-        "dice": _ratio(2 * hit, 2 * hit + false + missed),
+        "dice": dice_per_class(hit, false, missed),
         "iou": _ratio(hit, hit + false + missed),
     }
+
+
+def dice_per_class(tp: Counts, fp: Counts, fn: Counts) -> Floats:
+    """Return Dice, 2TP/(2TP+FP+FN), of pixel counts (K,); nan for a class that is nowhere."""
+    return _ratio(2 * tp, 2 * tp + fp + fn)
+
+
+def mean_dice(counts: Counts) -> float:
+    """Return the mean Dice of classes by their TP, FP and FN (3,K), those that are nowhere left out.
+
+    With the counts of all foreground pixels of an epoch it is the pooled Dice of the validation.
+    """
+    return float(mean(dice_per_class(*counts)[:, None])[0])
 
 
 def outcomes(matrix: Counts) -> tuple[Counts, Counts, Counts, Counts]:

@@ -12,6 +12,7 @@ from tinygrad import Tensor
 from tinyseg.backend import Array
 from tinyseg.errors import NonFiniteError
 from tinyseg.nn import layers
+from tinyseg.optim import joint_norm
 from tinyseg.step import TrainStep
 
 NORMS = ("BatchNorm", "GroupNorm", "InstanceNorm", "Identity")
@@ -45,7 +46,10 @@ def not_finite(
 
 
 def first_not_finite(step: TrainStep, image: Tensor, label: Tensor, names: Sequence[str]) -> str:
-    """In the order of the computation: images, parameters, layers' outputs, losses, gradients."""
+    """In the order of the computation: images, parameters, layers' outputs, losses, gradients.
+
+    Gradients from the last parameter to the first, as the backward pass makes them.
+    """
     given = image
     image, label = step.augment.again(image, label)
     for kind, batch in (("image", given), ("augmented image", image)):
@@ -62,10 +66,12 @@ def first_not_finite(step: TrainStep, image: Tensor, label: Tensor, names: Seque
     gradients = step.gradients(terms["loss"])  # before any of it is realized: its history is gone
     found = [*outputs, ("the logits", logits)]
     found += [(f"the loss term {name}", value) for name, value in terms.items()]
-    found += [(f"the gradient of {name}", value) for name, value in gradients.items()]
+    found += [(f"the gradient of {name}", value) for name, value in reversed(gradients.items())]
     for name, tensor in found:
         if not _finite(tensor.numpy()):
             return name
+    if not np.isfinite(joint_norm(gradients).item()):
+        return "the gradients' joint norm: each is finite, but their squares exceed float32"
     return "a sum too small to be seen outside of the compiled step"
 
 

@@ -101,17 +101,15 @@ def _check_settings(call: Call, settings: dict[str, float], nesterov: bool) -> N
         )
 
 
-def clip(gradients: Tensors, largest: float) -> tuple[Tensors, Tensor]:
-    """Gradients scaled so that their joint norm is at most `largest`, and the norm before."""
-    norm = joint_norm(gradients)
+def clip(gradients: Tensors, norm: Tensor, largest: float) -> Tensors:
+    """Return the gradients scaled so that their joint norm, now `norm`, is at most `largest`."""
     scale = (largest / (norm + 1e-6)).minimum(1.0)
-    return {name: gradient * scale for name, gradient in gradients.items()}, norm
+    return {name: gradient * scale for name, gradient in gradients.items()}
 
 
 def joint_norm(gradients: Tensors) -> Tensor:
     """The norm of all gradients as one vector: finite only when all of them are."""
-    total = Tensor.stack(*(g.square().sum() for g in gradients.values())).sum()
-    return total.sqrt().contiguous()
+    return kernels.joint_norm(list(gradients.values()))
 
 
 class LossScale:

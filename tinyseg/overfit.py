@@ -96,8 +96,16 @@ def overfit(
         return tuple(foreground_dice(p, y, dataset.classes) for p, y in pairs)
 
     names = tuple(sample.name for sample in samples)
+
+    def learn(number: int) -> float:
+        values = step(image, label).numbers()
+        if fault := step.fault(values):
+            where = first_not_finite(step, image, label, names)
+            raise NonFiniteError(f"step {number}: {fault}; first in {where}")
+        return values["loss"]
+
     with Progress("compiling the training step") as compiling:
-        loss, dice = step(image, label).numbers()["loss"], (0.0,) * len(samples)
+        loss, dice = learn(1), (0.0,) * len(samples)
         say(f"compiled the training step in {duration(compiling.seconds)}")
     with Progress(f"learning {len(samples)} images", steps, first=1) as progress:
         for done in range(2, steps + 2):
@@ -105,11 +113,7 @@ def overfit(
                 dice = score()
                 if min(dice) >= PASS_DICE or done > steps:
                     break
-            values = step(image, label).numbers()
-            if fault := step.fault(values):
-                where = first_not_finite(step, image, label, names)
-                raise NonFiniteError(f"step {done}: {fault}; first in {where}")
-            loss = values["loss"]
+            loss = learn(done)
             progress.update(done, note=f"worst Dice {min(dice):.3f}")
     return Overfit(names, dice, done - 1, loss)
 

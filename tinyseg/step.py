@@ -6,6 +6,7 @@ by which a compiled step is found on disk again.
 
 import warnings
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from tinyseg.draws import TinygradRandom
 from tinyseg.errors import StepError
 from tinyseg.guard import GuardedJit
 from tinyseg.losses import Loss
+from tinyseg.metrics import mean_dice
 from tinyseg.nn import finite_only, forward, parameters, remember, state_dict
 from tinyseg.optim import LossScale, Optimizer, Tensors, clip, joint_norm
 from tinyseg.stepkey import NotDescribed, describe
@@ -30,9 +32,26 @@ class Measurements(dict[str, Tensor]):
         super().__init__((name, vector[index]) for index, name in enumerate(names))
         self.vector = vector
 
+    @cached_property
+    def _downloaded(self) -> Array:
+        return self.vector.numpy()
+
     def numbers(self) -> dict[str, float]:
-        """All of them as numbers, in one download."""
-        return dict(zip(self, map(float, self.vector.numpy()), strict=True))
+        """Return all of them as numbers, and "train_dice" of the batch, in one download.
+
+        "train_dice" is the mean Dice of the foreground classes; nan where no pixel is labelled or
+        predicted as one. Over several batches add up the `counts` instead: `metrics.mean_dice`.
+        """
+        numbers = dict(zip(self, map(float, self._downloaded), strict=False))
+        return {**numbers, "train_dice": mean_dice(self.counts())}
+
+    def counts(self) -> Array:
+        """Return true positives, false positives and false negatives of each foreground class.
+
+        (3, K) int64 of the prediction at probability 0.5 (or the most probable class). Counted on
+        the device in float32: exact up to 16.7 million pixels.
+        """
+        return self._downloaded[len(self) :].reshape(3, -1).astype(np.int64)
 
 
 class _Step:
@@ -113,13 +132,12 @@ class TrainStep(_Step):
         self._guarded = GuardedJit(self._step, self.state, alter, jit, canary, self._recipe)
 
     def __call__(self, image: Tensor, label: Tensor) -> Measurements:
-        """What was measured: "loss", each term of it, "hard_dice"; with clip also "gradient_norm".
+        """Return what was measured: "loss", each term of it, "gradient_norm" (before clipping).
 
         In float16 also "loss_scale", and "skipped": 1 when its gradients overflowed, so that the
-        update was left out and the next scale is half. "hard_dice" is that of the hard prediction,
-        all pixels and foreground classes of the batch together. When the loss is not finite,
-        parameters and optimizer state stay as they were, and running statistics take up no NaN;
-        dropout draws on.
+        update was left out and the next scale is half. When the loss or the gradient's norm is not
+        finite, parameters and optimizer state stay as they were, and running statistics take up
+        no NaN; dropout draws on.
         """
         if not self.compiled and isinstance(label, Tensor):
             _check_label(label, max(2, self.model.out_channels))
@@ -132,19 +150,19 @@ class TrainStep(_Step):
         logits = self.forward(image)
         measured = dict(self.loss(logits, label))
         gradients = self.gradients(measured["loss"])
-        finite = measured["loss"].detach().isfinite()
+        norm = measured["gradient_norm"] = joint_norm(gradients)
+        finite = measured["loss"].detach().isfinite() & norm.isfinite()
         if self.loss_scale.state:
-            finite = finite & joint_norm(gradients).isfinite()
             measured["loss_scale"] = self.loss_scale.state["loss_scale.value"].clone()
             measured["skipped"] = 1 - finite.cast(dtypes.float32)
             self.loss_scale.adapt(finite)
         if self.clip:
-            gradients, measured["gradient_norm"] = clip(gradients, self.clip)
+            gradients = clip(gradients, norm, self.clip)
         self.optimizer.update(gradients, rate, finite)
         remember(self.model)
-        measured["hard_dice"] = hard_dice(logits.detach(), label)
         self._guarded.names[:] = measured
-        return Tensor.stack(*(value.detach().reshape(()) for value in measured.values()))
+        values = Tensor.stack(*(value.detach().reshape(()) for value in measured.values()))
+        return values.cat(outcomes(logits.detach(), label).flatten())
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logits of a batch in training mode."""
@@ -163,6 +181,8 @@ class TrainStep(_Step):
         """Why training cannot go on after these measurements, in words; empty when it can."""
         if not np.isfinite(measured["loss"]):
             return "the loss is not finite"
+        if not np.isfinite(measured["gradient_norm"]) and not self.loss_scale.state:
+            return "the loss is finite but its gradient is not"
         if measured.get("skipped") and measured["loss_scale"] <= self.loss_scale.lowest:
             return f"the gradients overflow at loss scale {self.loss_scale.lowest:g}"
         return ""
@@ -221,18 +241,20 @@ def probabilities(logits: Tensor) -> Tensor:
     return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(axis=1)
 
 
-def hard_dice(logits: Tensor, label: Tensor) -> Tensor:
-    """Dice of the hard prediction at probability 0.5, foreground classes and images pooled."""
+def outcomes(logits: Tensor, label: Tensor) -> Tensor:
+    """Return true positives, false positives, false negatives (3, K) per foreground class.
+
+    Of the prediction at probability 0.5, or of the most probable class; all images pooled.
+    """
     label = label.reshape(label.shape[0], *label.shape[-2:]).cast(dtypes.int32)
-    predicted = (
-        (logits[:, 0].sigmoid() >= 0.5).cast(dtypes.int32)  # as `to_classes`
-        if logits.shape[1] == 1
-        else logits.argmax(axis=1)
-    )
-    valid = label != IGNORE
-    hits = ((predicted == label) & (label > 0) & valid).sum()
-    total = ((predicted > 0) & valid).sum() + ((label > 0) & valid).sum()
-    return (2 * hits).cast(dtypes.float32) / total.cast(dtypes.float32).maximum(1)
+    if logits.shape[1] == 1:
+        predicted = (logits[:, 0].sigmoid() >= 0.5).cast(dtypes.int32)  # as `to_classes`
+    else:
+        predicted = logits.argmax(axis=1).contiguous()  # else found anew for each of the sums
+    kinds = Tensor.arange(1, max(2, logits.shape[1])).reshape(-1, 1, 1, 1)
+    labelled, marked = label == kinds, (predicted == kinds) & (label != IGNORE)
+    both, positive, actual = (x.sum((1, 2, 3)) for x in (labelled & marked, marked, labelled))
+    return Tensor.stack(both, positive - both, actual - both).cast(dtypes.float32)
 
 
 def settle_weights(weights: dict[str, Tensor]) -> None:
@@ -281,4 +303,4 @@ def _alter_image(image: Array) -> Array:
     return (image[::-1] * 0.5 + ramp).astype(image.dtype)
 
 
-__all__ = ["GuardedJit", "Measurements", "PredictStep", "TrainStep", "hard_dice", "settle_weights"]
+__all__ = ["GuardedJit", "Measurements", "PredictStep", "TrainStep", "outcomes", "settle_weights"]

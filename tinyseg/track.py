@@ -9,6 +9,9 @@ from tinyseg.files import write_atomic
 
 Epoch = dict[str, Any]
 
+OLD_TRAIN_DICE = "hard_dice"
+"""What the first logs have in place of "train_dice": Dice of all classes, a mean over batches."""
+
 
 class Log:
     """Appends to metrics.jsonl; each record has a "kind" and the "step" it was written after."""
@@ -57,7 +60,7 @@ def history(log: Path) -> list[Epoch]:
             {
                 "epoch": record["epoch"],
                 "loss": _number(train.get("loss")),
-                "train_dice": _number(train.get("hard_dice")),
+                "train_dice": _number(train.get("train_dice", train.get(OLD_TRAIN_DICE))),
                 "val_dice": _number(part(pooled, "dice").get("mean")),
                 "val_iou": _number(part(pooled, "iou").get("mean")),
             }

@@ -33,7 +33,14 @@ from tinyseg.data import (
 from tinyseg.errors import DataError, NonFiniteError, RunError
 from tinyseg.files import locked, remove_stale
 from tinyseg.losses import Loss
-from tinyseg.metrics import ImageScores, Summary, evaluate_image, foreground_mean, summarise
+from tinyseg.metrics import (
+    ImageScores,
+    Summary,
+    evaluate_image,
+    foreground_mean,
+    mean_dice,
+    summarise,
+)
 from tinyseg.models import head_channels
 from tinyseg.nn import parameters, state_dict
 from tinyseg.nonfinite import not_finite
@@ -44,7 +51,7 @@ from tinyseg.postprocess import Postprocess, choose
 from tinyseg.predict import to_classes
 from tinyseg.progress import Progress, duration
 from tinyseg.run import Run, assign, load_run
-from tinyseg.step import PredictStep, TrainStep
+from tinyseg.step import Measurements, PredictStep, TrainStep
 from tinyseg.thresholds import HALF, Histograms, find, matrix_at, to_facts
 from tinyseg.track import Log
 
@@ -239,6 +246,31 @@ class Validation:
     """Of the first few images, a row each."""
 
 
+class EpochMeans:
+    """What an epoch measured, batch by batch."""
+
+    def __init__(self) -> None:
+        self.steps: list[dict[str, float]] = []
+        self.counts: Array = np.zeros((3, 1), np.int64)
+        """True positives, false positives, false negatives of each foreground class."""
+
+    def add(self, measured: Measurements) -> dict[str, float]:
+        """Add a batch and return its numbers."""
+        self.steps.append(measured.numbers())
+        self.counts = self.counts + measured.counts()
+        return self.steps[-1]
+
+    def means(self) -> dict[str, float]:
+        """Return the mean over batches, and "train_dice" of all their pixels, as in validation.
+
+        Left out of the mean is what is not finite: the gradient's norm of an update left out.
+        """
+        table = {name: [step[name] for step in self.steps] for name in self.steps[0]}
+        finite = {name: [v for v in values if np.isfinite(v)] for name, values in table.items()}
+        means = {name: sum(v) / len(v) if v else np.nan for name, v in finite.items()}
+        return {**means, "train_dice": mean_dice(self.counts)}
+
+
 class Trainer:
     """Runs the phases of a run over its training images, validates, logs and saves."""
 
@@ -338,34 +370,34 @@ class Trainer:
     ) -> dict[str, float]:
         """One pass over the images; the mean of every measurement."""
         order = epoch_order(len(self.images), self.config.batch, self.config.seed, epoch)
-        sums: dict[str, float] = {}
+        measured = EpochMeans()
         title, before = f"epoch {epoch + 1}/{self.epochs}", epoch * self.steps
         with Progress(title, self.epochs * self.steps, before) as progress:
             for count, indices in enumerate(order):
                 factor = self.schedule.factor(done + count, phase.epochs * self.steps)
                 step.learning_rate = self.optimizer.learning_rate * factor
-                values = self._train_batch(step, indices, progress)
-                sums = {name: sums.get(name, 0.0) + value for name, value in values.items()}
-                note = f"loss {values['loss']:.4f} dice {self.at.dice:.3f}"
+                loss = measured.add(self._train_batch(step, indices, progress))["loss"]
+                note = f"loss {loss:.4f} dice {self.at.dice:.3f}"
                 progress.update(before + count + 1, note=note)
-        return {name: value / len(order) for name, value in sums.items()}
+        return measured.means()
 
-    def _train_batch(self, step: TrainStep, indices: Array, outer: Progress) -> dict[str, float]:
+    def _train_batch(self, step: TrainStep, indices: Array, outer: Progress) -> Measurements:
         fitted, labels = [self.images[index] for index in indices], self.labels[indices]
         if self.pipeline is not None:
             fitted, labels = self._on_host(self.pipeline, fitted, labels)
         image, label = upload(self.door.enter(fitted)), upload(labels)
         if step.compiled:
-            values = step(image, label).numbers()
+            measured = step(image, label)
         else:
-            values = self._compiling("training", step, lambda: step(image, label).numbers())
+            measured = self._compiling("training", step, lambda: step(image, label))
             outer.restart()
+        values = measured.numbers()
         if fault := step.fault(values):
             names = [self.run.split.train[self.numbers[index]] for index in indices]
             raise not_finite(self.run.folder, step, self.at.step + 1, fault, image, label, names)
         self.at.step += 1
         self.log.write("step", self.at.step, learning_rate=step.learning_rate, **values)
-        return values
+        return measured
 
     def _on_host(
         self, pipeline: Pipeline, fitted: list[Fitted], labels: Array
@@ -444,7 +476,7 @@ class Trainer:
         self.log.write("epoch", self.at.step, epoch=epoch, train=train, val=val)
         self.say(
             f"epoch {epoch:3}/{self.epochs}  loss {means['loss']:.4f}  "
-            f"train Dice {means['hard_dice']:.3f}  val Dice {dice:.4f} IoU {iou:.4f}"
+            f"train Dice {means['train_dice']:.3f}  val Dice {dice:.4f} IoU {iou:.4f}"
             f"{'  best' if improved else ''}  {seconds:.1f} s"
         )
         self._save(improved, to_facts(found.histograms, thresholds), found.pictures)

@@ -30,7 +30,7 @@ def write_log(folder: Path, loss: Any, train_dice: Any, val_dice: Any, first: in
     for n, (a, b, c) in enumerate(zip(loss, train_dice, val_dice, strict=True), start=first):
         log.write("step", n, loss=a)
         pooled = {"dice": {"mean": c}, "iou": {"mean": None}}
-        log.write("epoch", n, epoch=n, train={"loss": a, "hard_dice": b}, val={"pooled": pooled})
+        log.write("epoch", n, epoch=n, train={"loss": a, "train_dice": b}, val={"pooled": pooled})
 
 
 def scores(dice: float, count: int = 30, spread: float = 0.15) -> list[ImageScores]:

@@ -58,6 +58,25 @@ def test_a_refused_step_changes_nothing_even_when_it_is_nan() -> None:
             assert np.array_equal(tensor.numpy(), array)
 
 
+@pytest.mark.parametrize("shapes", [SHAPES, [(1,)], [(16,)], [(1000, 70), (3,)]])
+def test_the_joint_norm_is_that_of_all_numbers_as_one_vector(shapes: list[tuple]) -> None:
+    rng = np.random.default_rng(6)
+    arrays = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    tensors = [Tensor(array).realize() for array in arrays]
+    expected = np.sqrt(sum(np.square(array.astype(np.float64)).sum() for array in arrays))
+    for norm in (kernels.joint_norm, kernels.plain.joint_norm):
+        assert norm(tensors).item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_one_number_anywhere_makes_the_joint_norm_not_finite(value: float) -> None:
+    for index, shape in enumerate(SHAPES):
+        for place in {0, int(np.prod(shape)) - 1}:
+            arrays = draw(6)
+            arrays[index].flat[place] = value
+            assert not np.isfinite(kernels.joint_norm([Tensor(a) for a in arrays]).item())
+
+
 def test_in_a_jitted_step_the_gradient_sees_the_old_weights() -> None:
     """Training a small convolution by kernels and by plain operations must go the same way."""
 

@@ -65,7 +65,7 @@ def make_run(folder: Path, data: Path, classes: int, bias: float, *settings: str
     log = Log(run.log)
     for epoch in range(1, 5):
         dice = {"mean": 0.1 * epoch + (bias if epoch > 2 else 0), "classes": [0.9, 0.1 * epoch]}
-        train = {"loss": 1 / epoch, "hard_dice": 0.2 * epoch, "seconds": 1 + bias}
+        train = {"loss": 1 / epoch, "train_dice": 0.2 * epoch, "seconds": 1 + bias}
         pooled = {"dice": dice, "iou": {"mean": 0.1, "classes": [0.1, 0.1]}}
         log.write("epoch", epoch, epoch=epoch, train=train, val={"pooled": pooled})
     run._learned = 0.5

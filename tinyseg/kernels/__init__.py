@@ -3,7 +3,7 @@
 from tinyseg.kernels import plain
 from tinyseg.kernels.convolution import conv2d, conv_transpose2d, plan
 from tinyseg.kernels.normalisation import batch_norm
-from tinyseg.kernels.optimiser import adam, moving_averages
+from tinyseg.kernels.optimiser import adam, joint_norm, moving_averages
 from tinyseg.kernels.pixels import join, max_pool
 from tinyseg.kernels.plans import fallbacks, kernels_of
 from tinyseg.kernels.resample import smooth, warp
@@ -15,6 +15,7 @@ __all__ = [
     "conv_transpose2d",
     "fallbacks",
     "join",
+    "joint_norm",
     "kernels_of",
     "max_pool",
     "moving_averages",

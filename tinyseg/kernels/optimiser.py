@@ -1,4 +1,4 @@
-"""What moves after the gradients are known: Adam and running statistics, each in one kernel."""
+"""What follows the gradients: their norm, Adam and running statistics, each in one kernel."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,20 @@ from tinygrad import Tensor
 
 from tinyseg.kernels import plain
 from tinyseg.kernels.plans import machine, refusal
-from tinyseg.kernels.updates import Adam, Average, adam_kernel, averages_kernel
+from tinyseg.kernels.updates import Adam, Average, adam_kernel, averages_kernel, squares_kernel
+
+
+def joint_norm(gradients: Sequence[Tensor]) -> Tensor:
+    """Return the norm of all gradients as one vector; not finite where any number is not."""
+    if refusal(*gradients):
+        return plain.joint_norm(gradients)
+    host, device = machine(), str(gradients[0].device)
+    sizes = tuple(int(gradient.numel()) for gradient in gradients)
+    kernel = squares_kernel(sizes, host.lanes, host.threads, device)
+    parts = Tensor.empty(host.threads * (host.lanes + 1), device=device)
+    # flat, as `adam` takes them: both then read one copy of a gradient that is no whole buffer
+    given = [gradient.flatten() for gradient in gradients]
+    return parts.custom_kernel(*given, fxn=kernel)[0].sum().sqrt().contiguous()
 
 
 def adam(

@@ -64,6 +64,12 @@ def moving_averages(
         old.assign(new.isfinite().where(moved, old))
 
 
+def joint_norm(gradients: Sequence[Tensor]) -> Tensor:
+    """Return the norm of all gradients as one vector."""
+    total = Tensor.stack(*(gradient.square().sum() for gradient in gradients)).sum()
+    return total.sqrt().contiguous()
+
+
 def relu(x: Tensor) -> Tensor:
     """Return max(x, 0), NaN passed on: Tensor.relu makes it 0, and a broken input goes unseen."""
     return (wide(x) < _SMALLEST).where(0, x)

@@ -77,6 +77,36 @@ def _update(
         program.store(place, _choose(refused, old, new))
 
 
+@functools.cache
+def squares_kernel(sizes: tuple[int, ...], lanes: int, threads: int, device: str) -> Callable[..., UOp]:
+    """Return the kernel (parts, gradient, ...): sums of squares, of each thread `lanes + 1`."""
+
+    @functools.cache
+    def build(*buffers: UOp) -> UOp:
+        program = Program(f"squares_{len(sizes)}_{sum(sizes)}", buffers, threads)
+        totals = {width: program.registers(1, width)[0] for width in (lanes, 1)}
+        for width, total in totals.items():
+            program.store(total, constant(0.0, width))
+        for slot, size in enumerate(sizes, start=1):
+            whole = size // lanes
+            for count, width, start in ((whole, lanes, 0), (size % lanes, 1, whole * lanes)):
+                if count:
+                    # summed within one gradient first: keeps the rounding error small
+                    held = program.registers(1, width)[0]
+                    program.store(held, constant(0.0, width))
+                    with program.share(count) as place:
+                        value = program.load(program.at(slot, place * width + start, width))
+                        program.store(held, program.load(held) + value * value)
+                    total = totals[width]
+                    program.store(total, program.load(total) + program.load(held))
+        first = program.core * (lanes + 1)
+        program.store(program.at(0, first, lanes), program.load(totals[lanes]))
+        program.store(program.at(0, first + lanes), program.load(totals[1]))
+        return program.finish(device, 2 * sum(sizes))
+
+    return build
+
+
 @dataclass(frozen=True)
 class Average:
     """One running vector, as it is compiled into the kernel of all."""
