@@ -52,6 +52,21 @@ def brute_scores(prediction: Map, label: Map, kind: int) -> dict[str, float]:
     }
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_probabilities_are_refused_with_the_remedy(dtype: Any) -> None:
+    label = np.array([[0, 1], [1, 1]], np.uint8)
+    probability = np.where(label, 0.9, 0.1).astype(dtype)
+    for name, pair in (("prediction", (probability, label)), ("label", (label, probability))):
+        told = rf"{name} has dtype {np.dtype(dtype)}.* pass {name} >= 0\.5"
+        with pytest.raises(DataError, match=told):
+            confusion(*pair, 2)
+        with pytest.raises(DataError, match=told):
+            evaluate_image(*pair, 2, surface=True)
+        with pytest.raises(DataError, match=told):
+            surface_distances(*pair)
+    assert scores(confusion(probability >= 0.5, label, 2))["dice"].tolist() == [1, 1]
+
+
 @pytest.mark.parametrize("classes", [2, 4])
 def test_scores_are_those_of_counting_by_hand(classes: int) -> None:
     prediction, label = pair(classes, seed=1)
@@ -223,7 +238,8 @@ def test_a_summary_is_json_with_none_for_nan() -> None:
     assert table["pooled"]["dice"]["mean"] == pytest.approx(2 * 2 / (2 * 2 + 3 + 3))
     assert table["false_positive_area"] == {"mean": pytest.approx(0.15), "classes": [None, 0.15]}
     assert (table["empty_images"], table["missed_images"]) == ([0, 2], [0, 1])
-    image = evaluate_image(np.zeros((3, 3)), np.zeros((3, 3)), 2).to_dict()
+    nothing = np.zeros((3, 3), np.uint8)
+    image = evaluate_image(nothing, nothing, 2).to_dict()
     assert json.loads(json.dumps(image, allow_nan=False))["dice"] == {
         "mean": None,
         "classes": [1, None],

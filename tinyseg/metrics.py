@@ -27,8 +27,8 @@ MEASURES = ("accuracy", "precision", "recall", "specificity", "dice", "iou")
 def confusion(prediction: Map, label: Map, classes: int) -> Counts:
     """Counts of pixels (K,K) by label (row) and prediction (column).
 
-    Both maps have the same shape; values other than 0..K-1 (and IGNORE in the label) or another
-    shape raise DataError.
+    Both maps have the same shape; values other than 0..K-1 (and IGNORE in the label), floats (such
+    as probabilities) or another shape raise DataError.
     """
     if prediction.shape != label.shape:
         raise DataError(f"prediction has shape {prediction.shape}, label {label.shape}: not equal")
@@ -44,9 +44,19 @@ def confusion(prediction: Map, label: Map, classes: int) -> Counts:
 
 def _small(values: Map, name: str, classes: int) -> Map:
     """As uint8, in which two maps are quickly counted as pairs."""
+    _refuse_floats(values, name)
     if values.dtype != np.uint8 and values.size and not 0 <= values.min() <= values.max() <= 255:
         raise _strange(name, values, classes)
     return values.astype(np.uint8, copy=False)
+
+
+def _refuse_floats(values: Map, name: str) -> None:
+    """Raise DataError for what is no class id: a probability of 0.9 would be cut to 0."""
+    if values.dtype.kind not in "biu":
+        raise DataError(
+            f"{name} has dtype {values.dtype}: it must hold class ids as integers or true and "
+            f"false; of probabilities pass {name} >= 0.5, of class ids {name}.astype(np.uint8)"
+        )
 
 
 def _strange(name: str, values: Map, classes: int) -> DataError:
@@ -108,8 +118,10 @@ def surface_distances(
     A mask's surface is its pixels with a 4-neighbour outside it, or at the image's edge. Hausdorff
     95 is the larger of the two directed 95th percentiles (as in MONAI); the average is over all
     points of both surfaces. In pixels, or in the unit of `spacing` (row, column). Both masks
-    empty: 0; one empty: nan.
+    empty: 0; one empty: nan. Floats raise DataError, as in `confusion`.
     """
+    _refuse_floats(prediction, "prediction")
+    _refuse_floats(label, "label")
     from scipy.ndimage import distance_transform_edt  # 0.3 s, and most processes need no distance
 
     if not prediction.any() or not label.any():
