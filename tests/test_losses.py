@@ -18,6 +18,7 @@ from tinyseg.losses import (
     prepare,
 )
 from tinyseg.losses.functions import _probability
+from tinyseg.stepkey import NotDescribed, describe
 
 Array = NDArray[Any]
 EPSILON = 1e-5
@@ -398,10 +399,14 @@ def test_the_text_is_canonical_and_follows_the_numbers() -> None:
 
 
 def test_the_graph_is_named_by_what_shapes_it() -> None:
-    one, other = Loss.parse("focal+dice", 1), Loss.parse("2*focal(alpha=0.9)+dice", 1)
-    assert one.graph == other.graph
-    assert one.graph != Loss.parse("focal+dice(squared=true)", 1).graph
-    assert one.graph != Loss.parse("focal", 1).graph
+    def graph(text: str) -> str:
+        loss = Loss.parse(text, 1)
+        return describe(loss, loss.state)
+
+    one = Loss.parse("focal+dice", 1)
+    assert graph("focal+dice") == graph("2*focal(alpha=0.9)+dice")
+    assert graph("focal+dice") != graph("focal+dice(squared=true)")
+    assert graph("focal+dice") != graph("focal")
     assert list(one.state) == [
         "loss.focal.weight",
         "loss.focal.alpha",
@@ -415,13 +420,93 @@ def test_a_plain_function_is_a_loss() -> None:
         return logits.mean()
 
     z, y = example(1)
-    loss = Loss.of(brightness)
+    loss = Loss.of(brightness, 1)
     values = loss(Tensor(z), Tensor(y))
-    assert (loss.terms, loss.text, loss.graph) == (("brightness",), "brightness", "")
+    assert (loss.terms, loss.text) == (("brightness",), "brightness")
     assert values["loss"].item() == values["brightness"].item() == pytest.approx(z.mean(), rel=1e-5)
-    assert Loss.of(lambda logits, label: logits.mean()).terms == ("custom",)
-    with pytest.raises(StepError, match=r"loss custom has shape \(2, 1, 5, 7\)"):
-        Loss.of(lambda logits, label: logits)(Tensor(z), Tensor(y))
+    assert Loss.of(lambda logits, label: logits.mean(), 1).terms == ("custom",)
+    assert Loss.of(loss, 1) is loss
+    with pytest.raises(NotDescribed, match=r"brightness is code outside tinyseg, which may change"):
+        describe(loss, loss.state)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda logits, label: logits, r"loss custom has shape \(2, 1, 5, 7\)"),
+        (lambda logits, label: 0.5, "loss custom gives a float: it must return a Tensor"),
+        (lambda logits, label: (logits > 0).sum(), "loss custom is of dtypes.int, .* no gradient"),
+    ],
+)
+def test_a_function_that_is_no_loss_is_told(function: Any, message: str) -> None:
+    z, y = example(1)
+    with pytest.raises(StepError, match=message):
+        Loss.of(function, 1)(Tensor(z), Tensor(y))
+
+
+def test_functions_and_texts_can_be_summed() -> None:
+    def gradient_norm(logits: Tensor, label: Tensor, power: int = 2) -> Tensor:
+        """Has a name that the step uses."""
+        return (logits**power).mean()
+
+    def dice(logits: Tensor, label: Tensor) -> Tensor:
+        return logits.abs().mean()
+
+    z, y = example(1)
+    parts = [(0.5, "bce+2*dice(squared=true)"), (0.25, gradient_norm), (2, dice)]
+    loss = Loss.of(parts, 1)
+    assert loss.terms == ("bce", "dice", "custom", "dice_2")
+    assert loss.text == "0.5*bce+dice(squared=true)+0.25*custom+2*dice"
+    values = {name: value.item() for name, value in loss(Tensor(z), Tensor(y)).items()}
+    assert values["custom"] == pytest.approx(np.square(z).mean(), rel=1e-5)
+    assert values["dice_2"] == pytest.approx(np.abs(z).mean(), rel=1e-5)
+    one = {
+        n: v.item()
+        for n, v in Loss.parse("bce+dice(squared=true)", 1)(Tensor(z), Tensor(y)).items()
+    }
+    assert (values["bce"], values["dice"]) == (one["bce"], one["dice"])
+    total = 0.5 * one["bce"] + one["dice"] + 0.25 * values["custom"] + 2 * values["dice_2"]
+    assert values["loss"] == pytest.approx(total, rel=1e-6)
+    loss.assign("dice_2.weight", 0)
+    assert Loss.of("auto", 3).text == "0.5*ce+0.5*dice"
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        ([], r"loss=\[\] cannot be used: give a text, a function f\(logits, label\) or a list"),
+        (None, "loss=None cannot be used"),
+        (["bce", "dice"], "cannot be used"),
+        ([(0.5, "bce"), (0.5, None)], "cannot be used"),
+        ([("half", "bce")], "cannot be used"),
+        ([(-1, "bce")], "bce.weight=-1.0 cannot be used: it must be 0 or more"),
+        ([(1, "bce(foo=1)")], "unknown argument 'foo'; known for bce: pos_weight, smoothing"),
+    ],
+)
+def test_what_is_no_loss_is_one_clear_error(loss: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Loss.of(loss, 1)
+
+
+def test_a_loss_added_to_the_table_may_have_arguments_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def mine(logits: Tensor, label: Tensor, theta: float = 1.5, power: int = 2) -> Tensor:
+        return (logits * theta).mean() * power
+
+    def needs(logits: Tensor, label: Tensor, theta: Any) -> Tensor:
+        return logits.mean()
+
+    monkeypatch.setitem(LOSSES, "mine", mine)
+    monkeypatch.setitem(LOSSES, "needs", needs)
+    z, y = example(1)
+    loss = Loss.parse("mine(theta=-2)", 1)
+    assert loss(Tensor(z), Tensor(y))["mine"].item() == pytest.approx(-4 * z.mean(), rel=1e-5)
+    assert loss.text == "mine(theta=-2)"
+    with pytest.raises(ConfigError, match="unknown argument 'alpha'; known for mine: theta, power"):
+        Loss.parse("mine(alpha=1)", 1)
+    with pytest.raises(ConfigError, match="the argument theta of the loss needs needs a default"):
+        Loss.parse("needs", 1)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from tinyseg import metrics
 from tinyseg.config import DataConfig
 from tinyseg.data import Door, InputScale, fit_label, simulate
 from tinyseg.errors import BackendError, StepError
-from tinyseg.losses import LOSSES, Loss
+from tinyseg.losses import LOSSES, Loss, bce
 from tinyseg.metrics import evaluate_image
 from tinyseg.models import UNet
 from tinyseg.nonfinite import first_not_finite, not_finite
@@ -37,7 +37,7 @@ def batches(count: int, classes: int = 2, seed: int = 0) -> list[tuple[Tensor, T
     return pairs
 
 
-def run_steps(loss: str, out_channels: int, jit: bool, count: int, **options: Any) -> Any:
+def run_steps(loss: Any, out_channels: int, jit: bool, count: int, **options: Any) -> Any:
     """Measurements of each step and the whole state after the last."""
     model = UNet(1, out_channels, base=2, depth=1, dropout=0.2, seed=1)
     step = TrainStep(model, loss, jit=jit, **options)
@@ -324,6 +324,21 @@ def test_outcomes_are_those_of_the_confusion_matrix(out_channels: int) -> None:
     for shaped in (label, label[:, None]):
         found = outcomes(Tensor(logits), Tensor(shaped)).numpy()
         np.testing.assert_array_equal(found, np.stack(expected)[:3, 1:])
+
+
+def test_a_function_is_a_loss_alone_and_in_a_sum_jitted_as_plain() -> None:
+    weight = upload(np.array([2.0], np.float32))
+
+    def mine(logits: Tensor, label: Tensor) -> Tensor:
+        return bce(logits, label) * weight.reshape(())
+
+    doubled = run_steps("2*bce", 1, jit=False, count=3)
+    for loss in (mine, [(0.5, "bce"), (0.75, mine)]):
+        jitted = run_steps(loss, 1, jit=True, count=3)
+        assert_equal_runs(jitted, run_steps(loss, 1, jit=False, count=3))
+        for numbers, expected in zip(jitted[0], doubled[0], strict=True):
+            assert numbers["loss"] == pytest.approx(expected["loss"], rel=1e-3)
+            assert numbers["mine"] == pytest.approx(2 * expected["bce"], rel=1e-3)
 
 
 class Root:

@@ -354,8 +354,9 @@ def test_a_network_whose_code_is_not_ours_is_not_cached(home: Path) -> None:
 
 
 def test_a_loss_that_is_a_function_is_not_cached(home: Path) -> None:
-    loss = Loss.of(lambda logits, label: (logits - label).square().mean())
-    step = TrainStep(UNet(1, 1, base=2, depth=1), loss)
+    step = TrainStep(
+        UNet(1, 1, base=2, depth=1), lambda logits, label: (logits - label).square().mean()
+    )
     assert step._guarded._open(make_batch()) is None
     assert "may change" in step.origin
 

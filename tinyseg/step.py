@@ -18,7 +18,7 @@ from tinyseg.config import IGNORE
 from tinyseg.draws import TinygradRandom
 from tinyseg.errors import StepError
 from tinyseg.guard import GuardedJit
-from tinyseg.losses import Loss
+from tinyseg.losses import Loss, Part
 from tinyseg.metrics import mean_dice
 from tinyseg.nn import finite_only, forward, parameters, remember, state_dict
 from tinyseg.optim import LossScale, Optimizer, Tensors, clip, joint_norm
@@ -80,7 +80,8 @@ class TrainStep(_Step):
 
     `model(image)` or `model(image, training)` gives logits (B, K, H, W); `model.out_channels` is K.
     tinygrad's own layers are in training mode meanwhile, and draw from the step's own state.
-    `loss`, `optimizer` and `loss_scale` are as in the config, or objects of that name. Images are
+    `loss`, `optimizer` and `loss_scale` are as in the config, or objects of that name; `loss` may
+    also be a function (logits, label) -> scalar Tensor, or a list as in `Loss.of`. Images are
     (B, C, H, W) float32; labels (B, H, W) class indices or (B, 1, H, W) {0, 1}; 255 is ignored.
     `augment` is a text as in the config, or an `Augmentation`: it is drawn anew in every call.
     """
@@ -88,7 +89,7 @@ class TrainStep(_Step):
     def __init__(
         self,
         model: Any,
-        loss: str | Loss = "auto",
+        loss: Loss | Part | Sequence[tuple[float, Part]] = "auto",
         optimizer: str | Optimizer = "adam(lr=0.001)",
         clip: float = 0.0,
         jit: bool = True,
@@ -112,7 +113,7 @@ class TrainStep(_Step):
         self.parameters = parameters(weights)
         others = (t for name, t in weights.items() if name not in self.parameters)
         self._statistics = [tensor for tensor in others if tensor.is_floating_point()]
-        self.loss = Loss.parse(loss, model.out_channels) if isinstance(loss, str) else loss
+        self.loss = Loss.of(loss, model.out_channels)
         self.optimizer = (
             Optimizer(optimizer, self.parameters) if isinstance(optimizer, str) else optimizer
         )
@@ -194,14 +195,12 @@ class TrainStep(_Step):
             return False
 
     def _recipe(self) -> dict[str, str]:
-        if not self.loss.graph:
-            raise NotDescribed(f"the loss {self.loss.terms[0]} is a function that may change")
         # the learning rate is an input: all else of the optimizer is baked in
         without = ("learning_rate", "lr")
         return {
             "step": describe(type(self), {}),
             "model": describe(self.model, self.state),
-            "loss": self.loss.graph + describe(self.loss, self.state),
+            "loss": describe(self.loss, self.state),
             "optimizer": describe(self.optimizer, self.state, without),
             "clip": repr(float(self.clip)),
             "augment": describe(self.augment, self.state),

@@ -204,7 +204,7 @@ class Project:
         if isinstance(self._given["step"], TrainStep):
             return self._given["step"].loss
         if self._given["loss"] is not None:
-            return Loss.of(self._given["loss"])
+            return Loss.of(self._given["loss"], self.model_channels)
         return Loss.parse(self.config.train.loss, self.model_channels)
 
     @cached_property

@@ -78,7 +78,9 @@ def _update(
 
 
 @functools.cache
-def squares_kernel(sizes: tuple[int, ...], lanes: int, threads: int, device: str) -> Callable[..., UOp]:
+def squares_kernel(
+    sizes: tuple[int, ...], lanes: int, threads: int, device: str
+) -> Callable[..., UOp]:
     """Return the kernel (parts, gradient, ...): sums of squares, of each thread `lanes + 1`."""
 
     @functools.cache

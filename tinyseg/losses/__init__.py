@@ -15,13 +15,14 @@ from tinyseg.losses.functions import (
     prepare,
     tversky,
 )
-from tinyseg.losses.sums import Loss
+from tinyseg.losses.sums import Loss, Part
 
 __all__ = [
     "LOSSES",
     "Function",
     "Loss",
     "Number",
+    "Part",
     "Targets",
     "bce",
     "ce",

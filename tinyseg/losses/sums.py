@@ -3,10 +3,11 @@
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tinygrad import Tensor
+from tinygrad import Tensor, dtypes
 
 from tinyseg.backend import overwrite, upload
 from tinyseg.errors import ConfigError, StepError
@@ -25,6 +26,14 @@ _RULES: dict[str, tuple[float, float, str]] = {
     "focal_tversky.gamma": (SMALL, np.inf, "above 0"),
 }
 """Smallest and largest value of each number, for all losses or for one, and the rule in words."""
+_ANY = (-np.inf, np.inf, "a finite number")
+
+_TAKEN = {"loss", "gradient_norm", "loss_scale", "skipped", "train_dice", "learning_rate"}
+_TAKEN |= {"kind", "step", "seconds"}
+"""Names of other numbers in a step's measurements and in a run's log."""
+
+Part = str | Function
+"""A loss as text, or a function (logits, label) -> scalar Tensor."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +57,11 @@ class Loss:
     """Unique names of the terms, e.g. ("tversky", "tversky_2")."""
     state: dict[str, Tensor]
     """Every number as a float32 Tensor with a buffer of its own: "loss.focal.alpha", ..."""
-    graph: str
-    """What shapes the graph, apart from the numbers; empty when that cannot be told (`of`)."""
 
-    def __init__(self, terms: Sequence[tuple[_Term, dict[str, Value]]], graph: str) -> None:
+    def __init__(self, terms: Sequence[tuple[_Term, dict[str, Value]]]) -> None:
         """Terms, each with its numbers as they are at first: use `parse` or `of`."""
         self._terms: dict[str, _Term] = {}
-        self.state, self.graph = {}, graph
+        self.state = {}
         for term, numbers in terms:
             count = sum(other.loss == term.loss for other in self._terms.values())
             name = f"{term.loss}_{count + 1}" if count else term.loss
@@ -71,17 +78,23 @@ class Loss:
         "auto" is half cross-entropy, half Dice. What cannot be read, unknown names, wrong types
         and values that break a rule raise ConfigError.
         """
-        if text.strip() == "auto":
-            text = "0.5*bce+0.5*dice" if out_channels == 1 else "0.5*ce+0.5*dice"
-        terms = [_term(weight, call, out_channels) for weight, call in parse_sum(text)]
-        return Loss(terms, "+".join(str(Call(term.loss, {**term.options})) for term, _ in terms))
+        return Loss(_terms_of(text, out_channels))
 
     @staticmethod
-    def of(function: Function) -> "Loss":
-        """A Loss of a function (logits, label) -> scalar Tensor, named as the function."""
-        name = getattr(function, "__name__", "")
-        name = name if name.isidentifier() and name != "loss" else "custom"
-        return Loss([(_Term(name, function, {}, {}), {"weight": 1.0})], "")
+    def of(loss: "Loss | Part | Sequence[tuple[float, Part]]", out_channels: int) -> "Loss":
+        """Return the Loss of a text, a function, or a list of (weight, text or function).
+
+        E.g. `[(0.5, "bce"), (0.5, my_function)]`. A function takes (logits, label) and returns a
+        scalar Tensor; its term has its name, or "custom" where that cannot be one. Python numbers
+        that it reads are fixed when the step is compiled.
+        """
+        if isinstance(loss, Loss):
+            return loss
+        terms: list[tuple[_Term, dict[str, Value]]] = []
+        for weight, part in _parts(loss):
+            for term, numbers in _terms_of(part, out_channels):
+                terms.append((term, {**numbers, "weight": weight * float(numbers["weight"])}))  # type: ignore[arg-type]
+        return Loss(terms)
 
     def __call__(self, logits: Tensor, label: Tensor) -> dict[str, Tensor]:
         values = {name: self._value(name, logits, label) for name in self.terms}
@@ -92,9 +105,15 @@ class Loss:
         term = self._terms[name]
         numbers = {number: self.state[f"loss.{name}.{number}"] for number in term.numbers}
         value = term.function(logits, label, **numbers, **term.options)
+        if not isinstance(value, Tensor):
+            raise StepError(f"loss {name} gives a {type(value).__name__}: it must return a Tensor")
         if value.shape != ():
             raise StepError(f"loss {name} has shape {value.shape}: it must return a scalar")
-        return value
+        if not dtypes.is_float(value.dtype):
+            raise StepError(
+                f"loss {name} is of {value.dtype}, which has no gradient: return floats"
+            )
+        return value.float()
 
     def assign(self, name: str, value: float | Sequence[float]) -> None:
         """Changes a number in place, e.g. ("focal.alpha", 0.5) or ("tversky_2.weight", 1)."""
@@ -114,12 +133,38 @@ class Loss:
         return "+".join(self._write(name, term) for name, term in self._terms.items())
 
     def _write(self, name: str, term: _Term) -> str:
-        standard = term.numbers | _options(term.function)
+        standard = term.numbers | (_options(term.function) if term.options else {})
         now = {number: _number(self.state[f"loss.{name}.{number}"]) for number in term.numbers}
         now |= term.options
         call = Call(term.loss, {key: now[key] for key in now if now[key] != standard[key]})
         weight = _number(self.state[f"loss.{name}.weight"])
         return str(call) if weight == 1 else f"{write_value(weight)}*{call}"
+
+
+def _parts(loss: Any) -> list[tuple[float, Part]]:
+    """Return a loss as weights and parts; what is none raises ConfigError."""
+    pairs = list(loss) if isinstance(loss, list | tuple) else [(1.0, loss)]
+    try:
+        found = [(float(weight), part) for weight, part in pairs]
+    except (TypeError, ValueError):
+        found = []
+    if not found or not all(isinstance(part, str) or callable(part) for _, part in found):
+        raise ConfigError(
+            f"loss={loss!r} cannot be used: give a text, a function f(logits, label) or a list of "
+            'weights and these, e.g. [(0.5, "bce"), (0.5, my_function)]'
+        )
+    return found
+
+
+def _terms_of(part: Part, out_channels: int) -> list[tuple[_Term, dict[str, Value]]]:
+    """Return the terms of a text or a function, each with its numbers."""
+    if not isinstance(part, str):
+        name = getattr(part, "__name__", "")
+        name = name if name.isidentifier() and name not in _TAKEN else "custom"
+        return [(_Term(name, part, {}, {}), {"weight": 1.0})]
+    if part.strip() == "auto":
+        part = "0.5*bce+0.5*dice" if out_channels == 1 else "0.5*ce+0.5*dice"
+    return [_term(weight, call, out_channels) for weight, call in parse_sum(part)]
 
 
 def _term(weight: float, call: Call, out_channels: int) -> tuple[_Term, dict[str, Value]]:
@@ -139,8 +184,17 @@ def _term(weight: float, call: Call, out_channels: int) -> tuple[_Term, dict[str
 
 
 def _defaults(function: Function) -> dict[str, Value]:
-    parameters = list(inspect.signature(function).parameters.values())[2:]
-    return {parameter.name: parameter.default for parameter in parameters}
+    """Return the arguments after (logits, label); ConfigError for one that no text can set."""
+    defaults = {}
+    for parameter in list(inspect.signature(function).parameters.values())[2:]:
+        value = parameter.default
+        defaults[parameter.name] = float(value) if type(value) is int else value
+        if type(defaults[parameter.name]) not in (float, bool, tuple):
+            raise ConfigError(
+                f"the argument {parameter.name} of the loss {function.__name__} needs a default "
+                "that is a number, true or false, or () for one number per class"
+            )
+    return defaults
 
 
 def _options(function: Function) -> dict[str, bool]:
@@ -159,7 +213,7 @@ def _numbers(function: Function, classes: int) -> dict[str, Value]:
 
 def _array(name: str, value: Value | Sequence[float]) -> NDArray[np.float32]:
     """A number such as "focal.alpha" that keeps its rule, as float32; else ConfigError."""
-    low, high, rule = _RULES.get(name) or _RULES[name.rpartition(".")[2]]
+    low, high, rule = _RULES.get(name) or _RULES.get(name.rpartition(".")[2], _ANY)
     array = np.asarray(value, np.float32)
     if not (np.isfinite(array) & (array >= low) & (array <= high)).all():
         raise ConfigError(f"{name}={value} cannot be used: it must be {rule}")
