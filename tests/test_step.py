@@ -11,8 +11,8 @@ from tinygrad import Device, Tensor, TinyJit
 from tinygrad.codegen import to_program_cache
 from tinygrad.nn import Conv2d, GroupNorm
 
-from tinyseg.backend import _Clang, backend, overwrite, upload
 from tinyseg import metrics
+from tinyseg.backend import _Clang, backend, overwrite, upload
 from tinyseg.config import DataConfig
 from tinyseg.data import Door, InputScale, fit_label, simulate
 from tinyseg.errors import BackendError, StepError

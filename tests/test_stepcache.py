@@ -22,7 +22,6 @@ from tinyseg.captured import unpack
 from tinyseg.cli import main
 from tinyseg.guard import GuardedJit
 from tinyseg.kernels import plans
-from tinyseg.losses import Loss
 from tinyseg.models import UNet
 from tinyseg.step import PredictStep, TrainStep
 from tinyseg.stepcache import CacheOff, StepCache

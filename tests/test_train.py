@@ -34,10 +34,10 @@ from tinyseg.data.normalize import unit_range
 from tinyseg.errors import ConfigError, DataError, NonFiniteError, RunError
 from tinyseg.evaluate import evaluate
 from tinyseg.files import locked
-from tinyseg.masks import predict
-from tinyseg.optim import Schedule
 from tinyseg.losses import Loss, bce
+from tinyseg.masks import predict
 from tinyseg.metrics import evaluate_image, foreground_mean, summarise
+from tinyseg.optim import Schedule
 from tinyseg.overfit import overfit
 from tinyseg.phases import Phase, parse_phases
 from tinyseg.postprocess import Postprocess

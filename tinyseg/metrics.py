@@ -87,9 +87,9 @@ def dice_per_class(tp: Counts, fp: Counts, fn: Counts) -> Floats:
 
 
 def mean_dice(counts: Counts) -> float:
-    """Return the mean Dice of classes by their TP, FP and FN (3,K), those that are nowhere left out.
+    """Return the mean Dice of classes by their TP, FP and FN (3,K); one that is nowhere is omitted.
 
-    With the counts of all foreground pixels of an epoch it is the pooled Dice of the validation.
+    Of the foreground classes of all images it is the mean of `Summary.pooled["dice"]`.
     """
     return float(mean(dice_per_class(*counts)[:, None])[0])
 

@@ -34,7 +34,7 @@ class Measurements(dict[str, Tensor]):
 
     @cached_property
     def _downloaded(self) -> Array:
-        return self.vector.numpy()
+        return np.asarray(self.vector.numpy())
 
     def numbers(self) -> dict[str, float]:
         """Return all of them as numbers, and "train_dice" of the batch, in one download.
