@@ -43,10 +43,10 @@ from tinyseg.phases import Phase, parse_phases
 from tinyseg.postprocess import Postprocess
 from tinyseg.predict import to_classes
 from tinyseg.run import Run, load_run
-from tinyseg.step import TrainStep
+from tinyseg.step import EpochMeans, TrainStep
 from tinyseg.thresholds import Histograms
 from tinyseg.track import read_log
-from tinyseg.train import EpochMeans, Trainer, score_image, train
+from tinyseg.train import Trainer, score_image, train
 
 DATA = "sim:cells?n=10&size=32&seed=1"
 SMALL = ["data.size=32", "model.base=2", "model.depth=1", "train.batch=4"]

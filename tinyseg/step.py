@@ -54,6 +54,31 @@ class Measurements(dict[str, Tensor]):
         return self._downloaded[len(self) :].reshape(3, -1).astype(np.int64)
 
 
+class EpochMeans:
+    """What an epoch measured, batch by batch."""
+
+    def __init__(self) -> None:
+        self.steps: list[dict[str, float]] = []
+        self.counts: Array = np.zeros((3, 1), np.int64)
+        """True positives, false positives, false negatives of each foreground class."""
+
+    def add(self, measured: Measurements) -> dict[str, float]:
+        """Add a batch and return its numbers."""
+        self.steps.append(measured.numbers())
+        self.counts = self.counts + measured.counts()
+        return self.steps[-1]
+
+    def means(self) -> dict[str, float]:
+        """Return the mean over batches, and "train_dice" of all their pixels, as in validation.
+
+        Left out of the mean is what is not finite: the gradient's norm of an update left out.
+        """
+        table = {name: [step[name] for step in self.steps] for name in self.steps[0]}
+        finite = {name: [v for v in values if np.isfinite(v)] for name, values in table.items()}
+        means = {name: sum(v) / len(v) if v else np.nan for name, v in finite.items()}
+        return {**means, "train_dice": mean_dice(self.counts)}
+
+
 class _Step:
     """What both steps tell of their guarded function."""
 
@@ -302,4 +327,12 @@ def _alter_image(image: Array) -> Array:
     return (image[::-1] * 0.5 + ramp).astype(image.dtype)
 
 
-__all__ = ["GuardedJit", "Measurements", "PredictStep", "TrainStep", "outcomes", "settle_weights"]
+__all__ = [
+    "EpochMeans",
+    "GuardedJit",
+    "Measurements",
+    "PredictStep",
+    "TrainStep",
+    "outcomes",
+    "settle_weights",
+]

@@ -38,7 +38,6 @@ from tinyseg.metrics import (
     Summary,
     evaluate_image,
     foreground_mean,
-    mean_dice,
     summarise,
 )
 from tinyseg.models import head_channels
@@ -51,7 +50,7 @@ from tinyseg.postprocess import Postprocess, choose
 from tinyseg.predict import to_classes
 from tinyseg.progress import Progress, duration
 from tinyseg.run import Run, assign, load_run
-from tinyseg.step import Measurements, PredictStep, TrainStep
+from tinyseg.step import EpochMeans, Measurements, PredictStep, TrainStep
 from tinyseg.thresholds import HALF, Histograms, find, matrix_at, to_facts
 from tinyseg.track import Log
 
@@ -244,31 +243,6 @@ class Validation:
     histograms: Histograms
     pictures: list[list[Array]]
     """Of the first few images, a row each."""
-
-
-class EpochMeans:
-    """What an epoch measured, batch by batch."""
-
-    def __init__(self) -> None:
-        self.steps: list[dict[str, float]] = []
-        self.counts: Array = np.zeros((3, 1), np.int64)
-        """True positives, false positives, false negatives of each foreground class."""
-
-    def add(self, measured: Measurements) -> dict[str, float]:
-        """Add a batch and return its numbers."""
-        self.steps.append(measured.numbers())
-        self.counts = self.counts + measured.counts()
-        return self.steps[-1]
-
-    def means(self) -> dict[str, float]:
-        """Return the mean over batches, and "train_dice" of all their pixels, as in validation.
-
-        Left out of the mean is what is not finite: the gradient's norm of an update left out.
-        """
-        table = {name: [step[name] for step in self.steps] for name in self.steps[0]}
-        finite = {name: [v for v in values if np.isfinite(v)] for name, values in table.items()}
-        means = {name: sum(v) / len(v) if v else np.nan for name, v in finite.items()}
-        return {**means, "train_dice": mean_dice(self.counts)}
 
 
 class Trainer:
