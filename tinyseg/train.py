@@ -33,13 +33,7 @@ from tinyseg.data import (
 from tinyseg.errors import DataError, NonFiniteError, RunError
 from tinyseg.files import locked, remove_stale
 from tinyseg.losses import Loss
-from tinyseg.metrics import (
-    ImageScores,
-    Summary,
-    evaluate_image,
-    foreground_mean,
-    summarise,
-)
+from tinyseg.metrics import ImageScores, Summary, evaluate_image, foreground_mean, summarise
 from tinyseg.models import head_channels
 from tinyseg.nn import parameters, state_dict
 from tinyseg.nonfinite import not_finite
