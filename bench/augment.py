@@ -71,10 +71,10 @@ def alone(text: str, image: Any, label: Any, rounds: int) -> list[float]:
     from tinygrad import Device, Tensor
 
     from tinyseg.augment import Augmentation
-    from tinyseg.backend import jitted
+    from tinyseg.device.capture import jit_function
 
     augmentation, found = Augmentation(text), []
-    run = jitted(lambda state, *batch: Tensor.realize(*augmentation(*batch), *state))
+    run = jit_function(lambda state, *batch: Tensor.realize(*augmentation(*batch), *state))
     for _ in range(rounds + 3):
         begin = time.perf_counter()
         run(list(augmentation.state.values()), image, label)
@@ -102,15 +102,15 @@ def _timed(step: Any, image: Any, label: Any) -> float:
 
 
 def _uploaded(case: Any) -> tuple[Any, Any]:
-    from tinyseg.backend import upload
+    from tinyseg.device.tensors import to_device
 
     image, label = _batch(case, 0)
-    return upload(image), upload(label)
+    return to_device(image), to_device(label)
 
 
 def _step(case: Any, text: str) -> Any:
     from tinyseg.models.unet import UNet
-    from tinyseg.step import TrainStep
+    from tinyseg.training.step import TrainStep
 
     model = UNet(case.channels, base=case.base, depth=case.depth)
     return TrainStep(model, loss="bce", optimizer="adam(lr=0.001)", augment=text)

@@ -50,10 +50,9 @@ class Watch:
 def work(task: Row) -> Row:
     """Trains on `task["data"]`; seconds of the start and of each epoch after the first."""
     sys.path.insert(0, str(ROOT))
-    import tinyseg.train  # noqa: F401
+    import tinyseg.training.trainer as loop
     from tinyseg.config import Config
 
-    loop = sys.modules["tinyseg.train"]
     watch, marks = Watch(), {}
     decoded = watch_all(watch, loop)
     epochs: list[Row] = []
@@ -83,8 +82,8 @@ def work(task: Row) -> Row:
 
 def watch_all(watch: Watch, loop: Any) -> Callable[[], int]:
     """Puts the watch on the parts of an epoch; returns the counter of decoded files."""
-    from tinyseg import step
-    from tinyseg.data import cases
+    from tinyseg.data.reading import cases
+    from tinyseg.training import step
 
     # a step is over when its numbers are there: on a GPU the call itself returns at once
     watch.on(step.TrainStep, "__call__", "step")
@@ -104,7 +103,8 @@ def watch_all(watch: Watch, loop: Any) -> Callable[[], int]:
 
 def facts(run: Any, task: Row) -> Row:
     """What the numbers depend on, once the fitted images are proven."""
-    from tinyseg.backend import backend, cpu_model, versions
+    from tinyseg.device.choose import backend
+    from tinyseg.device.environment import cpu_model, versions
 
     check_squares(run, task["data"])
     chosen = backend()
@@ -116,13 +116,13 @@ def check_squares(run: Any, data: str) -> None:
     """The mapped training images are those that decoding and fitting the files gives."""
     import numpy as np
 
-    from tinyseg.data import fit_label, fit_squares, load_image
+    from tinyseg.data import fit_label, load_image, prepare_images
 
     dataset, config, names = run.open(data), run.config.data, run.split.train
-    squares = fit_squares(dataset, names, run.door)
+    squares = prepare_images(dataset, names, run.input_pipeline)
     for name, square, label in list(zip(names, squares, squares.labels, strict=True))[::10]:
         image, mask = dataset.load(dataset.index(name)).files
-        fitted = run.door.fit(load_image(image, run.facts.channels))
+        fitted = run.input_pipeline.fit(load_image(image, run.facts.channels))
         assert np.array_equal(square.pixels, fitted.pixels), name
         classes = load_image(mask, 1)[..., 0] // 255
         assert np.array_equal(label, fit_label(classes, config.size, config.fit)), name

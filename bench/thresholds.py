@@ -37,9 +37,9 @@ class Clock:
 
 def clocks_on_counting() -> tuple[Any, Clock]:
     """The training loop's module, with a clock on all that counts pixels."""
-    import tinyseg.train  # noqa: F401
+    import tinyseg.training.trainer as loop
 
-    loop, clock = sys.modules["tinyseg.train"], Clock()
+    clock = Clock()
     loop.Histograms.add = clock.around(loop.Histograms.add)  # type: ignore[attr-defined]
     loop.score_image = clock.around(loop.score_image)  # type: ignore[attr-defined]
     return loop, clock
@@ -47,8 +47,8 @@ def clocks_on_counting() -> tuple[Any, Clock]:
 
 def plainly(p_khw: Any, label: Any, counts: Any, classes: int, threshold: float) -> Any:
     """The scores of a validation without thresholds: pixels are counted at 0.5 alone."""
-    from tinyseg.metrics import evaluate_image
-    from tinyseg.predict import to_classes
+    from tinyseg.inference.predictor import to_classes
+    from tinyseg.metrics.summary import evaluate_image
 
     return evaluate_image(to_classes(p_khw, threshold), label, classes)
 
@@ -87,24 +87,27 @@ def clocked(trainer: Any, clock: Clock) -> tuple[Any, float, float]:
 def make_trainer(side: int, square: int, folder: Path) -> Any:
     """An untrained network of case A on simulated images, half of which validate."""
     from tinyseg.config import Config
-    from tinyseg.data import keep_scale, make_split, open_dataset
-    from tinyseg.run import Run
-    from tinyseg.train import Trainer
+    from tinyseg.data import cached_scale, make_split, open_dataset
+    from tinyseg.inference.run import Run
+    from tinyseg.training.trainer import Trainer
 
     settings = [f"data.size={square}", "data.val=0.5", "model.base=16", "model.depth=4"]
     config = Config().override(settings)
     dataset = open_dataset(f"sim:cells?n={2 * IMAGES}&size={side}", config.data)
     split = make_split(dataset, config.data)
-    scale = keep_scale(dataset, split.train, config.data)
+    scale = cached_scale(dataset, split.train, config.data)
     run = Run.create(folder / f"{side}-{square}", config, dataset, split, scale)
     return Trainer(run, dataset, lambda text: None)
 
 
 def check(at_half: Any, found: Any) -> None:
     """The histograms give the Dice that counting the pixels at 0.5 gives."""
-    from tinyseg.thresholds import find
+    from tinyseg.metrics.best_threshold import find_thresholds
 
-    counted, (told,) = at_half.summary.pooled["dice"][1], find(found.histograms, resample=False)
+    counted, (told,) = (
+        at_half.summary.pooled["dice"][1],
+        find_thresholds(found.histograms, resample=False),
+    )
     if abs(told.dice_at_half - counted) > 1e-12:
         raise SystemExit(f"Dice at 0.5: {told.dice_at_half}, counted {counted}")
 

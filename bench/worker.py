@@ -106,7 +106,7 @@ class Ours:
     """tinyseg's side of a pair."""
 
     def __init__(self, task: Row):
-        from tinyseg.backend import backend
+        from tinyseg.device.choose import backend
 
         self.device, self.kind = backend().device, task["kind"]
         self.precision = task["precision"]
@@ -115,9 +115,10 @@ class Ours:
         """Make the model and its step; the file keeps the first weights."""
         import numpy as np
 
-        from tinyseg.backend import upload
+        from tinyseg.device.tensors import to_device
+        from tinyseg.inference.step import PredictStep
         from tinyseg.models.unet import UNet
-        from tinyseg.step import PredictStep, TrainStep
+        from tinyseg.training.step import TrainStep
 
         model = UNet(case.channels, base=case.base, depth=case.depth, precision=self.precision)
         if not weights.exists():
@@ -127,7 +128,7 @@ class Ours:
             self.step: Any = TrainStep(model, loss="bce", optimizer="adam(lr=0.001)")
         else:
             self.step = PredictStep(model)
-        self.batches = [(upload(image), upload(label)) for image, label in batches]
+        self.batches = [(to_device(image), to_device(label)) for image, label in batches]
 
     def train(self, number: int) -> None:
         """One step on a batch."""
@@ -153,7 +154,8 @@ class Ours:
 
     def facts(self) -> Row:
         """What the numbers depend on, the kernels of a step, and the GPU's memory."""
-        from tinyseg.backend import backend, cpu_model, versions
+        from tinyseg.device.choose import backend
+        from tinyseg.device.environment import cpu_model, versions
 
         return {
             "versions": versions(),

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tinyseg.config import DataConfig
-from tinyseg.data import Contract, Door, InputScale, moments_of, open_dataset
+from tinyseg.data import InputPipeline, InputScale, InputStatistics, image_moments, open_dataset
 
 SIMULATED = [f"sim:{kind}?n=60" for kind in ("ultrasound", "cells", "membranes", "shapes")]
 REAL = ["isbi2012", "busi", "camvid", "pets", "dsb2018"]
@@ -26,8 +26,12 @@ DRAWS = 300
 def squares(source: str) -> np.ndarray:
     """All images of a dataset at the door (N, C, 128, 128), in [0, 1]."""
     dataset = open_dataset(source, DataConfig())
-    door = Door(DataConfig(), InputScale((0.0,) * dataset.channels, (1.0,) * dataset.channels))
-    return np.stack([door.enter([door.fit(dataset.load(i).image)])[0] for i in range(len(dataset))])
+    door = InputPipeline(
+        DataConfig(), InputScale((0.0,) * dataset.channels, (1.0,) * dataset.channels)
+    )
+    return np.stack(
+        [door.to_batch([door.fit(dataset.load(i).image)])[0] for i in range(len(dataset))]
+    )
 
 
 def false_alarms(moments: np.ndarray, train: int, new: int) -> float:
@@ -36,7 +40,7 @@ def false_alarms(moments: np.ndarray, train: int, new: int) -> float:
     for _ in range(DRAWS):
         order = rng.permutation(len(moments))
         part = moments[order[train : train + new]]
-        count += bool(Contract.of(moments[order[:train]]).mismatch(part))
+        count += bool(InputStatistics.of(moments[order[:train]]).mismatch(part))
     return 100 * count / DRAWS
 
 
@@ -51,24 +55,24 @@ def spread(x_bchw: np.ndarray, count: int, channels: int) -> np.ndarray:
 def main(folder: Path) -> None:
     sources = [*(f"{name}:{folder / name}" for name in REAL), *SIMULATED]
     images = {source.partition("?")[0]: squares(source) for source in sources}
-    moments = {name: moments_of(x) for name, x in images.items()}
+    moments = {name: image_moments(x) for name, x in images.items()}
     for of, share in (("10 images", 0.0), ("80 % of the images", 0.8)):
         for new in (1, 3, 16):
             sizes = {name: int(share * len(m)) or 10 for name, m in moments.items()}
             fits = {name: m for name, m in moments.items() if sizes[name] + new <= len(m)}
             found = [false_alarms(m, sizes[name], new) for name, m in fits.items()]
             print(f"trained on {of}, {new} new: {np.mean(found):.1f} % (at most {max(found):.1f})")
-    contracts = {name: Contract.of(m) for name, m in moments.items()}
+    contracts = {name: InputStatistics.of(m) for name, m in moments.items()}
     for new in (1, 3, 20):
         for what, change in CHANGES.items():
             some = {n: x for n, x in images.items() if (change(x[:1]) != x[:1]).any()}
             caught = [
-                bool(contracts[n].mismatch(moments_of(change(spread(x, new, x.shape[1])))))
+                bool(contracts[n].mismatch(image_moments(change(spread(x, new, x.shape[1])))))
                 for n, x in some.items()
             ]
             print(f"{new} images {what}: {sum(caught)} of {len(caught)} datasets")
         caught = [
-            bool(contracts[n].mismatch(moments_of(spread(y, new, images[n].shape[1]))))
+            bool(contracts[n].mismatch(image_moments(spread(y, new, images[n].shape[1]))))
             for n in images
             for other, y in images.items()
             if other != n

@@ -8,24 +8,25 @@ from pathlib import Path
 import numpy as np
 from tinygrad import Device, Tensor, TinyJit
 
-from tinyseg.backend import backend, upload
 from tinyseg.config import DataConfig
-from tinyseg.data import Door, InputScale, simulate
+from tinyseg.data import InputPipeline, InputScale, simulate
+from tinyseg.device.choose import backend
+from tinyseg.device.tensors import to_device
+from tinyseg.drawing.pictures import color_classes, color_image, save_grid
+from tinyseg.inference.predictor import Predictor, to_classes
 from tinyseg.losses import Loss
-from tinyseg.metrics import evaluate_image
+from tinyseg.metrics.summary import evaluate_image
 from tinyseg.models import UNet
 from tinyseg.nn import parameters
-from tinyseg.optim import Optimizer
-from tinyseg.pictures import color_classes, color_image, save_grid
-from tinyseg.predict import Predictor, to_classes
-from tinyseg.step import TrainStep
+from tinyseg.training.optimizer import Optimizer
+from tinyseg.training.step import TrainStep
 
 SIZE, STEPS, RATE = 48, 480, "adam(lr=0.01)"
 SAMPLES = simulate("cells", n=8, size=SIZE, seed=11, empty=0)
 IMAGES = np.stack([sample.image for sample in SAMPLES])
 LABELS = np.stack([sample.label for sample in SAMPLES])
-DOOR = Door(DataConfig(size=SIZE), InputScale.of(list(IMAGES)))
-PIXELS = DOOR.enter([DOOR.fit(image) for image in IMAGES])
+DOOR = InputPipeline(DataConfig(size=SIZE), InputScale.of(list(IMAGES)))
+PIXELS = DOOR.to_batch([DOOR.fit(image) for image in IMAGES])
 
 Step = Callable[[int], None]
 
@@ -34,7 +35,7 @@ def hand_written(model: UNet) -> Callable[[Tensor, Tensor], Tensor]:
     """The step as one writes it first, without guards."""
     weights = parameters(model.state_dict())
     loss, optimizer = Loss.parse("auto", 1), Optimizer(RATE, weights)
-    rate, yes = upload(np.array([0.01], np.float32)), upload(np.array([True]))
+    rate, yes = to_device(np.array([0.01], np.float32)), to_device(np.array([True]))
 
     def step(image: Tensor, label: Tensor) -> Tensor:
         value = loss(model(image, training=True), label)["loss"]
@@ -47,21 +48,21 @@ def hand_written(model: UNet) -> Callable[[Tensor, Tensor], Tensor]:
 
 def by_index(model: UNet) -> Step:
     """A Python index into the dataset, inside the jitted function."""
-    step, images, labels = hand_written(model), upload(PIXELS), upload(LABELS)
+    step, images, labels = hand_written(model), to_device(PIXELS), to_device(LABELS)
     jit = TinyJit(lambda i: step(images[i : i + 1].contiguous(), labels[i : i + 1].contiguous()))
     return lambda i: jit(i)
 
 
 def by_slice(model: UNet) -> Step:
     """The known cure `data[i].contiguous()` outside, which tinygrad 0.13 breaks again."""
-    images, labels = upload(PIXELS), upload(LABELS)
+    images, labels = to_device(PIXELS), to_device(LABELS)
     jit = TinyJit(hand_written(model))
     return lambda i: jit(images[i : i + 1].contiguous(), labels[i : i + 1].contiguous())
 
 
 def ours(model: UNet) -> Step:
     """TrainStep, given the same slices."""
-    images, labels = upload(PIXELS), upload(LABELS)
+    images, labels = to_device(PIXELS), to_device(LABELS)
     step = TrainStep(model, "auto", RATE)
     return lambda i: step(images[i : i + 1].contiguous(), labels[i : i + 1].contiguous())
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tinyseg.backend import Backend
-from tinyseg.backend import backend as choose_backend
+from tinyseg.device.choose import Backend
+from tinyseg.device.choose import backend as choose_backend
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 

@@ -9,103 +9,53 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "tinyseg"
 
-LAYERS = {
-    # nothing below but Python, NumPy, Pillow and SciPy
-    "errors": 0,
-    "text": 0,
-    "files": 0,
-    "progress": 0,
-    "findings": 0,
-    "config": 0,
-    "phases": 0,
-    "cache": 0,
-    "graphs": 0,
-    "gpus": 0,
-    "backend": 0,
-    # operations and pictures
-    "draws": 1,
-    "kernels": 1,
-    "pictures": 1,
-    "track": 1,
-    "checkpoint": 1,
-    "captured": 1,
-    "stepcache": 1,
-    # layers, and the name of a compiled step
-    "nn": 2,
-    "stepkey": 2,
-    # networks, functions on Tensors or arrays, and the host's side of the data
-    "augment": 3,
-    "models": 3,
-    "losses": 3,
-    "metrics": 3,
-    "thresholds": 3,
-    "data": 3,
-    # the step
-    "optim": 4,
-    "guard": 4,
-    "step": 5,
-    # image to probabilities, and the run folder around it
-    "mosaic": 5,
-    "predict": 6,
-    "postprocess": 4,
-    "nonfinite": 6,
-    "run": 7,
-    "ensemble": 7,
-    "ledger": 0,
-    # what drives or reads a run
-    "train": 8,
-    "evaluate": 8,
-    "masks": 8,
-    "overfit": 8,
-    "folds": 9,
-    "preview": 9,
-    "plots": 9,
-    "report": 9,
-    "doctor": 9,
-    # the doors
-    "commands": 10,
-    "cli": 10,
-    "__init__": 11,
-    "__main__": 11,
-}
-ALLOWED_WITHIN_A_LAYER = {
-    # module: the modules of its own layer that it may use
-    "text": {"errors"},
-    "files": {"errors"},
-    "config": {"errors"},
-    "phases": {"config", "errors"},
-    "cache": {"errors", "files"},
-    "gpus": {"errors"},
-    "ensemble": {"run"},
-    "backend": {"errors", "cache", "gpus", "graphs"},
-    "report": {"plots", "doctor"},
-    "cli": {"commands"},
-    "__main__": {"__init__"},
-}
+ROOMS = (
+    # a room imports rooms below it (later in this list) and nothing above or beside it
+    ("__main__",),
+    ("__init__",),
+    ("cli",),
+    ("report",),
+    ("doctor",),
+    ("training",),
+    ("evaluation",),
+    ("inference",),
+    ("runs",),
+    ("drawing",),
+    ("models",),
+    ("nn",),
+    ("losses", "metrics", "augment"),
+    ("data",),
+    ("jit",),
+    ("kernels",),
+    ("device",),
+    ("common",),
+    ("config",),
+    ("errors",),
+)
+FLOOR = {room: -number for number, rooms in enumerate(ROOMS) for room in rooms}
 WITHOUT = {
-    # module: what it must never use, though it lies lower
-    "data": {"tinygrad", "backend", "kernels", "nn"},
-    "losses": {"metrics", "data"},
-    "metrics": {"losses", "data", "tinygrad"},
-    "thresholds": {"losses", "metrics", "data", "tinygrad"},
-    "evaluate": {"train", "step", "optim", "losses"},
-    "masks": {"train", "step", "optim", "losses"},
-    "predict": {"losses", "optim"},
-    "augment": {"losses", "metrics", "data"},
-    "pictures": {"tinygrad"},
+    # room: what it must never import, though it lies lower
+    "data": {"tinygrad", "device", "kernels", "jit"},
+    "metrics": {"data", "tinygrad"},
+    "losses": {"data"},
+    "augment": {"data"},
+    "runs": {"losses"},
+    "inference": {"losses"},
+    "evaluation": {"losses"},
+    "drawing": {"tinygrad"},
     "config": {"tinygrad"},
 }
 RUNTIME = {"tinygrad", "numpy", "PIL", "scipy"}
-OPTIONAL = {"backend": {"ziglang"}, "plots": {"matplotlib"}}
-"""Packages of an extra, and the one module that may try to import them."""
+OPTIONAL = {"device": {"ziglang"}, "drawing": {"matplotlib"}}
+"""Packages of an extra, and the one room that may try to import them."""
 
 
 def files() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
-def module_of(path: Path) -> str:
-    """The row of the table that a file belongs to: its folder, or its own name."""
+def room_of(path: Path) -> str:
+    """The room that a file belongs to: its folder, or its own name."""
     first = path.relative_to(PACKAGE).parts[0]
     return first.removesuffix(".py")
 
@@ -153,38 +103,33 @@ def imports(path: Path, tree: ast.Module) -> list[tuple[int, str]]:
 
 
 def own_name(imported: str) -> str | None:
-    """The row of the table that an imported name of tinyseg belongs to."""
+    """The room that an imported name of tinyseg belongs to."""
     top, _, rest = imported.partition(".")
     if top != "tinyseg":
         return None
     name = rest.partition(".")[0]
-    return name if name in LAYERS else "__init__"
+    return name if name in FLOOR else "__init__"
 
 
-def test_the_table_has_every_module_and_no_other() -> None:
-    assert {module_of(path) for path in files()} == set(LAYERS)
+def test_the_list_has_every_room_and_no_other() -> None:
+    assert {room_of(path) for path in files()} == set(FLOOR)
 
 
-def test_imports_go_one_way() -> None:
+def test_imports_go_down_only() -> None:
     wrong = []
     for path, tree in trees():
-        module = module_of(path)
-        if module == "__init__":
-            continue
+        room = room_of(path)
         for line, imported in imports(path, tree):
             name = own_name(imported)
-            if name in (None, module):
-                continue
-            allowed = name in ALLOWED_WITHIN_A_LAYER.get(module, set())
-            if LAYERS[name] >= LAYERS[module] and not allowed:
-                wrong.append(f"{path.name}:{line}: {module} imports {name}, which is no lower")
+            if name not in (None, room) and FLOOR[name] >= FLOOR[room]:
+                wrong.append(f"{path.relative_to(PACKAGE)}:{line}: {room} imports {imported}")
     assert not wrong, "\n".join(wrong)
 
 
 def test_what_lies_lower_but_is_not_for_all() -> None:
     wrong = []
     for path, tree in trees():
-        banned = WITHOUT.get(module_of(path), set())
+        banned = WITHOUT.get(room_of(path), set())
         for line, imported in imports(path, tree):
             name = own_name(imported) or imported.partition(".")[0]
             if name in banned:
@@ -192,32 +137,21 @@ def test_what_lies_lower_but_is_not_for_all() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_only_kernels_know_the_programs_of_tinygrad() -> None:
+def test_only_device_and_kernels_know_the_inside_of_tinygrad() -> None:
+    inside = ("tinygrad.uop", "tinygrad.codegen", "tinygrad.engine", "tinygrad.runtime")
     wrong = [
         f"{path.relative_to(PACKAGE)}:{line}: imports {imported}"
         for path, tree in trees()
         for line, imported in imports(path, tree)
-        if imported.startswith(("tinygrad.uop", "tinygrad.codegen", "tinygrad.engine"))
-        and module_of(path) != "kernels"
-        and (module_of(path), imported) != ("backend", "tinygrad.codegen")  # calls the compiler
-        and module_of(path) != "graphs"  # runs what is compiled
+        if imported.startswith((*inside, "tinygrad.device", "tinygrad.renderer"))
+        and room_of(path) not in ("device", "kernels")
+        and path.name != "serialize.py"
     ]
     assert not wrong, "\n".join(wrong)
 
 
-def test_only_the_backend_knows_the_compilers_of_tinygrad() -> None:
-    wrong = [
-        f"{path.relative_to(PACKAGE)}:{line}: imports {imported}"
-        for path, tree in trees()
-        for line, imported in imports(path, tree)
-        if imported.startswith(("tinygrad.runtime", "tinygrad.device"))
-        and module_of(path) not in ("backend", "graphs", "gpus")
-    ]
-    assert not wrong, "\n".join(wrong)
-
-
-def test_only_the_backend_and_the_cache_folder_read_the_environment() -> None:
-    readers = ("backend.py", "gpus.py", "cache.py")
+def test_only_the_device_and_the_cache_folder_read_the_environment() -> None:
+    readers = ("choose.py", "environment.py", "gpus.py", "cache_dir.py")
     wrong = []
     for path, tree in trees():
         for node in ast.walk(tree):
@@ -243,7 +177,7 @@ def test_only_the_downloader_uses_the_network() -> None:
 def test_nothing_is_imported_that_is_not_a_dependency() -> None:
     wrong = []
     for path, tree in trees():
-        allowed = RUNTIME | OPTIONAL.get(module_of(path), set()) | {"tinyseg", "__future__"}
+        allowed = RUNTIME | OPTIONAL.get(room_of(path), set()) | {"tinyseg", "__future__"}
         for line, imported in imports(path, tree):
             top = imported.partition(".")[0]
             if top not in allowed and top not in sys.stdlib_module_names:
@@ -254,11 +188,11 @@ def test_nothing_is_imported_that_is_not_a_dependency() -> None:
 def test_no_module_is_loaded_from_code_that_is_data() -> None:
     """Nothing that a file could bring is run: no pickle, no eval, no exec.
 
-    `captured` alone may load what `stepcache` has proven to be this user's own, by a keyed digest.
+    `jit/serialize.py` alone may load what `jit/store.py` has proven to be this user's own.
     """
     wrong = []
     for path, tree in trees():
-        if module_of(path) == "captured":
+        if path.name == "serialize.py":
             continue
         names = {imported.partition(".")[0] for _, imported in imports(path, tree)}
         calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tinyseg.thresholds import Histograms
+from tinyseg.metrics.threshold_curves import Histograms
 
 BENCH = Path(__file__).parent.parent / "bench"
 

@@ -9,14 +9,15 @@ import pytest
 from tinygrad import Tensor, nn
 from tinygrad.nn.state import get_state_dict
 
-from tinyseg import checkpoint
-from tinyseg.backend import settle, upload
+from tinyseg.device.tensors import ensure_buffer, to_device
 from tinyseg.doctor.state import State
 from tinyseg.errors import StepError
+from tinyseg.inference.run import assign
+from tinyseg.inference.step import PredictStep
 from tinyseg.models import UNet
 from tinyseg.nn import BatchNorm, forward, layers, parameters, state_dict
-from tinyseg.run import assign
-from tinyseg.step import PredictStep, TrainStep
+from tinyseg.runs import checkpoint
+from tinyseg.training.step import TrainStep
 
 SIZE = 4
 
@@ -24,7 +25,7 @@ SIZE = 4
 def batch(seed: int = 0) -> tuple[Tensor, Tensor]:
     """An image (2, 1, 4, 4) and a label that can be seen in it."""
     image = np.random.default_rng(seed).standard_normal((2, 1, SIZE, SIZE)).astype(np.float32)
-    return upload(image), upload((image[:, 0] > 0).astype(np.uint8))
+    return to_device(image), to_device((image[:, 0] > 0).astype(np.uint8))
 
 
 def values(step: TrainStep) -> dict[str, Any]:
@@ -187,7 +188,7 @@ def test_tinygrads_batch_norm_takes_up_no_nan(jit: bool) -> None:
     image, label = batch(2)
     broken = image.numpy().copy()
     broken[0, 0, 0, 0] = np.nan
-    step(upload(broken), label)
+    step(to_device(broken), label)
     for name, array in zip(names, before, strict=True):
         np.testing.assert_array_equal(getattr(model.norm, name).numpy(), array, err_msg=name)
     assert model.norm.num_batches_tracked.item() == 3
@@ -234,7 +235,7 @@ class Alike:
 
 
 def test_plain_tinygrad_draws_weights_alike_that_are_realized_one_by_one() -> None:
-    """Should this fail, tinygrad was mended, and `settle` need not realize them together."""
+    """Should this fail, tinygrad was mended, and `ensure_buffer` need not realize them together."""
     Tensor.manual_seed(0)
     weights = Alike().layers
     assert len({weight.realize().numpy().tobytes() for weight in reversed(weights)}) == 1
@@ -299,8 +300,8 @@ def test_tied_weights_are_one_parameter_with_one_gradient(tmp_path: Path) -> Non
     assert list(step.parameters) == ["encoder.weight"]
     assert model.decoder["weight"] is model.encoder.weight
     untied = tied()  # the sum of both gradients, as if the two were apart
-    settle(untied.encoder.weight)
-    untied.decoder["weight"] = upload(untied.encoder.weight.numpy())
+    ensure_buffer(untied.encoder.weight)
+    untied.decoder["weight"] = to_device(untied.encoder.weight.numpy())
     plain = TrainStep(untied, "bce", "sgd(lr=1)", jit=False)
     loss = plain.loss(plain.forward(batch()[0]), batch()[1])["loss"]
     gradients = [gradient.numpy() for gradient in plain.gradients(loss).values()]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tinygrad import Tensor, TinyJit
 
-from tinyseg.backend import upload
-from tinyseg.step import GuardedJit
+from tinyseg.device.tensors import to_device
+from tinyseg.training.step import GuardedJit
 
 VALUES = np.arange(10, dtype=np.float32).reshape(5, 2)
 RIGHT = [value * 2 for value in VALUES[:, 0]]
@@ -30,11 +30,11 @@ def by_slice(data: Tensor) -> list[float]:
 @pytest.mark.parametrize("way", [by_index, by_slice])
 def test_plain_tinygrad_repeats_the_second_image(way: Any) -> None:
     """Should this fail, tinygrad was mended, and the clone at our door may go."""
-    assert way(upload(VALUES)) == [RIGHT[0], *[RIGHT[1]] * 4]
+    assert way(to_device(VALUES)) == [RIGHT[0], *[RIGHT[1]] * 4]
 
 
 def test_ours_takes_every_image() -> None:
-    data = upload(VALUES)
+    data = to_device(VALUES)
     step = GuardedJit(lambda x: (x * 2)[0, :1].contiguous(), {}, (lambda array: array + 1,))
     slices = [data[index : index + 1].contiguous() for index in range(5)]
     assert [step(x).item() for x in slices] == RIGHT

@@ -5,13 +5,14 @@
 from tinyseg import losses, metrics
 from tinyseg.config import Config
 from tinyseg.errors import TinysegError
-from tinyseg.evaluate import evaluate
-from tinyseg.masks import predict
+from tinyseg.evaluation.evaluate import evaluate
+from tinyseg.inference.predict_files import predict
+from tinyseg.inference.run import Run, load_run
+from tinyseg.inference.step import PredictStep
 from tinyseg.models import UNet
-from tinyseg.overfit import overfit
-from tinyseg.run import Run, load_run
-from tinyseg.step import PredictStep, TrainStep
-from tinyseg.train import train
+from tinyseg.training.overfit import overfit
+from tinyseg.training.step import TrainStep
+from tinyseg.training.train import train
 
 __version__ = "0.1.0"
 

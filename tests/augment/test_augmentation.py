@@ -7,11 +7,11 @@ import pytest
 from scipy import ndimage
 
 from tinyseg.augment import PRESETS, TRANSFORMS, Augmentation, alignment
-from tinyseg.backend import upload
+from tinyseg.device.tensors import to_device
 from tinyseg.errors import StepError
 from tinyseg.kernels import plans
 from tinyseg.models import UNet
-from tinyseg.step import TrainStep
+from tinyseg.training.step import TrainStep
 
 Array = Any
 LIGHT = "flip+rotate(degrees=30)+elastic+brightness"
@@ -161,7 +161,7 @@ def test_the_last_draws_can_be_looked_at_again() -> None:
     augmentation = Augmentation(GEOMETRY, seed=1)
     augmentation.arrays(image, label)
     wanted = augmentation.arrays(image, label)
-    again = augmentation.again(upload(image), upload(label))
+    again = augmentation.again(to_device(image), to_device(label))
     for got, array in zip(again, wanted, strict=True):
         np.testing.assert_array_equal(got.numpy(), array)
     assert augmentation.state["augment.key"].numpy().tolist() == [1, 2]
@@ -206,7 +206,7 @@ def run_steps(jit: bool, seed: int = 7, text: str = f"flip+{GEOMETRY}") -> Any:
     numbers = []
     for number in range(4):
         image, label = batch(size=16, count=2, seed=number)
-        numbers.append(step(upload(image), upload(label)).numbers())
+        numbers.append(step(to_device(image), to_device(label)).numbers())
     return numbers, {name: tensor.numpy() for name, tensor in step.state.items()}, step.origin
 
 
@@ -231,7 +231,7 @@ def test_another_seed_is_another_run_and_compiles_nothing() -> None:
 def test_a_step_on_one_batch_draws_anew_each_time() -> None:
     step = TrainStep(UNet(1, 1, base=2, depth=1), "bce", augment="translate")
     step.learning_rate = 0.0
-    image, label = map(upload, batch(size=16, count=2))
+    image, label = map(to_device, batch(size=16, count=2))
     losses = [step(image, label).numbers()["loss"] for _ in range(6)]
     assert len(set(losses)) == 6
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from tinyseg import draws
 from tinyseg.augment import Augmentation
-from tinyseg.augment.draw import Draw
 from tinyseg.augment.field import _cubic, _foreground, crop, elastic
-from tinyseg.backend import upload
+from tinyseg.augment.sampling import Draw
+from tinyseg.device import random as draws
+from tinyseg.device.tensors import to_device
 
 Array = Any
 
@@ -27,7 +27,7 @@ def test_bicubic_weights_interpolate_and_repeat_parabolas() -> None:
 def test_the_displacement_is_the_bicubic_surface_over_the_nodes() -> None:
     rng = np.random.default_rng(0)
     nodes = rng.standard_normal((2, 2 * 25)).astype(np.float32)
-    draw = Draw(iter([]), lambda count: upload(nodes), None)
+    draw = Draw(iter([]), lambda count: to_device(nodes), None)
     got = elastic(draw, deviation=0.1, grid=3.0)(2, 20, 30).numpy()
     down, right = (_cubic(5, size).numpy().astype(np.float64) for size in (20, 30))
     for b in range(2):
@@ -73,12 +73,12 @@ def test_elastic_nodes_have_the_deviation_that_was_asked_for() -> None:
 
 
 def numbers(*values: float) -> Draw:
-    return Draw((upload(np.full(3, v, np.float32)) for v in values), lambda count: None, None)  # type: ignore[arg-type, return-value]
+    return Draw((to_device(np.full(3, v, np.float32)) for v in values), lambda count: None, None)  # type: ignore[arg-type, return-value]
 
 
 @pytest.mark.parametrize("place", [0.0, 0.25, 1.0])
 def test_a_window_lies_where_it_was_drawn(place: float) -> None:
-    label = upload(np.zeros((3, 40, 60), np.uint8))
+    label = to_device(np.zeros((3, 40, 60), np.uint8))
     made = crop(numbers(0.5, place, 1 - place, 0.9, 0.1, 0.2), low=0.2)
     assert made.side.numpy() == pytest.approx(0.6)
     down, right = (middle.numpy() for middle in made(label))
@@ -91,7 +91,7 @@ def test_a_window_with_foreground_has_it_in_the_middle_and_stays_inside() -> Non
     label = np.zeros((3, 40, 60), np.uint8)
     label[0, 20, 30], label[1, 39, 2] = 1, 3  # near the middle, in a corner, nowhere
     made = crop(numbers(0.0, 0.5, 0.5, 0.1, 0.1, 0.2), low=0.5, foreground=0.33)
-    down, right = (middle.numpy() for middle in made(upload(label)))
+    down, right = (middle.numpy() for middle in made(to_device(label)))
     assert down == pytest.approx([0.5, 10, 0])
     assert right == pytest.approx([0.5, -15, 0])
 
@@ -118,7 +118,7 @@ def test_foreground_pixels_are_equally_likely_within_a_class_and_classes_among_t
     label[:, 0, :4], label[:, 4, 7], label[:, 2] = 1, 2, 255  # four pixels of 1, one of 2
     key = draws.make_key(3)
     salts = [draws.uniform(key, 400, stream) for stream in (0, 1)]
-    found = _foreground(upload(label), *salts).numpy()
+    found = _foreground(to_device(label), *salts).numpy()
     index, count = np.unique(found & 0xFFFFFF, return_counts=True)
     assert index.tolist() == [0, 1, 2, 3, 39]
     assert count[-1] == pytest.approx(200, abs=40)  # four deviations
@@ -128,5 +128,5 @@ def test_foreground_pixels_are_equally_likely_within_a_class_and_classes_among_t
 def test_without_foreground_there_is_no_pixel() -> None:
     label = np.full((2, 4, 4), 255, np.uint8)
     label[1] = 0
-    salts = [upload(np.full(2, u, np.float32)) for u in (0.3, 0.7)]
-    assert (_foreground(upload(label), *salts).numpy() == 0).all()
+    salts = [to_device(np.full(2, u, np.float32)) for u in (0.3, 0.7)]
+    assert (_foreground(to_device(label), *salts).numpy() == 0).all()

@@ -9,7 +9,7 @@ import pytest
 from tinyseg.augment import Albumentations, alignment, on_host
 from tinyseg.config import Config
 from tinyseg.errors import ConfigError, StepError
-from tinyseg.train import train
+from tinyseg.training.train import train
 
 Array = Any
 DATA = "sim:cells?n=8&size=32&seed=1"

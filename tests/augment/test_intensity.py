@@ -6,19 +6,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from tinyseg import draws
 from tinyseg.augment import Augmentation
-from tinyseg.augment.draw import Draw
-from tinyseg.augment.intensity import (
-    Optics,
-    Statistics,
-    brightness,
-    contrast,
-    cutout,
-    gamma,
-    noise,
-)
-from tinyseg.backend import upload
+from tinyseg.augment.intensity import Optics, Statistics, brightness, contrast, cutout, gamma, noise
+from tinyseg.augment.sampling import Draw
+from tinyseg.device import random as draws
+from tinyseg.device.tensors import to_device
 from tinyseg.kernels import plans
 
 Array = Any
@@ -26,7 +18,7 @@ Array = Any
 
 def draw(*values: Any, normal: Any = None) -> Draw:
     """Draws that are known: each value a list, one number for each sample."""
-    return Draw((upload(np.array(v, np.float32)) for v in values), normal, None)
+    return Draw((to_device(np.array(v, np.float32)) for v in values), normal, None)
 
 
 def images(channels: int = 2, size: int = 24) -> Array:
@@ -40,8 +32,8 @@ def images(channels: int = 2, size: int = 24) -> Array:
 def test_a_blur_is_scipys_with_the_border_left_out() -> None:
     x = images()
     sigmas = np.array([0.5, 1.0, 2.0], np.float32)
-    optics = Optics(upload(sigmas**2), largest=4.0)
-    got = optics(upload(x)).numpy()
+    optics = Optics(to_device(sigmas**2), largest=4.0)
+    got = optics(to_device(x)).numpy()
     for image, sigma, blurred in zip(x.astype(np.float64), sigmas, got, strict=True):
 
         def filtered(plane: Array, sigma: float = sigma) -> Array:
@@ -53,15 +45,17 @@ def test_a_blur_is_scipys_with_the_border_left_out() -> None:
 
 def test_no_blur_and_no_loss_of_resolution_keep_every_bit() -> None:
     x = images()
-    optics = Optics(upload(np.zeros(3, np.float32)), upload(np.ones(3, np.float32)), 4.0, 0.25)
-    np.testing.assert_array_equal(optics(upload(x)).numpy(), x)
+    optics = Optics(
+        to_device(np.zeros(3, np.float32)), to_device(np.ones(3, np.float32)), 4.0, 0.25
+    )
+    np.testing.assert_array_equal(optics(to_device(x)).numpy(), x)
 
 
 def test_a_lower_resolution_is_gaussian_samples_and_straight_lines_between() -> None:
     """Half the resolution by the definition: blurred, sampled, and interpolated by NumPy."""
     size, x = 24, images(1)
-    optics = Optics(zoom=upload(np.full(3, 0.5, np.float32)), smallest=0.5)
-    got = optics(upload(x)).numpy()
+    optics = Optics(zoom=to_device(np.full(3, 0.5, np.float32)), smallest=0.5)
+    got = optics(to_device(x)).numpy()
     away = np.arange(size) - np.arange(size)[:, None]
     blurred = np.exp(-(away**2) / (2 * 0.25))  # (1 / 0.5^2 - 1) / 12
     blurred /= blurred.sum(axis=1, keepdims=True)
@@ -76,7 +70,7 @@ def test_a_lower_resolution_is_gaussian_samples_and_straight_lines_between() -> 
 @pytest.mark.parametrize("zoom", [0.2, 0.31, 0.75, 0.99, 0.9999, 1.0])
 @pytest.mark.parametrize("size", [5, 24, 31])
 def test_weights_are_a_mean_of_neighbours_and_keep_the_place(zoom: float, size: int) -> None:
-    optics = Optics(zoom=upload(np.array([zoom], np.float32)), smallest=0.2)
+    optics = Optics(zoom=to_device(np.array([zoom], np.float32)), smallest=0.2)
     weights = optics.weights(1, size).numpy()[0].astype(np.float64)
     np.testing.assert_allclose(weights.sum(axis=0), 1, atol=1e-5)
     assert (weights >= 0).all()
@@ -97,7 +91,7 @@ def statistics(x: Array) -> tuple[Array, Array, Array]:
 
 
 def toned(tone: Any, x: Array) -> Array:
-    return tone.change(upload(x), Statistics.of(upload(x))).numpy()
+    return tone.change(to_device(x), Statistics.of(to_device(x))).numpy()
 
 
 def test_contrast_stretches_around_the_own_mean() -> None:

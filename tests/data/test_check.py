@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinyseg.cli import main
+from tinyseg.cli.parser import main
 from tinyseg.config import Config
 from tinyseg.data import make_split, open_dataset, simulate, write_pairs
-from tinyseg.data.check import check
-from tinyseg.data.inspection import file_findings, inspect_files
-from tinyseg.data.layout import Case, Layout
-from tinyseg.data.split import Folds, Split, load_split
+from tinyseg.data.checks.check import check
+from tinyseg.data.checks.inspection import file_findings, inspect_files
+from tinyseg.data.reading.layouts import Case, Layout
+from tinyseg.data.splits.split import Folds, Split, load_split
 from tinyseg.errors import DataError, TinysegError
-from tinyseg.train import train
+from tinyseg.training.train import train
 
 
 @pytest.fixture(scope="module")

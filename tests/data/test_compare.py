@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from tinyseg.config import DataConfig
-from tinyseg.data.compare import PLAIN, WAYS, Comparison, compare, distance, normalized
-from tinyseg.data.normalize import InputScale, Normalize, to_door
-from tinyseg.data.preprocess import Preprocess
-from tinyseg.data.stats import DatasetStats, image_stats, open_stats
+from tinyseg.data.checks.compare import PLAIN, WAYS, Comparison, compare, distance, normalized
+from tinyseg.data.checks.stats import DatasetStats, image_stats, open_stats
+from tinyseg.data.prepare.normalize import InputScale, Normalize, normalize_batch
+from tinyseg.data.prepare.preprocess import Preprocess
 
 RNG = np.random.default_rng(2)
 IMAGE, CLIPPED = list(WAYS)[1], list(WAYS)[3]
@@ -45,7 +45,7 @@ def test_the_levels_are_those_that_enter_the_network(way: str) -> None:
     (values, weights), *_ = normalized(stats_of(given), way)
     prepared = prepare(given[0])
     scale = normalize.of_dataset([], 1) or normalize.of_image(prepared)
-    x = to_door(prepared[None], [scale]).ravel()
+    x = normalize_batch(prepared[None], [scale]).ravel()
     assert np.average(values, weights=weights) == pytest.approx(x.mean(), abs=0.01)
     assert values[weights > 0].min() == pytest.approx(x.min(), abs=0.01)
     assert values[weights > 0].max() == pytest.approx(x.max(), abs=0.01)

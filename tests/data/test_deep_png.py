@@ -11,9 +11,9 @@ from PIL import Image
 
 from tinyseg.config import Config, DataConfig
 from tinyseg.data import open_dataset
-from tinyseg.data.check import check
-from tinyseg.data.decode import decode_image, decode_mask, load_image, stored_mode
-from tinyseg.data.deep_png import header_of
+from tinyseg.data.checks.check import check
+from tinyseg.data.reading.decode import decode_image, decode_mask, load_image, stored_mode
+from tinyseg.data.reading.deep_png import header_of
 from tinyseg.errors import DataError
 
 COLOURS = {2: 4, 3: 2, 4: 6}

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tinyseg.cli import main
-from tinyseg.data import download as module
-from tinyseg.data.download import Patience, download, fetch
+from tinyseg.cli.parser import main
 from tinyseg.data.sources import SOURCES, Archive, Source
+from tinyseg.data.sources import download as module
+from tinyseg.data.sources.download import Patience, download, fetch
 from tinyseg.errors import DataError
 
 HASTY = Patience(timeout=5.0, tries=3, pause=0.01)

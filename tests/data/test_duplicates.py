@@ -8,7 +8,7 @@ from scipy.fft import dctn
 
 from tinyseg.config import DataConfig
 from tinyseg.data import open_dataset, simulate
-from tinyseg.data.duplicates import (
+from tinyseg.data.reading.duplicates import (
     NEAR,
     RADIUS,
     SIDE,
@@ -17,7 +17,7 @@ from tinyseg.data.duplicates import (
     find_duplicates,
     thumbnail,
 )
-from tinyseg.data.simulate import KINDS
+from tinyseg.data.simulation.simulate import KINDS
 
 IMAGES = [s.image for s in simulate("cells", n=30, size=96, seed=4)]
 
@@ -152,8 +152,8 @@ def test_blocks_see_every_pair_once(monkeypatch):
     images = [*IMAGES, *(jpeg(image) for image in IMAGES)]
     whole = found(images)
     assert {same.names for same in whole} == {(str(i), str(i + 30)) for i in range(30)}
-    monkeypatch.setattr("tinyseg.data.duplicates._ROWS", 7)
-    monkeypatch.setattr("tinyseg.data.duplicates._PAIRS", 3)
+    monkeypatch.setattr("tinyseg.data.reading.duplicates._ROWS", 7)
+    monkeypatch.setattr("tinyseg.data.reading.duplicates._PAIRS", 3)
     assert found(images) == whole
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tinyseg.data.normalize import InputScale, Normalize, to_door, unit_range
+from tinyseg.data.prepare.normalize import InputScale, Normalize, normalize_batch, unit_range
 from tinyseg.errors import ConfigError, DataError
 
 RNG = np.random.default_rng(0)
@@ -52,7 +52,7 @@ def test_each_image_goes_to_the_door_by_its_own_scale() -> None:
         InputScale((0.1, 0.2, 0.3), (0.5, 1.0, 2.0)),
         InputScale((0.4, 0.0, 0.9), (0.1, 3.0, 0.7)),
     ]
-    found = to_door(batch, scales)
+    found = normalize_batch(batch, scales)
     for x_chw, pixels, scale in zip(found, batch, scales, strict=True):
         expected = (pixels / 255 - scale.mean) / scale.deviation
         np.testing.assert_allclose(x_chw, expected.transpose(2, 0, 1), rtol=1e-5, atol=1e-6)
@@ -64,7 +64,7 @@ def door_of(text: str, images: list[np.ndarray]) -> np.ndarray:
     """What the network gets of images of one size."""
     normalize = Normalize(text)
     shared = normalize.of_dataset(images, images[0].shape[2])
-    return to_door(np.stack(images), [shared or normalize.of_image(one) for one in images])
+    return normalize_batch(np.stack(images), [shared or normalize.of_image(one) for one in images])
 
 
 def test_each_way_does_what_it_says() -> None:

@@ -5,8 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from tinyseg.data.preprocess import Preprocess
-from tinyseg.data.quantise import inertia, k_means, nearest
+from tinyseg.data.prepare.preprocess import Preprocess
+from tinyseg.data.prepare.quantize import inertia, k_means, nearest
 from tinyseg.errors import ConfigError
 
 RNG = np.random.default_rng(7)
@@ -219,13 +219,13 @@ def test_rounds_of_k_means_never_lose_and_more_colours_never_hurt(monkeypatch) -
     points = RNG.normal(0, 1, (400, 3)) + RNG.integers(0, 4, (400, 1)) * 6
     weights = RNG.integers(1, 9, 400).astype(float)
     found = []
-    monkeypatch.setattr("tinyseg.data.quantise.STARTS", 1)
+    monkeypatch.setattr("tinyseg.data.prepare.quantize.STARTS", 1)
     for rounds in range(8):
-        monkeypatch.setattr("tinyseg.data.quantise.ROUNDS", rounds)
+        monkeypatch.setattr("tinyseg.data.prepare.quantize.ROUNDS", rounds)
         found.append(inertia(points, weights, k_means(points, weights, 6)))
     assert all(later <= before + 1e-9 for before, later in pairwise(found))
     assert found[-1] < 0.9 * found[0]
-    monkeypatch.setattr("tinyseg.data.quantise.STARTS", 3)
+    monkeypatch.setattr("tinyseg.data.prepare.quantize.STARTS", 3)
     assert inertia(points, weights, k_means(points, weights, 6)) <= found[-1]
     one = np.average(points, axis=0, weights=weights)[None]
     np.testing.assert_allclose(k_means(points, weights, 1), one)

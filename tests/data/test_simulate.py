@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tinyseg.data import KINDS, simulate
-from tinyseg.data.simulate import FACTS, Simulation
+from tinyseg.data.simulation.simulate import FACTS, Simulation
 from tinyseg.errors import DataError
 
 EVERY = pytest.mark.parametrize("kind", list(KINDS))

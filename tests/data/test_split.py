@@ -4,9 +4,9 @@ import pytest
 
 from tinyseg.config import DataConfig
 from tinyseg.data import Dataset, Split, make_split, open_dataset
-from tinyseg.data.duplicates import Duplicate
-from tinyseg.data.split import Folds, load_split, make_folds
-from tinyseg.data.strata import group_of
+from tinyseg.data.reading.duplicates import Duplicate
+from tinyseg.data.splits.split import Folds, load_split, make_folds
+from tinyseg.data.splits.strata import group_of
 from tinyseg.errors import DataError
 
 

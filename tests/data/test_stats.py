@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tinyseg.config import DataConfig
-from tinyseg.data.stats import (
+from tinyseg.data.checks.stats import (
     DatasetStats,
     image_stats,
     object_areas,

@@ -11,49 +11,48 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinyseg.cache import FileCache
+from tinyseg.common.cache_dir import FileCache
+from tinyseg.common.threads import in_threads
 from tinyseg.config import DataConfig
 from tinyseg.data import (
-    Door,
+    InputPipeline,
     InputScale,
     Store,
-    cases,
+    cached_scale,
     find_scale,
     fit_label,
-    fit_squares,
-    inside,
-    keep_scale,
+    image_part,
     load_image,
     open_dataset,
-    records,
-    seen,
-    squares,
-    store,
+    prepare_images,
+    visible_part,
 )
-from tinyseg.data.cases import join
-from tinyseg.data.simulate import Simulation
-from tinyseg.data.threads import in_threads
+from tinyseg.data.prepare import prepared_images as squares
+from tinyseg.data.reading import cases
+from tinyseg.data.reading.cases import join
+from tinyseg.data.simulation.simulate import Simulation
+from tinyseg.data.storage import records, store
 from tinyseg.errors import DataError
 
 CONFIG = DataConfig(size=16)
 NO_SCALE = InputScale((0.0,), (1.0,))
-DOOR = Door(CONFIG, NO_SCALE)
+DOOR = InputPipeline(CONFIG, NO_SCALE)
 FIT = (16, "resize")
 
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that are decoded from here on."""
-    seen: list[str] = []
+    visible_part: list[str] = []
     for name in ("decode_image", "decode_mask"):
         original = getattr(cases, name)
 
         def counted(path, page=None, original=original):
-            seen.append(f"{path.parent.name}/{path.name}")
+            visible_part.append(f"{path.parent.name}/{path.name}")
             return original(path, page)
 
         monkeypatch.setattr(cases, name, counted)
-    return seen
+    return visible_part
 
 
 def files(own_cache: Path) -> list[Path]:
@@ -63,7 +62,7 @@ def files(own_cache: Path) -> list[Path]:
 def everything(folder, **options) -> tuple:
     """All that a dataset gives, and its fitted squares."""
     data = open_dataset(folder.path, CONFIG, **options)
-    squares = fit_squares(data, data.names, DOOR).records
+    squares = prepare_images(data, data.names, DOOR).records
     samples = [data.load(index) for index in range(len(data))]
     pixels = [(s.image.tobytes(), s.label.tobytes(), s.image.dtype, s.files) for s in samples]
     told = (data.names, data.label_map, data.channels, data.warnings, data.duplicates)
@@ -114,9 +113,9 @@ def test_squares_are_what_fitting_each_file_gives(folder, normalize):
         folder.mask(f"masks/a{index}.png", (0, 255, 0), height, width)
     config = DataConfig(size=16, normalize=normalize, preprocess="median(size=3)")
     data, names = open_dataset(folder.path, config), ("a2", "a1")
-    door = Door(config, keep_scale(data, names, config))
+    door = InputPipeline(config, cached_scale(data, names, config))
     for _ in range(2):
-        squares = fit_squares(data, names, door)
+        squares = prepare_images(data, names, door)
         assert isinstance(squares.records, np.memmap)
         assert len(squares) == 2
         for name, square, label in zip(names, squares, squares.labels, strict=True):
@@ -134,20 +133,20 @@ def test_windows_are_those_that_the_door_gives_with_their_labels(folder):
         folder.image(f"images/a{index}.png", height, width)
         folder.mask(f"masks/a{index}.png", (0, 255, 0), height, width)
     config = DataConfig(size=16, fit="window", normalize="image")
-    data, door = open_dataset(folder.path, config), Door(config, None)
-    squares = fit_squares(data, data.names, door, config.overlap)
+    data, door = open_dataset(folder.path, config), InputPipeline(config, None)
+    squares = prepare_images(data, data.names, door, config.overlap)
     samples = [data.load(index) for index in range(3)]
     groups = list(squares.images())
-    assert [len(group) for group in groups] == [len(door.views(s.image)) for s in samples]
+    assert [len(group) for group in groups] == [len(door.tiles(s.image)) for s in samples]
     assert len(squares) == sum(map(len, groups)) > 9
     for sample, group in zip(samples, groups, strict=True):
-        for found, expected in zip(group, door.views(sample.image), strict=True):
+        for found, expected in zip(group, door.tiles(sample.image), strict=True):
             np.testing.assert_array_equal(found.pixels, expected.pixels)
             assert (found.box, found.scale) == (expected.box, expected.scale)
     for image, square, label in zip(squares.image, squares, squares.labels, strict=True):
         whole = samples[image].label
-        part = inside(label, square.box)
-        np.testing.assert_array_equal(part, whole[seen(square.box, 16)])
+        part = image_part(label, square.box)
+        np.testing.assert_array_equal(part, whole[visible_part(square.box, 16)])
         assert (label == 255).sum() == label.size - part.size
 
 
@@ -156,14 +155,14 @@ def test_the_scale_is_found_once(folder, monkeypatch):
     for normalize in ("dataset", "image", "none"):
         config = DataConfig(normalize=normalize)
         data = open_dataset(folder.path, config)
-        found = keep_scale(data, data.names[:2], config)
+        found = cached_scale(data, data.names[:2], config)
         images = [data.load(index).image for index in range(2)]
         assert found == find_scale(config, images, 1), normalize
-        assert keep_scale(data, data.names[:2], config) == found
+        assert cached_scale(data, data.names[:2], config) == found
     monkeypatch.setattr(squares, "find_scale", lambda *arguments: None)
-    assert keep_scale(data, data.names[:2], DataConfig(normalize="dataset")) is not None
-    assert keep_scale(data, data.names, DataConfig(normalize="dataset")) is None
-    assert keep_scale(data, data.names[:2], DataConfig(preprocess="median(size=3)")) is None
+    assert cached_scale(data, data.names[:2], DataConfig(normalize="dataset")) is not None
+    assert cached_scale(data, data.names, DataConfig(normalize="dataset")) is None
+    assert cached_scale(data, data.names[:2], DataConfig(preprocess="median(size=3)")) is None
 
 
 def test_one_deep_image_makes_all_squares_float(folder):
@@ -172,7 +171,7 @@ def test_one_deep_image_makes_all_squares_float(folder):
     folder.save("images/a1.png", Image.fromarray(deep))
     data = open_dataset(folder.path, CONFIG)
     for _ in range(2):
-        pixels = [square.pixels for square in fit_squares(data, data.names, DOOR)]
+        pixels = [square.pixels for square in prepare_images(data, data.names, DOOR)]
         expected = DOOR.fit(load_image(folder.path / "images/a1.png", 1)).pixels
         np.testing.assert_array_equal(pixels[1], expected)
         flat = DOOR.fit(load_image(folder.path / "images/a0.png", 1)).pixels
@@ -187,11 +186,14 @@ def test_each_thing_that_shapes_the_squares_has_its_own_file(folder, own_cache):
     for option in options:
         data = open_dataset(folder.path, CONFIG, **option)
         scales = [InputScale((mean,) * data.channels, (1.0,) * data.channels) for mean in (0, 0.5)]
-        doors = [Door(DataConfig(**setting), scales[0]) for setting in settings]
-        doors += [Door(CONFIG, scales[1]), Door(DataConfig(normalize="minmax"), None)]
+        doors = [InputPipeline(DataConfig(**setting), scales[0]) for setting in settings]
+        doors += [
+            InputPipeline(CONFIG, scales[1]),
+            InputPipeline(DataConfig(normalize="minmax"), None),
+        ]
         for names in (data.names, data.names[:2], data.names[::-1]):
             for door in doors:
-                fit_squares(data, names, door)
+                prepare_images(data, names, door)
                 counts.append(len(files(own_cache)))
     assert counts == list(range(4, 4 + 3 * 3 * 6))
 
@@ -381,7 +383,7 @@ print(after - before, squares[39].pixels.max())
 def test_memory_is_not_that_of_all_images(tmp_path):
     """320 MiB of images pass through a process that keeps 8 MiB of them."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
-    environment["PYTHONPATH"] = str(Path(store.__file__).parents[2])
+    environment["PYTHONPATH"] = str(Path(store.__file__).parents[3])
     command = [sys.executable, "-c", BEYOND_MEMORY]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -9,8 +9,8 @@ import zipfile
 
 import pytest
 
-from tinyseg.data import unpack as module
-from tinyseg.data.unpack import unpack
+from tinyseg.data.sources import unpack as module
+from tinyseg.data.sources.unpack import unpack
 from tinyseg.errors import DataError
 
 FILES = {"top/a.txt": b"first" * 1000, "top/deep/b.txt": b"", "top/ü.txt": b"second"}

@@ -13,10 +13,10 @@ from planted_own import Own, Stock, loss
 from tinygrad import Tensor
 from tinygrad.nn.state import get_state_dict
 
-from tinyseg.cli import main
+from tinyseg.cli.parser import main
+from tinyseg.common.findings import Finding
 from tinyseg.doctor import STAGES, Diagnosis, Project, diagnose, diagnosis
 from tinyseg.errors import ConfigError
-from tinyseg.findings import Finding
 
 ERROR, WARNING, NOTE = (Finding(level, level, "seen") for level in ("error", "warning", "note"))
 

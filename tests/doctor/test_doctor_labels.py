@@ -12,8 +12,8 @@ from planted_data import change, masks
 
 from tinyseg.config import IGNORE, Config
 from tinyseg.doctor import Project, diagnose
-from tinyseg.doctor.data import at_the_door, drawn_alike
-from tinyseg.doctor.labels import _surrounds, foreground, moved, on_the_way, shuffled
+from tinyseg.doctor.checks.data import at_the_door, drawn_alike
+from tinyseg.doctor.checks.labels import _surrounds, foreground, moved, on_the_way, shuffled
 
 
 def loud(project: Project) -> list[str]:

@@ -9,24 +9,31 @@ import numpy as np
 import pytest
 from fault import CONFIG, cells
 
-from tinyseg.backend import overwrite
 from tinyseg.config import Config
 from tinyseg.data import open_dataset
+from tinyseg.device.tensors import copy_
 from tinyseg.doctor import Project, diagnose
-from tinyseg.doctor import finished as stage
-from tinyseg.doctor.finished import Finished, _same_answer
-from tinyseg.doctor.worst import MEASURES, _classes, _groups, common, dice_of, told
-from tinyseg.metrics import ImageScores, summarise
+from tinyseg.doctor.checks import finished as stage
+from tinyseg.doctor.checks.finished import Finished, _same_answer
+from tinyseg.doctor.experiments.failure_correlates import (
+    MEASURES,
+    _classes,
+    _groups,
+    common,
+    dice_of,
+    told,
+)
+from tinyseg.inference.predictor import Predictor
+from tinyseg.metrics.summary import ImageScores, summarize
+from tinyseg.metrics.threshold_curves import Histograms
 from tinyseg.models import UNet
-from tinyseg.predict import Predictor
-from tinyseg.thresholds import Histograms
-from tinyseg.track import Log
-from tinyseg.train import train
+from tinyseg.runs.metrics_log import MetricsLog
+from tinyseg.training.train import train
 
 
 def write_log(folder: Path, loss: Any, train_dice: Any, val_dice: Any, first: int = 1) -> None:
     """A log of one step an epoch."""
-    log = Log(folder / "metrics.jsonl")
+    log = MetricsLog(folder / "metrics.jsonl")
     for n, (a, b, c) in enumerate(zip(loss, train_dice, val_dice, strict=True), start=first):
         log.write("step", n, loss=a)
         pooled = {"dice": {"mean": c}, "iou": {"mean": None}}
@@ -81,7 +88,7 @@ def case(
     (folder / "metrics.jsonl").unlink(missing_ok=True)
     write_log(folder, *log)
     images = tuple(scores(dice, count))
-    found = {"images": images, "summary": summarise(images), "baselines": BASELINES, "names": ()}
+    found = {"images": images, "summary": summarize(images), "baselines": BASELINES, "names": ()}
     found |= {"worth": None, "split": split, "unlike": ""} | more
     run = Run(folder, Config().override(settings))
     return Finished(run, DATASET, SimpleNamespace(**found))  # type: ignore[arg-type]
@@ -172,7 +179,7 @@ def test_a_run_without_any_epoch_is_examined(tmp_path: Path) -> None:
     run = Run(tmp_path, Config())
     (found,) = stage.without_network(run)  # type: ignore[arg-type]
     assert (found.level, found.check) == ("note", "no checkpoint")
-    Log(run.log).write("step", 1, loss=0.7)
+    MetricsLog(run.log).write("step", 1, loss=0.7)
     (tmp_path / "nonfinite-step-2.npz").touch()
     (found,) = stage.without_network(run)  # type: ignore[arg-type]
     assert (found.level, found.check) == ("error", "not finite")
@@ -314,11 +321,13 @@ def test_the_next_steps_follow_from_what_was_seen(tmp_path: Path) -> None:
 def test_a_network_that_says_the_same_of_all_images_is_found(tmp_path: Path) -> None:
     project = Project(cells(tmp_path, n=24), CONFIG)
     model = UNet(3, 1, base=4, depth=1, seed=0)
-    run = SimpleNamespace(door=project.door, predictor=Predictor(model, project.door))
+    run = SimpleNamespace(
+        door=project.input_pipeline, predictor=Predictor(model, project.input_pipeline)
+    )
     found = SimpleNamespace(names=project.dataset.names)
     one = Finished(run, project.dataset, found)  # type: ignore[arg-type]
     assert not _same_answer(one)
-    overwrite(model.head.weight, np.zeros(model.head.weight.shape, np.float32))
+    copy_(model.head.weight, np.zeros(model.head.weight.shape, np.float32))
     assert _same_answer(one)
     same = SimpleNamespace(names=project.dataset.names[:1])
     assert not _same_answer(Finished(run, project.dataset, same))  # type: ignore[arg-type]

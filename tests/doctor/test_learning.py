@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from fault import CONFIG, cells
 
+from tinyseg.common.findings import Finding
 from tinyseg.config import Config
 from tinyseg.doctor import Project
-from tinyseg.doctor.learning import by_heart
-from tinyseg.doctor.lessons import Attempt, Lesson, School, Scores, best_rate
-from tinyseg.doctor.reasons import why_not
-from tinyseg.findings import Finding
-from tinyseg.thresholds import EDGES
+from tinyseg.doctor.checks.learning import by_heart
+from tinyseg.doctor.experiments.memorization import Attempt, Lesson, School, Scores, best_rate
+from tinyseg.doctor.experiments.reasons import why_not
+from tinyseg.metrics.threshold_curves import EDGES
 
 FALLING = tuple(np.linspace(1, 0.1, 60).tolist())
 FLAT = (0.7,) * 60

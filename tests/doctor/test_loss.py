@@ -8,7 +8,7 @@ from fault import CONFIG, cells
 from tinygrad import Tensor
 
 from tinyseg.doctor import Project
-from tinyseg.doctor.loss import balance, direction, dissect, head_fits, terms
+from tinyseg.doctor.checks.loss import balance, direction, dissect, head_fits, terms
 from tinyseg.losses import LOSSES, Function
 
 

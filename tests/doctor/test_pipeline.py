@@ -7,9 +7,9 @@ import pytest
 from fault import CONFIG, cells
 
 from tinyseg.doctor import Project
-from tinyseg.doctor.pipeline import aligned, labels_kept, prediction
+from tinyseg.doctor.checks.pipeline import aligned, labels_kept, prediction
+from tinyseg.inference.predictor import Predictor
 from tinyseg.models import UNet
-from tinyseg.predict import Predictor
 
 
 @pytest.mark.parametrize("augment", ["light", "flip+rotate(degrees=30)", "elastic"])
@@ -40,7 +40,7 @@ def test_prediction_of_the_same_door_is_well(tmp_path: Path) -> None:
     data = cells(tmp_path, n=24)
     project = Project(data, CONFIG, model=model)
     assert prediction(project) == []
-    again = Project(data, CONFIG, model=model, predictor=Predictor(model, project.door))
+    again = Project(data, CONFIG, model=model, predictor=Predictor(model, project.input_pipeline))
     assert [f.level for f in prediction(again)] == ["ok"]
     swapped = Project(
         data,

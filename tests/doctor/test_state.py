@@ -5,15 +5,15 @@ from typing import Any
 import numpy as np
 from tinygrad import Tensor, TinyJit, nn
 
-from tinyseg.backend import upload
+from tinyseg.device.random import tinygrad_random
+from tinyseg.device.tensors import to_device
 from tinyseg.doctor.state import State, tensors_of
-from tinyseg.draws import tinygrad_random
 from tinyseg.models import UNet
-from tinyseg.step import TrainStep
+from tinyseg.training.step import TrainStep
 
 
 def tensor(value: float) -> Tensor:
-    return upload(np.array([value], np.float32))
+    return to_device(np.array([value], np.float32))
 
 
 class Holder:
@@ -53,7 +53,7 @@ def test_all_of_a_step_is_saved_and_put_back() -> None:
     state = State(step, model)
     assert {id(t) for t in step.state.values()} <= {id(t) for t in state.tensors}
     before = state.save()
-    step(upload(np.ones((1, 1, 8, 8), np.float32)), upload(np.ones((1, 8, 8), np.uint8)))
+    step(to_device(np.ones((1, 1, 8, 8), np.float32)), to_device(np.ones((1, 8, 8), np.uint8)))
     after = state.save()
     assert any(not np.array_equal(old, new) for old, new in zip(before, after, strict=True))
     state.load(before)
@@ -74,7 +74,7 @@ def test_weights_that_tinygrad_has_not_drawn_yet_are_drawn_once() -> None:
 def test_what_tinygrad_draws_is_put_back_too() -> None:
     Tensor.manual_seed(3)
     step = TinyJit(lambda x: x.dropout(0.5).sum().realize())
-    state, x = State(step, None), upload(np.arange(64, dtype=np.float32))
+    state, x = State(step, None), to_device(np.arange(64, dtype=np.float32))
     before, runs = state.save(), []
     with Tensor.train():
         for _ in range(2):

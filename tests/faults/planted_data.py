@@ -11,8 +11,8 @@ from fault import CONFIG, Fault, cells
 from PIL import Image
 
 from tinyseg.doctor import Project
+from tinyseg.inference.predictor import Predictor
 from tinyseg.models import UNet
-from tinyseg.predict import Predictor
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -133,7 +133,7 @@ def not_a_number(folder: Path) -> Project:
 
 def normalised_in_training_only(folder: Path) -> Project:
     data, model = cells(folder), UNet(3, 1, base=8, depth=1)
-    raw = Project(data, CONFIG.override(["data.normalize=none"])).door
+    raw = Project(data, CONFIG.override(["data.normalize=none"])).input_pipeline
     return Project(data, CONFIG, model=model, predictor=Predictor(model, raw))
 
 

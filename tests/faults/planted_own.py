@@ -10,12 +10,12 @@ from planted_training import net, project, with_model
 from tinygrad import Tensor, TinyJit, nn
 from tinygrad.nn.state import get_parameters
 
-from tinyseg.backend import overwrite
+from tinyseg.device.tensors import copy_
 from tinyseg.doctor import Project
+from tinyseg.inference.predictor import Predictor
 from tinyseg.losses import Loss
 from tinyseg.models import UNet
-from tinyseg.nn import parameters, remember
-from tinyseg.predict import Predictor
+from tinyseg.nn import parameters, update_running_stats
 
 Array = np.ndarray[Any, np.dtype[Any]]
 DEFAULT = Loss.parse("auto", 1)
@@ -93,7 +93,7 @@ def of(kind: type[UNet], channels: int = 1) -> Callable[[Path], Project]:
 
 def zero(model: UNet) -> None:
     for tensor in parameters(model.state_dict()).values():
-        overwrite(tensor, np.zeros(tensor.shape, np.float32))
+        copy_(tensor, np.zeros(tensor.shape, np.float32))
 
 
 # 2. Steps with an optimizer of tinygrad
@@ -117,7 +117,7 @@ class Own:
         with Tensor.train():
             self.optimizer.zero_grad()
             value = self.value(image, label).backward()
-            remember(self.model)
+            update_running_stats(self.model)
             return value.realize(*self.update(), *get_parameters(self.model))
 
     def __call__(self, image: Tensor, label: Tensor) -> float:
@@ -128,7 +128,7 @@ class Accumulates(Own):
     def run(self, image: Tensor, label: Tensor) -> Tensor:
         with Tensor.train():
             value = self.value(image, label).backward()
-            remember(self.model)
+            update_running_stats(self.model)
             return value.realize(*self.update(), *get_parameters(self.model))
 
 
@@ -151,7 +151,7 @@ class DrawnAnew(Own):
     def __call__(self, image: Tensor, label: Tensor) -> float:
         rng = np.random.default_rng(0)
         for tensor in parameters(self.model.state_dict()).values():
-            overwrite(tensor, 0.1 * rng.normal(size=tensor.shape).astype(np.float32))
+            copy_(tensor, 0.1 * rng.normal(size=tensor.shape).astype(np.float32))
         return super().__call__(image, label)
 
 
@@ -235,7 +235,7 @@ def predicting(change: Callable[[list[Array]], Iterable[Array]]) -> Callable[[Pa
 
     def plant(folder: Path) -> Project:
         model = net()
-        right = Predictor(model, project(folder).door)
+        right = Predictor(model, project(folder).input_pipeline)
 
         def predictor(images: Iterable[Array]) -> Iterator[Array]:
             return iter(change(list(right(images))))
@@ -247,7 +247,7 @@ def predicting(change: Callable[[list[Array]], Iterable[Array]]) -> Callable[[Pa
 
 def other_channels(folder: Path) -> Project:
     model = net()
-    right = Predictor(model, project(folder).door)
+    right = Predictor(model, project(folder).input_pipeline)
 
     def predictor(images: Iterable[Array]) -> Iterator[Array]:
         return right(np.ascontiguousarray(image[..., ::-1]) for image in images)

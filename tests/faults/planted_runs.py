@@ -6,7 +6,7 @@ from fault import CONFIG, Fault, cells
 
 from tinyseg.data import simulate, write_pairs
 from tinyseg.doctor import Project
-from tinyseg.train import train
+from tinyseg.training.train import train
 
 
 def trained(folder: Path, data: Path, *settings: str) -> Project:

@@ -8,12 +8,12 @@ import numpy as np
 from fault import CONFIG, Fault, cells
 from tinygrad import Tensor, TinyJit
 
-from tinyseg.backend import overwrite, upload
+from tinyseg.device.tensors import copy_, to_device
 from tinyseg.doctor import Project
 from tinyseg.losses import Loss
 from tinyseg.models import UNet
 from tinyseg.nn import BatchNorm, Up, layers, parameters
-from tinyseg.optim import Optimizer
+from tinyseg.training.optimizer import Optimizer
 
 RATE = 0.01
 
@@ -35,16 +35,16 @@ class HandWritten:
         found = parameters(model.state_dict())
         self.weights = {name: tensor for name, tensor in found.items() if chosen(name)}
         self.loss, self.optimizer = Loss.parse("auto", 1), Optimizer("adam", self.weights)
-        self.rate, self.yes = upload(np.array([RATE], np.float32)), upload(np.array([True]))
+        self.rate, self.yes = to_device(np.array([RATE], np.float32)), to_device(np.array([True]))
         self.jit = TinyJit(self.run)
 
     def run(self, image: Tensor, label: Tensor) -> Tensor:
-        from tinyseg.nn import remember
+        from tinyseg.nn import update_running_stats
 
         value = self.loss(self.model(image, training=self.training), label)["loss"]
         gradients = dict(zip(self.weights, value.gradient(*self.weights.values()), strict=True))
         self.optimizer.update(gradients, self.rate, self.yes)
-        remember(self.model)
+        update_running_stats(self.model)
         return value.realize(*self.model.state_dict().values(), *self.optimizer.state.values())
 
     def __call__(self, image: Tensor, label: Tensor) -> Tensor:
@@ -64,13 +64,13 @@ class Pool(HandWritten):
     def place(self, image: Tensor, label: Tensor) -> int:
         x, y = image.numpy(), label.numpy()
         if self.images is None:
-            self.images = upload(np.zeros((self.SLOTS * len(x), *x.shape[1:]), x.dtype))
-            self.labels = upload(np.zeros((self.SLOTS * len(y), *y.shape[1:]), y.dtype))
+            self.images = to_device(np.zeros((self.SLOTS * len(x), *x.shape[1:]), x.dtype))
+            self.labels = to_device(np.zeros((self.SLOTS * len(y), *y.shape[1:]), y.dtype))
         start = self.places.setdefault(x.tobytes() + y.tobytes(), len(self.places) * len(x))
         for pool, new in ((self.images, x), (self.labels, y)):
             whole = pool.numpy().copy()
             whole[start : start + len(x)] = new
-            overwrite(pool, whole)
+            copy_(pool, whole)
         return start
 
     def __call__(self, image: Tensor, label: Tensor) -> Tensor:
@@ -165,7 +165,7 @@ def dead(model: UNet) -> None:
     """As after one far too large step: all shifts are far below zero."""
     for name, layer in layers(model):
         if isinstance(layer, BatchNorm) and "down" in name:
-            overwrite(layer.bias, np.full(layer.bias.shape, -20, np.float32))
+            copy_(layer.bias, np.full(layer.bias.shape, -20, np.float32))
 
 
 def without_skip(model: UNet) -> None:

@@ -6,7 +6,7 @@ import pytest
 from tinygrad import Tensor, TinyJit
 
 from tinyseg import kernels
-from tinyseg.backend import backend
+from tinyseg.device.choose import backend
 from tinyseg.kernels import plans
 
 backend()

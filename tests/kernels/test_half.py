@@ -10,7 +10,7 @@ from tinygrad import Tensor, dtypes
 from tinygrad.dtype import DType
 
 from tinyseg import kernels
-from tinyseg.backend import overwrite
+from tinyseg.device.tensors import copy_
 from tinyseg.kernels.half import HALF, rounded
 from tinyseg.nn import AttentionGate, BatchNorm, Dropout, GroupNorm, Identity, resize
 
@@ -150,7 +150,7 @@ def test_what_is_no_convolution_computes_as_in_float32_and_rounds_once(
     results = []
     for x in (Tensor(numbers).cast(dtype).realize(), Tensor(numbers)):
         key = LAYERS["dropout"].key
-        overwrite(key, np.zeros(2, np.uint32))
+        copy_(key, np.zeros(2, np.uint32))
         y = OPERATIONS[name](x)
         slope = Tensor(draw(rng, dtype, *y.shape)) if slope is None else slope
         (to_x,) = (y.float() * slope).sum().gradient(x)
@@ -165,8 +165,8 @@ def test_a_gate_that_is_nearly_shut_lets_a_little_through(dtype: DType) -> None:
     """Its sigmoid(-12) is 6e-6, which float16 holds, but 1 / (1 + exp(12)) needs float32."""
     rng = np.random.default_rng(3)
     gate = AttentionGate(rng, 8)
-    overwrite(gate.weigh.weight, np.zeros(gate.weigh.weight.shape, np.float32))
-    overwrite(gate.weigh.bias, np.full(1, -12, np.float32))
+    copy_(gate.weigh.weight, np.zeros(gate.weigh.weight.shape, np.float32))
+    copy_(gate.weigh.bias, np.full(1, -12, np.float32))
     skip, x = draw(rng, dtype, 1, 8, 4, 4), draw(rng, dtype, 1, 8, 4, 4)
     found = gate(Tensor(skip).cast(dtype), Tensor(x).cast(dtype))
     wanted = skip * Tensor([-12.0]).sigmoid().numpy()

@@ -11,7 +11,7 @@ import pytest
 from tinygrad import Tensor, dtypes
 
 from tinyseg import kernels
-from tinyseg.backend import backend
+from tinyseg.device.choose import backend
 from tinyseg.kernels import plans
 from tinyseg.kernels.shapes import Instruction
 

@@ -5,7 +5,7 @@ import pytest
 from tinygrad import Tensor
 
 from tinyseg import kernels
-from tinyseg.backend import backend
+from tinyseg.device.choose import backend
 
 backend()
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tinyseg import kernels
-from tinyseg.backend import upload
+from tinyseg.device.tensors import to_device
 from tinyseg.kernels import plans
 
 
@@ -41,15 +41,15 @@ def test_images_match_matrix_products(
         source = np.arange(size) + np.arange(taps)[:, None] - taps // 2
         weights.append(weight * ((source >= 0) & (source < size)))
     for _ in range(2):  # the scratch of the first run must not reach into the second
-        got = kernels.smooth(upload(image), *map(upload, weights)).numpy()
+        got = kernels.smooth(to_device(image), *map(to_device, weights)).numpy()
         np.testing.assert_allclose(got, expected(image, *weights), atol=3e-6 * taps**2)
 
 
 def test_weights_that_do_not_fit_are_refused() -> None:
-    image = upload(np.zeros((1, 1, 4, 6), np.float32))
-    four, six = (upload(np.zeros((1, 3, n), np.float32)) for n in (4, 6))
+    image = to_device(np.zeros((1, 1, 4, 6), np.float32))
+    four, six = (to_device(np.zeros((1, 3, n), np.float32)) for n in (4, 6))
     with pytest.raises(ValueError, match="do not fit"):
         kernels.smooth(image, six, four)
-    even = upload(np.zeros((1, 2, 4), np.float32))
+    even = to_device(np.zeros((1, 2, 4), np.float32))
     with pytest.raises(ValueError, match="do not fit"):
         kernels.smooth(image, even, six)

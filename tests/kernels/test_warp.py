@@ -6,7 +6,7 @@ from scipy import ndimage
 from tinygrad import Tensor
 
 from tinyseg import kernels
-from tinyseg.backend import upload
+from tinyseg.device.tensors import to_device
 from tinyseg.kernels import plans
 
 SHAPE = (2, 3, 21, 34)
@@ -56,9 +56,9 @@ def test_images_and_labels_match_scipy(
 ) -> None:
     image, label, matrix = draw()
     shift = np.random.default_rng(1).standard_normal((2, 2, *size)).astype(np.float32) * 3
-    given = upload(shift) if shifted else None
-    fill = None if reflect else upload(np.full((2, 3), 7, np.float32))
-    made = kernels.warp(upload(image), upload(label), upload(matrix), given, fill, size)
+    given = to_device(shift) if shifted else None
+    fill = None if reflect else to_device(np.full((2, 3), 7, np.float32))
+    made = kernels.warp(to_device(image), to_device(label), to_device(matrix), given, fill, size)
     got_image, got_label = (tensor.numpy() for tensor in made)
     assert got_image.shape == (2, 3, *size)
     centred = np.indices(size) - (np.array(size).reshape(2, 1, 1) - 1) / 2
@@ -76,10 +76,10 @@ def test_images_and_labels_match_scipy(
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])
 def test_whole_pixel_moves_are_exact_in_every_label_type(way: str, dtype: type) -> None:
     image, label, _ = draw(dtype)
-    matrix = upload(np.array([[1, 0, 12, 0, 1, 14.5]] * 2, np.float32))  # 2 down, 2 to the left
-    fill = upload(np.arange(6, dtype=np.float32).reshape(2, 3))
-    got_image, got_label = kernels.warp(upload(image), upload(label), matrix, None, fill)
-    assert got_label.dtype == upload(label).dtype
+    matrix = to_device(np.array([[1, 0, 12, 0, 1, 14.5]] * 2, np.float32))  # 2 down, 2 to the left
+    fill = to_device(np.arange(6, dtype=np.float32).reshape(2, 3))
+    got_image, got_label = kernels.warp(to_device(image), to_device(label), matrix, None, fill)
+    assert got_label.dtype == to_device(label).dtype
     np.testing.assert_array_equal(got_image.numpy()[:, :, :-2, 2:], image[:, :, 2:, :-2])
     np.testing.assert_array_equal(got_label.numpy()[:, :-2, 2:], label[:, 2:, :-2])
     assert (got_label.numpy()[:, -2:] == 255).all()
@@ -89,14 +89,16 @@ def test_whole_pixel_moves_are_exact_in_every_label_type(way: str, dtype: type) 
 def test_places_far_outside_are_filled_and_never_read(way: str) -> None:
     image, label, matrix = draw()
     far = matrix * np.array([1, 1, 1e9, 1, 1, -1e9], np.float32)
-    fill = upload(np.full((2, 3), -3, np.float32))
-    got_image, got_label = kernels.warp(upload(image), upload(label), upload(far), None, fill)
+    fill = to_device(np.full((2, 3), -3, np.float32))
+    got_image, got_label = kernels.warp(
+        to_device(image), to_device(label), to_device(far), None, fill
+    )
     assert (got_image.numpy() == -3).all()
     assert (got_label.numpy() == 255).all()
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
-    image, label, matrix = map(upload, draw())
+    image, label, matrix = map(to_device, draw())
     with pytest.raises(ValueError, match=r"need \(2, 21, 34\)"):
         kernels.warp(image, Tensor.zeros(2, 21, 33), matrix)
     with pytest.raises(ValueError, match=r"need \(2, 6\)"):

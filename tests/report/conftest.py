@@ -11,8 +11,8 @@ from scipy.ndimage import gaussian_filter
 
 from tinyseg.config import Config
 from tinyseg.data import InputScale, Split, open_dataset
-from tinyseg.run import Run
-from tinyseg.track import Log
+from tinyseg.inference.run import Run
+from tinyseg.runs.metrics_log import MetricsLog
 
 NAMES = (
     "<script>window.hacked=1<",
@@ -62,7 +62,7 @@ def make_run(folder: Path, data: Path, classes: int, bias: float, *settings: str
     val = tuple(name for name in dataset.names if name != "plain 6")
     split = Split(("plain 6",), val)
     run = Run.create(folder, config, dataset, split, InputScale((0.0,), (1.0,)))
-    log = Log(run.log)
+    log = MetricsLog(run.log)
     for epoch in range(1, 5):
         dice = {"mean": 0.1 * epoch + (bias if epoch > 2 else 0), "classes": [0.9, 0.1 * epoch]}
         train = {"loss": 1 / epoch, "train_dice": 0.2 * epoch, "seconds": 1 + bias}

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+from tinyseg.common.findings import Finding
 from tinyseg.doctor import Diagnosis
-from tinyseg.findings import Finding
 from tinyseg.report import diagnosis_page
 
 HOSTILE = "<script>window.hacked=1</script><img src=x onerror=window.hacked=1>"

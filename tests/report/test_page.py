@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from test_report import unpack
 
-from tinyseg.metrics import confusion, scores
+from tinyseg.metrics.pixel import confusion, scores
 from tinyseg.report import build_page, collect
 from tinyseg.report.encode import data_uri, pack
 

@@ -16,12 +16,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tinyseg.common.findings import Finding
 from tinyseg.config import Config
 from tinyseg.data import Split
 from tinyseg.errors import DataError, RunError, TinysegError
-from tinyseg.evaluate import evaluate
-from tinyseg.findings import Finding
-from tinyseg.metrics import confusion, foreground_mean, scores
+from tinyseg.evaluation.evaluate import evaluate
+from tinyseg.metrics.pixel import confusion, scores
+from tinyseg.metrics.summary import foreground_mean
+from tinyseg.metrics.threshold_curves import Histograms
 from tinyseg.report import build_page, collect, report
 from tinyseg.report.collect import shared_names, spread, titles
 from tinyseg.report.curves import curves
@@ -29,8 +31,7 @@ from tinyseg.report.encode import data_uri, level_of, levels, pack, shrink, size
 from tinyseg.report.history import differences, mean_history, parting
 from tinyseg.report.page import embed
 from tinyseg.report.table import HEADS, as_markdown, as_text, rows_of
-from tinyseg.thresholds import Histograms
-from tinyseg.track import history
+from tinyseg.runs.metrics_log import history
 
 RNG = np.random.default_rng(0)
 

@@ -8,14 +8,16 @@ from typing import TypeVar
 import numpy as np
 from tinygrad import Tensor
 
-from tinyseg import draws, kernels
-from tinyseg.augment.draw import Draw
+from tinyseg import kernels
 from tinyseg.augment.field import Crop, Elastic
 from tinyseg.augment.geometry import Entry, Matrix, Move, Reflect
 from tinyseg.augment.intensity import Cutout, Optics, Statistics, Tone
+from tinyseg.augment.sampling import Draw
 from tinyseg.augment.transforms import TRANSFORMS, Term, parse
-from tinyseg.backend import Array, overwrite, upload
+from tinyseg.common.arrays import Array
 from tinyseg.config import IGNORE
+from tinyseg.device import random as draws
+from tinyseg.device.tensors import copy_, to_device
 from tinyseg.errors import StepError
 
 NUMBERS = 64
@@ -78,12 +80,12 @@ class Augmentation:
     def again(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         """What the last call made of a batch: to look into a step that failed."""
         if self.key is not None:
-            overwrite(self.key, self.key.numpy() - np.array([0, 1], np.uint32))
+            copy_(self.key, self.key.numpy() - np.array([0, 1], np.uint32))
         return self(image, label)
 
     def arrays(self, image_bchw: Array, label_bhw: Array) -> tuple[Array, Array]:
         """The same for arrays, at once: for pictures and proofs."""
-        image, label = self(upload(image_bchw), upload(label_bhw))
+        image, label = self(to_device(image_bchw), to_device(label_bhw))
         image.realize(label, *self.state.values())
         return image.numpy(), label.numpy()
 

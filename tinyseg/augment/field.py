@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from tinygrad import Tensor, dtypes
 
-from tinyseg.augment.draw import Draw
+from tinyseg.augment.sampling import Draw
 from tinyseg.config import IGNORE
 
 

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from tinygrad import Tensor
 
-from tinyseg.augment.draw import Draw
+from tinyseg.augment.sampling import Draw
 
 Entry: TypeAlias = "Tensor | float"
 

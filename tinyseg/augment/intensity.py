@@ -13,7 +13,7 @@ from typing import Any
 from tinygrad import Tensor
 
 from tinyseg import kernels
-from tinyseg.augment.draw import Draw
+from tinyseg.augment.sampling import Draw
 
 
 def _pixels(value: Tensor) -> Tensor:

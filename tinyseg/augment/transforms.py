@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from tinyseg.augment import field, geometry, intensity
+from tinyseg.common.spec import Call, Value, check_name, fill, parse_sum, write_value
 from tinyseg.errors import ConfigError
-from tinyseg.text import Call, Value, check_name, fill, parse_sum, write_value
 
 TRANSFORMS: dict[str, Callable[..., object]] = {
     "crop": field.crop,

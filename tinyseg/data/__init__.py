@@ -1,65 +1,65 @@
 """Images and labels: from folders or simulated, checked, split and put in order. NumPy only."""
 
-from tinyseg.data.batches import epoch_order
-from tinyseg.data.choose import with_foreground
-from tinyseg.data.contract import Contract, Watch, moments_of
 from tinyseg.data.dataset import Dataset, open_dataset
-from tinyseg.data.decode import load_image
-from tinyseg.data.door import Door, Fitted, Views, find_scale
-from tinyseg.data.fit import (
-    Box,
-    box_of,
-    boxes_of,
+from tinyseg.data.prepare.batches import epoch_order
+from tinyseg.data.prepare.input_pipeline import InputPipeline, Tile, Tiles, find_scale
+from tinyseg.data.prepare.input_statistics import DriftMonitor, InputStatistics, image_moments
+from tinyseg.data.prepare.normalize import InputScale, Normalize
+from tinyseg.data.prepare.prepared_images import PreparedImages, cached_scale, prepare_images
+from tinyseg.data.prepare.resize import (
+    Placement,
     fit_image,
     fit_label,
-    inside,
+    image_part,
+    place_image,
+    place_tiles,
     resize_planes,
-    seen,
-    unfit,
+    restore_size,
+    visible_part,
 )
-from tinyseg.data.labels import is_foreground
-from tinyseg.data.normalize import InputScale, Normalize
-from tinyseg.data.pairs import write_pairs
+from tinyseg.data.prepare.selection import with_foreground
+from tinyseg.data.reading.decode import load_image
+from tinyseg.data.reading.label_map import is_foreground
 from tinyseg.data.sample import Sample
-from tinyseg.data.simulate import KINDS, simulate
-from tinyseg.data.split import Split, make_split
-from tinyseg.data.squares import Squares, fit_squares, keep_scale
-from tinyseg.data.store import Store, image_files
+from tinyseg.data.simulation.simulate import KINDS, simulate
+from tinyseg.data.splits.split import Split, make_split
+from tinyseg.data.storage.pairs import write_pairs
+from tinyseg.data.storage.store import Store, image_files
 
 __all__ = [
     "KINDS",
-    "Box",
-    "Contract",
     "Dataset",
-    "Door",
-    "Fitted",
+    "DriftMonitor",
+    "InputPipeline",
     "InputScale",
+    "InputStatistics",
     "Normalize",
+    "Placement",
+    "PreparedImages",
     "Sample",
     "Split",
-    "Squares",
     "Store",
-    "Views",
-    "Watch",
-    "box_of",
-    "boxes_of",
+    "Tile",
+    "Tiles",
+    "cached_scale",
     "epoch_order",
     "find_scale",
     "fit_image",
     "fit_label",
-    "fit_squares",
     "image_files",
-    "inside",
+    "image_moments",
+    "image_part",
     "is_foreground",
-    "keep_scale",
     "load_image",
     "make_split",
-    "moments_of",
     "open_dataset",
+    "place_image",
+    "place_tiles",
+    "prepare_images",
     "resize_planes",
-    "seen",
+    "restore_size",
     "simulate",
-    "unfit",
+    "visible_part",
     "with_foreground",
     "write_pairs",
 ]

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from tinyseg.common.threads import Progress
 from tinyseg.config import IGNORE, DataConfig
-from tinyseg.data.cases import CaseFacts, check_values
-from tinyseg.data.decode import to_channels
-from tinyseg.data.duplicates import Duplicate
-from tinyseg.data.labels import (
+from tinyseg.data.reading.cases import CaseFacts, check_values
+from tinyseg.data.reading.decode import to_channels
+from tinyseg.data.reading.duplicates import Duplicate
+from tinyseg.data.reading.label_map import (
     LabelMap,
     check_label_map,
     find_label_map,
@@ -21,9 +22,8 @@ from tinyseg.data.labels import (
     parse_labels,
     scans_rest,
 )
-from tinyseg.data.layout import Case, Layout, find_cases
-from tinyseg.data.sample import Sample
-from tinyseg.data.scan import (
+from tinyseg.data.reading.layouts import Case, Layout, find_cases
+from tinyseg.data.reading.scan import (
     CaseReader,
     check_all_values,
     color_remark,
@@ -32,10 +32,10 @@ from tinyseg.data.scan import (
     empty_remark,
     remarks,
 )
-from tinyseg.data.simulate import FACTS, Simulation, parse_simulation
+from tinyseg.data.sample import Sample
+from tinyseg.data.simulation.simulate import FACTS, Simulation, parse_simulation
 from tinyseg.data.sources import Named, find_named
-from tinyseg.data.store import Store, digest
-from tinyseg.data.threads import Progress
+from tinyseg.data.storage.store import Store, digest
 from tinyseg.errors import DataError
 
 _COLORS = {"grey": 1, "rgb": 3}

@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 import tinygrad
 
-from tinyseg.doctor.data import DATA_CHECKS, LOOK_CHECKS
-from tinyseg.doctor.finished import FINISHED_CHECKS
-from tinyseg.doctor.labels import LABEL_CHECKS
-from tinyseg.doctor.learning import LEARNING_CHECKS
-from tinyseg.doctor.loss import LOSS_CHECKS
-from tinyseg.doctor.network import NETWORK_CHECKS
-from tinyseg.doctor.pipeline import PIPELINE_CHECKS
+from tinyseg.common.findings import Finding, printable, table, tally, worst
+from tinyseg.common.progress import Progress
+from tinyseg.doctor.checks.data import DATA_CHECKS, LOOK_CHECKS
+from tinyseg.doctor.checks.finished import FINISHED_CHECKS
+from tinyseg.doctor.checks.labels import LABEL_CHECKS
+from tinyseg.doctor.checks.learning import LEARNING_CHECKS
+from tinyseg.doctor.checks.loss import LOSS_CHECKS
+from tinyseg.doctor.checks.network import NETWORK_CHECKS
+from tinyseg.doctor.checks.pipeline import PIPELINE_CHECKS
+from tinyseg.doctor.checks.step import STEP_CHECKS
 from tinyseg.doctor.project import Project
-from tinyseg.doctor.step import STEP_CHECKS
 from tinyseg.errors import TinysegError
-from tinyseg.findings import Finding, printable, table, tally, worst
-from tinyseg.progress import Progress
 
 Check = Callable[[Project], list[Finding]]
 

@@ -11,26 +11,28 @@ import numpy as np
 from tinygrad import Tensor
 
 from tinyseg.augment import Augmentation, Pipeline
-from tinyseg.backend import Array, upload
+from tinyseg.common.arrays import Array
 from tinyseg.config import IGNORE, Config
 from tinyseg.data import (
     Dataset,
-    Door,
-    Squares,
-    fit_squares,
+    InputPipeline,
+    PreparedImages,
+    cached_scale,
+    image_moments,
     is_foreground,
-    keep_scale,
-    moments_of,
     open_dataset,
+    prepare_images,
 )
-from tinyseg.data.split import Split, draw_split
+from tinyseg.data.splits.split import Split, draw_split
+from tinyseg.device.tensors import realize_weights, to_device
 from tinyseg.doctor.state import State, probe
+from tinyseg.inference.predictor import Predictor
+from tinyseg.inference.run import Run
+from tinyseg.inference.step import PredictStep
 from tinyseg.losses import Function, Loss
 from tinyseg.models import build, head_channels
 from tinyseg.nn import state_dict
-from tinyseg.predict import Predictor
-from tinyseg.run import Run
-from tinyseg.step import PredictStep, TrainStep, settle_weights
+from tinyseg.training.step import TrainStep
 
 Step = Callable[[Tensor, Tensor], Any]
 Batch = tuple[Tensor, Tensor]
@@ -115,16 +117,18 @@ class Project:
         ]
 
     @cached_property
-    def door(self) -> Door:
+    def input_pipeline(self) -> InputPipeline:
         """How training prepares its images."""
         if self.run:
-            return self.run.door
-        return Door(self.config.data, keep_scale(self.dataset, self.split.train, self.config.data))
+            return self.run.input_pipeline
+        return InputPipeline(
+            self.config.data, cached_scale(self.dataset, self.split.train, self.config.data)
+        )
 
     @cached_property
-    def squares(self) -> Squares:
+    def squares(self) -> PreparedImages:
         """The images of `names` and their labels at the network's size."""
-        return fit_squares(self.dataset, self.names, self.door)
+        return prepare_images(self.dataset, self.names, self.input_pipeline)
 
     @cached_property
     def held(self) -> list[int]:
@@ -135,7 +139,7 @@ class Project:
     @cached_property
     def moments(self) -> Array:
         """(N, 4, C) mean, deviation, minimum and maximum of the squares at the network's door."""
-        return moments_of(self.door.enter(list(self.squares)))
+        return image_moments(self.input_pipeline.to_batch(list(self.squares)))
 
     @cached_property
     def foreground(self) -> float:
@@ -155,8 +159,8 @@ class Project:
 
     def batch(self, squares: Sequence[int]) -> Batch:
         """Images (B, C, S, S) at the door and labels (B, S, S) of these squares, uploaded."""
-        image = self.door.enter([self.squares[index] for index in squares])
-        return upload(image), upload(np.ascontiguousarray(self.squares.labels[list(squares)]))
+        image = self.input_pipeline.to_batch([self.squares[index] for index in squares])
+        return to_device(image), to_device(np.ascontiguousarray(self.squares.labels[list(squares)]))
 
     def members(self, number: int) -> list[int]:
         """The squares of batch `number`: those with foreground, in turn."""
@@ -180,7 +184,7 @@ class Project:
     def model(self) -> Any:
         """The untrained network, without dropout."""
         if self._given["model"] is not None:
-            settle_weights(state_dict(self._given["model"]))
+            realize_weights(state_dict(self._given["model"]))
             return self._given["model"]
         if isinstance(self._given["step"], TrainStep):
             return self._given["step"].model
@@ -240,7 +244,9 @@ class Project:
     @cached_property
     def predictor(self) -> Predict:
         """From images to probabilities: the network in evaluation."""
-        return self._given["predictor"] or Predictor(self.model, self.door, self.config.train.batch)
+        return self._given["predictor"] or Predictor(
+            self.model, self.input_pipeline, self.config.train.batch
+        )
 
     @cached_property
     def augment(self) -> Augmentation:

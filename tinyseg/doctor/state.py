@@ -6,8 +6,9 @@ from typing import Any
 
 from tinygrad import Tensor, TinyJit
 
-from tinyseg.backend import Array, overwrite, settle
-from tinyseg.draws import tinygrad_random
+from tinyseg.common.arrays import Array
+from tinyseg.device.random import tinygrad_random
+from tinyseg.device.tensors import copy_, ensure_buffer
 from tinyseg.nn import forward, parameters, state_dict
 
 DEEP = 8
@@ -25,7 +26,7 @@ class State:
         owners = (step, model, tinygrad_random())  # the last for dropout in a user's step
         found = {id(tensor): tensor for owner in owners for tensor in tensors_of(owner)}
         self.tensors = list(found.values())
-        settle(*self.tensors)
+        ensure_buffer(*self.tensors)
 
     @property
     def parameters(self) -> dict[str, Tensor]:
@@ -38,9 +39,9 @@ class State:
 
     def load(self, arrays: list[Array]) -> None:
         """Puts a copy back."""
-        settle(*self.tensors)
+        ensure_buffer(*self.tensors)
         for tensor, array in zip(self.tensors, arrays, strict=True):
-            overwrite(tensor, array)
+            copy_(tensor, array)
 
 
 def probe(model: Any, image: Tensor, training: bool) -> Tensor:

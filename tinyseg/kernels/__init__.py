@@ -1,9 +1,9 @@
 """Layer 1: the operations that decide the speed of a step, each with its plain-Tensor oracle."""
 
-from tinyseg.kernels import plain
+from tinyseg.kernels import reference as plain
 from tinyseg.kernels.convolution import conv2d, conv_transpose2d, plan
-from tinyseg.kernels.normalisation import batch_norm
-from tinyseg.kernels.optimiser import adam, joint_norm, moving_averages
+from tinyseg.kernels.normalization import batch_norm
+from tinyseg.kernels.optimizer import adam, joint_norm, moving_averages
 from tinyseg.kernels.pixels import join, max_pool
 from tinyseg.kernels.plans import fallbacks, kernels_of
 from tinyseg.kernels.resample import smooth, warp

@@ -6,12 +6,14 @@ from dataclasses import replace
 from tinygrad import Tensor
 from tinygrad.uop.ops import UOp
 
-from tinyseg.kernels import matrix, plain
-from tinyseg.kernels.channels import totals_kernel
-from tinyseg.kernels.forward import forward_kernel
+from tinyseg.kernels import reference as plain
+from tinyseg.kernels.cpu.channels import totals_kernel
+from tinyseg.kernels.cpu.forward import forward_kernel
+from tinyseg.kernels.cpu.packing import Layout, pack_kernel, unpack_kernel
+from tinyseg.kernels.cpu.weight import weight_kernel
+from tinyseg.kernels.gpu import matrix
 from tinyseg.kernels.half import HALF, rounded, wide
 from tinyseg.kernels.memory import nchw, nhwc, settled
-from tinyseg.kernels.packing import Layout, pack_kernel, unpack_kernel
 from tinyseg.kernels.plans import (
     Plan,
     channel_plan,
@@ -23,7 +25,6 @@ from tinyseg.kernels.plans import (
     weight_plan,
 )
 from tinyseg.kernels.shapes import Convolution, Tile
-from tinyseg.kernels.weight import weight_kernel
 
 Gradient = tuple[UOp | None, ...]
 

@@ -3,11 +3,11 @@
 from tinygrad import Tensor
 from tinygrad.uop.ops import UOp
 
-from tinyseg.kernels import plain
+from tinyseg.kernels import reference as plain
+from tinyseg.kernels.cpu.spatial import join_kernel, part_kernel, pool_gradient_kernel, pool_kernel
 from tinyseg.kernels.half import HALF, wide
 from tinyseg.kernels.memory import nchw, nhwc, settled
 from tinyseg.kernels.plans import join_plan, refusal, square_plan
-from tinyseg.kernels.spatial import join_kernel, part_kernel, pool_gradient_kernel, pool_kernel
 
 
 def max_pool(x_bchw: Tensor) -> Tensor:

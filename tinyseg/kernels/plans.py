@@ -12,10 +12,10 @@ from tinygrad import Device, Tensor, dtypes
 from tinygrad.helpers import CPU_COUNT
 from tinygrad.renderer.cstyle import ClangRenderer
 
-from tinyseg.kernels.channels import Channels
+from tinyseg.kernels.cpu.channels import Channels
+from tinyseg.kernels.cpu.spatial import Join, Squares
 from tinyseg.kernels.half import HALF
 from tinyseg.kernels.shapes import Convolution, Instruction, Tile, Warp
-from tinyseg.kernels.spatial import Join, Squares
 
 FORWARD_SLAB_BYTES = 160 * 1024
 """Weights of one output tile and channel block: read once per pixel tile, so they live in L2."""

@@ -2,11 +2,11 @@
 
 from tinygrad import Tensor
 
-from tinyseg.kernels import plain
+from tinyseg.kernels import reference as plain
+from tinyseg.kernels.cpu.smooth import Smooth, smooth_kernel
+from tinyseg.kernels.cpu.warp import Warp, warp_kernel
 from tinyseg.kernels.memory import settled
 from tinyseg.kernels.plans import machine, refusal, shared_threads
-from tinyseg.kernels.smooth import Smooth, smooth_kernel
-from tinyseg.kernels.warp import Warp, warp_kernel
 
 
 def warp(

@@ -15,7 +15,7 @@ from tinyseg.losses.functions import (
     prepare,
     tversky,
 )
-from tinyseg.losses.sums import Loss, Part
+from tinyseg.losses.weighted_sum import Loss, Part
 
 __all__ = [
     "LOSSES",

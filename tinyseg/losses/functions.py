@@ -22,8 +22,8 @@ from typing import NamedTuple, TypeAlias
 
 from tinygrad import Tensor
 
-from tinyseg.backend import backend
 from tinyseg.config import IGNORE
+from tinyseg.device.choose import backend
 from tinyseg.errors import StepError
 
 Number: TypeAlias = "float | Tensor"

@@ -4,8 +4,8 @@ import numpy as np
 from tinygrad import Tensor
 
 from tinyseg import kernels
-from tinyseg.backend import backend
 from tinyseg.config import PRECISIONS, ModelConfig
+from tinyseg.device.choose import backend
 from tinyseg.errors import ConfigError
 from tinyseg.nn import Conv2d, DoubleConv, Dropout, Up
 from tinyseg.nn.module import state_dict

@@ -9,8 +9,8 @@ from tinyseg.nn.layers import (
     Dropout,
     GroupNorm,
     Identity,
-    remember,
     resize,
+    update_running_stats,
 )
 from tinyseg.nn.module import layers, parameters, state_dict
 
@@ -28,7 +28,7 @@ __all__ = [
     "forward",
     "layers",
     "parameters",
-    "remember",
     "resize",
     "state_dict",
+    "update_running_stats",
 ]

@@ -4,7 +4,7 @@ from tinygrad import Tensor
 
 from tinyseg import kernels
 from tinyseg.kernels.half import wide
-from tinyseg.kernels.plain import relu
+from tinyseg.kernels.reference import relu
 from tinyseg.nn.layers import (
     BatchNorm,
     Conv2d,

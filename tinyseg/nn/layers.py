@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from tinygrad import Tensor, dtypes
 
-from tinyseg import draws, kernels
-from tinyseg.backend import upload
+from tinyseg import kernels
+from tinyseg.device import random as draws
+from tinyseg.device.tensors import to_device
 from tinyseg.kernels.half import wide
-from tinyseg.kernels.plain import relu
+from tinyseg.kernels.reference import relu
 from tinyseg.nn.module import layers
 
 Generator = np.random.Generator
@@ -22,7 +23,7 @@ Generator = np.random.Generator
 def _he_normal(rng: Generator, shape: tuple[int, ...], fan_in: int) -> Tensor:
     """He et al. 2015, eq. 10: keeps the variance through ReLU layers. Drawn on the host."""
     # one tinygrad kernel per weight made building a U-Net take 4-8 s
-    return upload((rng.standard_normal(shape) * math.sqrt(2 / fan_in)).astype(np.float32))
+    return to_device((rng.standard_normal(shape) * math.sqrt(2 / fan_in)).astype(np.float32))
 
 
 class Conv2d:
@@ -39,7 +40,7 @@ class Conv2d:
     ):
         shape = (out_channels, in_channels, kernel, kernel)
         self.weight = _he_normal(rng, shape, in_channels * kernel**2)
-        self.bias = upload(np.zeros(out_channels, np.float32)) if bias else None
+        self.bias = to_device(np.zeros(out_channels, np.float32)) if bias else None
         self.stride, self.padding = stride, kernel // 2
 
     def __call__(self, x_bchw: Tensor) -> Tensor:
@@ -51,7 +52,7 @@ class ConvTranspose2d:
 
     def __init__(self, rng: Generator, in_channels: int, out_channels: int):
         self.weight = _he_normal(rng, (in_channels, out_channels, 2, 2), in_channels)
-        self.bias = upload(np.zeros(out_channels, np.float32))
+        self.bias = to_device(np.zeros(out_channels, np.float32))
 
     def __call__(self, x_bchw: Tensor) -> Tensor:
         return kernels.conv_transpose2d(x_bchw, self.weight, self.bias)
@@ -71,17 +72,18 @@ class BatchNorm:
     """Ioffe & Szegedy 2015, then ReLU: each channel by the batch, or by running statistics.
 
     As in PyTorch, `momentum` is the weight of the new batch and the running variance is unbiased.
-    A call changes nothing: `remember` moves the running statistics of a whole network at once.
+    A call changes nothing: `update_running_stats` moves the running statistics of a whole
+    network at once.
     """
 
     def __init__(self, channels: int, epsilon: float = 1e-5, momentum: float = 0.1):
-        self.weight = upload(np.ones(channels, np.float32))
-        self.bias = upload(np.zeros(channels, np.float32))
-        self.running_mean = upload(np.zeros(channels, np.float32)).is_param_(False)
-        self.running_var = upload(np.ones(channels, np.float32)).is_param_(False)
+        self.weight = to_device(np.ones(channels, np.float32))
+        self.bias = to_device(np.zeros(channels, np.float32))
+        self.running_mean = to_device(np.zeros(channels, np.float32)).is_param_(False)
+        self.running_var = to_device(np.ones(channels, np.float32)).is_param_(False)
         self.epsilon, self.momentum = epsilon, momentum
         self.batch: BatchStatistics | None = None
-        """Of the last training batch, until `remember` takes them up."""
+        """Of the last training batch, until `update_running_stats` takes them up."""
 
     def __call__(self, x_bchw: Tensor, training: bool) -> Tensor:
         if not training:
@@ -99,7 +101,7 @@ class BatchNorm:
         return scale, self.bias - self.running_mean * scale
 
 
-def remember(module: Any) -> None:
+def update_running_stats(module: Any) -> None:
     """Moves all running statistics below `module` towards the last batch's (unrealized).
 
     One kernel for all of them; values that are not finite would poison them and are left out.
@@ -120,8 +122,8 @@ class GroupNorm:
     """Wu & He 2018, then ReLU: groups of channels of each image; one channel each: instance."""
 
     def __init__(self, channels: int, groups: int, epsilon: float = 1e-5):
-        self.weight = upload(np.ones(channels, np.float32))
-        self.bias = upload(np.zeros(channels, np.float32))
+        self.weight = to_device(np.ones(channels, np.float32))
+        self.bias = to_device(np.zeros(channels, np.float32))
         self.groups, self.epsilon = groups, epsilon
 
     def __call__(self, x_bchw: Tensor, training: bool) -> Tensor:

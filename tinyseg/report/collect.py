@@ -9,27 +9,27 @@ from typing import Any
 
 import numpy as np
 
-from tinyseg.backend import Array
+from tinyseg.common.arrays import Array
+from tinyseg.common.files import read_json
+from tinyseg.common.findings import Finding
+from tinyseg.common.progress import Progress
 from tinyseg.config import IGNORE
 from tinyseg.data import Dataset
-from tinyseg.doctor.finished import Finished
+from tinyseg.doctor.checks.finished import Finished
+from tinyseg.drawing.pictures import FALSE, HIT, MISSED, color_image, color_map, palette
 from tinyseg.errors import RunError
-from tinyseg.evaluate import Evaluation, evaluate, names_of, parts_of, predicted, runs_of
-from tinyseg.files import read_json
-from tinyseg.findings import Finding
-from tinyseg.metrics import Summary, foreground_mean
+from tinyseg.evaluation.evaluate import Evaluation, evaluate, names_of, parts_of, predicted, runs_of
+from tinyseg.inference.postprocess import Postprocess
+from tinyseg.inference.predictor import to_classes
+from tinyseg.inference.run import Run
+from tinyseg.metrics.summary import Summary, foreground_mean
+from tinyseg.metrics.threshold_curves import HALF
 from tinyseg.models import head_channels
-from tinyseg.pictures import FALSE, HIT, MISSED, color_image, color_map, palette
-from tinyseg.postprocess import Postprocess
-from tinyseg.predict import to_classes
-from tinyseg.progress import Progress
 from tinyseg.report.curves import curves
 from tinyseg.report.diagnosis import findings_of
 from tinyseg.report.encode import data_uri, level_of, levels, pack, shrink, size_in_page
 from tinyseg.report.history import differences, mean_history, parting
-from tinyseg.run import Run
-from tinyseg.thresholds import HALF
-from tinyseg.track import history
+from tinyseg.runs.metrics_log import history
 
 MEASURES = ("dice", "iou", "precision", "recall", "hd95", "assd")
 SIDES = (512, 384, 256)
@@ -183,7 +183,9 @@ def _run(folds: Sequence[Run], title: str) -> dict[str, Any]:
         "made": str(made.get("made", "")),
         "device": str((made.get("backend") or {}).get("device", "")),
         "trained": len(run.split.train),
-        "postprocess": ", ".join(dict.fromkeys(filter(None, (one.tidy().text for one in folds)))),
+        "postprocess": ", ".join(
+            dict.fromkeys(filter(None, (one.postprocess().text for one in folds)))
+        ),
         "softmax": head_channels(run.config.model, run.facts.classes) > 1,
         "threshold": threshold,
         "level": level_of(threshold),

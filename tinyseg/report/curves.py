@@ -4,8 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from tinyseg.backend import Array
-from tinyseg.thresholds import BINS, MIDDLES, RELIABILITY_BINS, Found, Histograms, find, outcomes
+from tinyseg.common.arrays import Array
+from tinyseg.metrics.best_threshold import ThresholdReport, find_thresholds
+from tinyseg.metrics.calibration import MIDDLES, RELIABILITY_BINS
+from tinyseg.metrics.threshold_curves import BINS, Histograms, outcomes
 
 STEP = BINS // 256
 """Fine bins of a histogram in one level of the page."""
@@ -18,11 +20,11 @@ def curves(histograms: Histograms) -> list[dict[str, Any]]:
 
     Counted are the pixels of all images together; 0/0 is None.
     """
-    found = find(histograms)
+    found = find_thresholds(histograms)
     return [_curves(*pair) for pair in zip(histograms.pooled, found, strict=True)]
 
 
-def _curves(counts: Array, found: Found) -> dict[str, Any]:
+def _curves(counts: Array, found: ThresholdReport) -> dict[str, Any]:
     facts, measures = found.to_dict(), outcomes(counts).measures()
     at_levels = {name: measures[name][STEP - 1 :: STEP] for name in ("precision", "recall", "dice")}
     return {

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+from tinyseg.common.findings import LEVELS, Finding
 from tinyseg.doctor import Diagnosis
-from tinyseg.findings import LEVELS, Finding
 from tinyseg.report.encode import data_uri
 from tinyseg.report.page import DIAGNOSIS, build_page
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tinyseg.backend import Array
+from tinyseg.common.arrays import Array
 
 QUALITY = 90
 

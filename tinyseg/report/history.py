@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from tinyseg.config import Config
-from tinyseg.track import Epoch, epochs_of, part
+from tinyseg.runs.metrics_log import Epoch, epochs_of, part
 
 
 def differences(configs: Sequence[Config]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def build_page(data: dict[str, Any], kind: Kind = REPORT) -> str:
     Names of files and settings are only in the JSON, where "<" is written as an escape, and reach
     the page as text nodes. Its policy lets this very script and style run, and nothing be fetched.
     """
-    folder = files("tinyseg.report")
+    folder = files("tinyseg.report") / "web"
     style = (folder / "page.css").read_text(encoding="utf-8")
     script = "\n".join((folder / name).read_text(encoding="utf-8") for name in kind.scripts)
     policy = (

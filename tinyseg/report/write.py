@@ -4,17 +4,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tinyseg.common.files import write_atomic
+from tinyseg.common.findings import Finding
 from tinyseg.doctor import STAGES, Project, diagnose
-from tinyseg.doctor.finished import Finished, examine_run
+from tinyseg.doctor.checks.finished import Finished, examine_run
+from tinyseg.drawing.plots import draw_curves, require_matplotlib
 from tinyseg.errors import RunError
-from tinyseg.evaluate import runs_of
-from tinyseg.files import write_atomic
-from tinyseg.findings import Finding
-from tinyseg.plots import draw_curves, require_matplotlib
+from tinyseg.evaluation.evaluate import runs_of
+from tinyseg.inference.run import Run
 from tinyseg.report.collect import collect
 from tinyseg.report.page import build_page
 from tinyseg.report.table import as_csv, as_markdown, as_text, rows_of
-from tinyseg.run import Run
 
 Written = Callable[[dict[str, Any]], str]
 TEXTS: dict[str, Written] = {

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from tinyseg.data.layout import Layout, find_cases
+from tinyseg.data.reading.layouts import Layout, find_cases
 from tinyseg.data.sources.source import Archive, Named, Option, Source
 
 _KINDS = ("benign", "malignant", "normal")

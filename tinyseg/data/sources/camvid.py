@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tinyseg.config import IGNORE
-from tinyseg.data.layout import Case, Layout, find_cases
+from tinyseg.data.reading.layouts import Case, Layout, find_cases
 from tinyseg.data.sources.source import Archive, Named, Option, Source
 
 _CLASSES = (

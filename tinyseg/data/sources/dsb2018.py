@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from tinyseg.data.layout import find_cases
+from tinyseg.data.reading.layouts import find_cases
 from tinyseg.data.sources.source import Archive, Named, Source
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from tinyseg.data.decode import count_pages
-from tinyseg.data.layout import Case, Layout, find_cases
+from tinyseg.data.reading.decode import count_pages
+from tinyseg.data.reading.layouts import Case, Layout, find_cases
 from tinyseg.data.sources.source import Archive, Named, Option, Source
 from tinyseg.errors import DataError
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinyseg.data.layout import Layout
+from tinyseg.data.reading.layouts import Layout
 from tinyseg.errors import DataError
 
 

@@ -1,0 +1,184 @@
+"""Files that can be made again, in the user's cache folder: private, whole or not there, bounded.
+
+A key is a digest of all that shapes the content, so a file never has to be asked whether it is out
+of date. Who reads one must check it: the disk may have lost a part of it.
+"""
+
+import contextlib
+import os
+import shutil
+import stat
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from tinyseg.common.files import PARTIAL, STALE_SECONDS
+from tinyseg.errors import BackendError, TinysegError
+
+
+class CacheOff(TinysegError):
+    """Why nothing can be kept on disk, in words."""
+
+
+@dataclass(frozen=True)
+class Info:
+    """What is in a cache."""
+
+    folder: Path
+    files: int
+    bytes: int
+    limit: int
+
+
+def cache_folder() -> Path:
+    """tinyseg's folder for things that can be made again (made when missing)."""
+    wanted = [*_usual_cache(), Path(tempfile.gettempdir()) / f"tinyseg-{_user()}"]
+    for folder in wanted:
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            mine = not hasattr(os, "getuid") or folder.stat().st_uid == os.getuid()
+        except OSError:
+            continue
+        # code is kept there: what somebody else made in a shared folder is not to be trusted
+        if mine and os.access(folder, os.W_OK):
+            return folder
+    tried = ", ".join(map(str, wanted))
+    raise BackendError(f"no writable cache folder (tried {tried}); set XDG_CACHE_HOME to one")
+
+
+def _usual_cache() -> list[Path]:
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return [Path(base) / "tinyseg"]
+    home = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
+    try:
+        return [Path(home).expanduser() / "tinyseg"]
+    except RuntimeError:  # a user without a home, as in containers
+        return []
+
+
+def _user() -> str:
+    return str(os.getuid()) if hasattr(os, "getuid") else "ser"
+
+
+class FileCache:
+    """Files by key in one private folder; the least recently used go first.
+
+    They take `limit` bytes at most, and never more than half of what the disk could give. Raises
+    CacheOff when the folder is not private or cannot be written.
+    """
+
+    def __init__(self, folder: Path, suffix: str, limit: int):
+        self.folder, self.suffix, self.limit = folder, suffix, limit
+        self._unchecked = limit
+        """Bytes written since the last eviction; the first write looks what there is."""
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _check_private(folder, folder.lstat(), stat.S_ISDIR)
+        except OSError as error:
+            raise CacheOff(f"{folder}: {error.strerror}") from error
+
+    def path(self, key: str) -> Path:
+        """Where a key is kept."""
+        return self.folder / f"{key}{self.suffix}"
+
+    def open(self, key: str) -> BinaryIO:
+        """A file that only this user can have written; OSError or CacheOff when it is not that."""
+        path = self.path(key)
+        file = open_private(path)
+        with contextlib.suppress(OSError):
+            os.utime(path)  # "recently used", for the eviction
+        return file
+
+    @contextlib.contextmanager
+    def writing(self, path: Path, replace: bool = True) -> Iterator[BinaryIO]:
+        """A file that takes its name when it is whole; nothing is left of it on an error."""
+        # mkstemp makes the file with mode 0600
+        handle, name = tempfile.mkstemp(suffix=PARTIAL, dir=self.folder)
+        try:
+            with os.fdopen(handle, "w+b") as file:
+                yield file
+                file.flush()
+                size = os.fstat(handle).st_size
+            if replace or not _linked(name, path):
+                os.replace(name, path)
+        finally:
+            Path(name).unlink(missing_ok=True)
+        self._make_room(size)
+
+    def info(self) -> Info:
+        """Number and size of the files."""
+        sizes = [size for _, size, _ in self._entries()]
+        return Info(self.folder, len(sizes), sum(sizes), self._bound(sum(sizes)))
+
+    def clear(self) -> int:
+        """Forgets everything; how many files that were."""
+        paths = list(self.folder.glob(f"*{self.suffix}"))
+        for path in [*paths, *self.folder.glob(f"*{PARTIAL}")]:
+            path.unlink(missing_ok=True)
+        return len(paths)
+
+    def _bound(self, held: int) -> int:
+        return min(self.limit, (shutil.disk_usage(self.folder).free + held) // 2)
+
+    def _entries(self) -> list[tuple[float, int, Path]]:
+        """Time of last use, size and path of each file, the oldest first."""
+        found = []
+        for path in self.folder.glob(f"*{self.suffix}"):
+            with contextlib.suppress(OSError):  # another process may have evicted it
+                facts = path.stat()
+                found.append((facts.st_mtime, facts.st_size, path))
+        return sorted(found)
+
+    def _make_room(self, size: int) -> None:
+        """Evicts what is too much; not after each small file, as it lists the whole folder."""
+        self._unchecked += size
+        if self._unchecked < self.limit // 32:
+            return
+        self._unchecked = 0
+        entries = self._entries()
+        total = sum(size for _, size, _ in entries)
+        bound = self._bound(total)
+        for _, size, path in entries:
+            if total <= bound:
+                break
+            path.unlink(missing_ok=True)
+            total -= size
+        for path in self.folder.glob(f"*{PARTIAL}"):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > STALE_SECONDS:
+                    path.unlink()
+
+
+def open_private(path: Path) -> BinaryIO:
+    """Opens a regular file (no link) that only this user can have written."""
+    file = os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)), "rb")
+    try:
+        _check_private(path, os.fstat(file.fileno()), stat.S_ISREG)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _linked(name: str, path: Path) -> bool:
+    """Gives a file its name unless another process was first; False where links are unknown."""
+    try:
+        os.link(name, path)
+    except FileExistsError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _check_private(path: Path, facts: os.stat_result, kind: Callable[[int], bool]) -> None:
+    if not hasattr(os, "getuid"):
+        return  # Windows: the user's own folder is private by its access list
+    if not kind(facts.st_mode) or facts.st_uid != os.getuid():
+        raise CacheOff(f"{path} is not this user's own; remove it")
+    if facts.st_mode & 0o077:
+        raise CacheOff(f"{path} is open to others; run  chmod go-rwx {path}")

@@ -1,0 +1,1 @@
+"""What is in a dataset, and what could go wrong with it."""

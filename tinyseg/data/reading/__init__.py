@@ -1,0 +1,1 @@
+"""Files of a folder to images and labels: layouts, decoding, label values."""

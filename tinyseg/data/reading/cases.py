@@ -1,0 +1,165 @@
+"""One case decoded: image and masks together, before a label map gives the masks a meaning.
+
+The label of several masks is the highest class of the values at a pixel. So it depends on the set
+of those values alone, and there are few sets: a case is kept as one array that numbers them.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyseg.config import IGNORE
+from tinyseg.data.reading.decode import decode_image, decode_mask
+from tinyseg.data.reading.duplicates import SIDE, thumbnail
+from tinyseg.data.reading.label_map import MaskFacts, apply_label_map, mask_facts
+from tinyseg.data.reading.layouts import Case
+from tinyseg.data.storage.store import Arrays
+from tinyseg.errors import DataError
+
+MOST_SETS = 4096
+"""A case of more sets of mask values is not kept: its table would be as large as its mask."""
+
+Sets = tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class CaseFacts:
+    """What a scan keeps of one case; the pixels are let go."""
+
+    case: Case
+    grey: bool
+    digest: bytes
+    """Of the decoded pixels: equal for the same image in two files."""
+    masks: tuple[MaskFacts, ...]
+    sets: Sets
+    """The sets of values that the masks have at a pixel; none without masks."""
+    areas: tuple[int, ...]
+    """Pixels of each set."""
+    more_frames: bool
+    size: tuple[int, int]
+    """Rows and columns."""
+    thumbnail: np.ndarray = field(compare=False)
+    """Small and grey, see `duplicates.thumbnail`."""
+
+    def classes(self, table: Mapping[int, int]) -> np.ndarray:
+        """The class id of each set, uint8: the highest one wins, and ignored over all."""
+        labels = self.case.labels or table
+        ids = [max(labels[value] for value in values) for values in self.sets]
+        return np.array(ids, np.uint8)
+
+    def class_pixels(self, table: Mapping[int, int]) -> dict[int, int]:
+        """Pixels of each class id of the label (255 = ignored)."""
+        pixels: dict[int, int] = {}
+        for kind, area in zip(self.classes(table).tolist(), self.areas, strict=True):
+            pixels[kind] = pixels.get(kind, 0) + area
+        return dict(sorted(pixels.items()))
+
+    def foreground(self, table: Mapping[int, int]) -> int:
+        """Pixels of a class other than background and ignored."""
+        return sum(n for kind, n in self.class_pixels(table).items() if kind not in (0, IGNORE))
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the image, if it has a mask."""
+        return sum(self.areas)
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the files' names, which are not part of the content."""
+        masks = [[list(m.counts.items()), m.between, m.thin] for m in self.masks]
+        rest = {"grey": self.grey, "digest": self.digest.hex(), "more_frames": self.more_frames}
+        rest["size"] = self.size
+        small = self.thumbnail.tobytes().hex()
+        return {**rest, "masks": masks, "sets": self.sets, "areas": self.areas, "thumbnail": small}
+
+    @staticmethod
+    def from_json(facts: Mapping[str, Any], case: Case) -> "CaseFacts":
+        """Reads what `to_json` wrote of the same content."""
+        masks = [
+            MaskFacts(path, dict(counts), between, thin)
+            for path, (counts, between, thin) in zip(case.masks, facts["masks"], strict=True)
+        ]
+        sets = tuple(tuple(values) for values in facts["sets"])
+        digest = bytes.fromhex(facts["digest"])
+        small = np.frombuffer(bytes.fromhex(facts["thumbnail"]), np.float32).reshape(SIDE, SIDE)
+        rows, columns = facts["size"]
+        rest = (tuple(masks), sets, tuple(facts["areas"]), facts["more_frames"])
+        return CaseFacts(case, facts["grey"], digest, *rest, (rows, columns), small)
+
+
+def check_values(facts: CaseFacts, table: Mapping[int, int]) -> None:
+    """Raises DataError, with the mask's name, when a value has no class."""
+    case = facts.case
+    labels = case.labels or table
+    if not labels.keys() >= {value for values in facts.sets for value in values}:
+        for path in case.masks:
+            apply_label_map(decode_mask(path, case.page).pixels, labels, path)
+
+
+def decode_case(case: Case) -> tuple[Arrays, CaseFacts]:
+    """Decodes the files of one case: "image" (H, W, C) and, with masks, "sets" (H, W) numbers."""
+    image = decode_image(case.image, case.page)
+    height, width, channels = image.pixels.shape
+    more_frames, masks, values = image.more_frames, [], []
+    for path in case.masks:
+        mask = decode_mask(path, case.page)
+        more_frames = more_frames or mask.more_frames
+        check_same_size(case, (height, width), path, mask.pixels.shape)
+        masks.append(mask_facts(mask.pixels, path))
+        values.append(mask.pixels)
+    digest = hashlib.blake2b(image.pixels.tobytes(), digest_size=16)
+    digest.update(repr(image.pixels.shape).encode())
+    arrays: Arrays = {"image": image.pixels}
+    sets, areas = Sets(), tuple[int, ...]()
+    if values:
+        arrays["sets"], sets, areas = join(values)
+    told = (tuple(masks), sets, areas, more_frames, (height, width), thumbnail(image.pixels))
+    return arrays, CaseFacts(case, channels == 1, digest.digest(), *told)
+
+
+def join(masks: Sequence[np.ndarray]) -> tuple[np.ndarray, Sets, tuple[int, ...]]:
+    """Masks (H, W) as one array of numbers, the set of mask values of each, and its pixels."""
+    numbers, present = _numbered(masks[0])
+    sets: list[tuple[int, ...]] = [(value,) for value in present]
+    for mask in masks[1:]:
+        more, values = _numbered(mask)
+        wide = np.dtype(np.uint8 if len(sets) * len(values) < 256 else np.int64)
+        pairs, present = _numbered(numbers.astype(wide) * wide.type(len(values)) + more)
+        unions = [
+            tuple(sorted({*sets[pair // len(values)], values[pair % len(values)]}))
+            for pair in present
+        ]
+        sets = sorted(set(unions))
+        places = {union: place for place, union in enumerate(sets)}
+        numbers = np.array([places[union] for union in unions], _dtype(len(sets)))[pairs]
+    areas = np.bincount(numbers.ravel(), minlength=len(sets))
+    return numbers, tuple(sets), tuple(areas.tolist())
+
+
+def _numbered(values_hw: np.ndarray) -> tuple[np.ndarray, list[int]]:
+    """The values' ranks, and the values in order."""
+    if values_hw.dtype == np.uint8:
+        present = np.flatnonzero(np.bincount(values_hw.ravel()))
+        lookup = np.zeros(256, np.uint8)
+        lookup[present] = np.arange(len(present))
+        return lookup[values_hw], present.tolist()
+    present, ranks = np.unique(values_hw, return_inverse=True)
+    return ranks.reshape(values_hw.shape).astype(_dtype(len(present))), present.tolist()
+
+
+def _dtype(count: int) -> type[np.integer[Any]]:
+    return np.uint8 if count <= 256 else np.uint16 if count <= 65536 else np.int32
+
+
+def check_same_size(case: Case, image: tuple[int, int], path: Path, mask: tuple[int, ...]) -> None:
+    """Raises DataError when a mask has another size than its (upright) image."""
+    if image == mask:
+        return
+    turned = " (the mask lies on its side: is the photo turned by its EXIF tag?)"
+    raise DataError(
+        f"{path}: the mask is {mask[0]} x {mask[1]} pixels but {case.image} is {image[0]} x "
+        f"{image[1]}{turned if image == mask[::-1] else ''}; export both at one size"
+    )

@@ -1,0 +1,233 @@
+"""Image files to arrays: the content decides the format, and every bad file is one DataError."""
+
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from tinyseg.data.reading.deep_png import decode_deep_png, header_of
+from tinyseg.errors import DataError
+
+Result = TypeVar("Result")
+
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "PPM", "WEBP")
+PIXEL_LIMIT = 178_956_970
+"""Largest image, in pixels; also where Pillow itself refuses one as a decompression bomb."""
+COLOUR = 1 << 24
+"""Added to 0xRRGGBB to make the mask value of a pixel that is not grey."""
+
+# A damaged file makes Pillow raise any of these; Warning only where warnings are errors.
+_DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    LookupError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+    Warning,
+)
+_BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+
+
+class Decoded(NamedTuple):
+    """Pixels of a page, and whether the file holds more than the first, which nobody asked for."""
+
+    pixels: np.ndarray
+    more_frames: bool
+
+
+def load_image(path: Path, channels: int | None, page: int | None = None) -> np.ndarray:
+    """Reads an image upright (EXIF applied) as (H, W, C): uint8, or float32 in [0, 1] from 16 bits.
+
+    `channels` 1 or 3 converts; None keeps 1 where all channels are equal, else 3. Alpha is
+    dropped. `page` is of a TIFF stack. DataError when the file cannot be used. Of 16-bit colour
+    files only PNG is read at full depth, others at 8 bits.
+    """
+    return to_channels(decode_image(path, page).pixels, channels)
+
+
+def count_pages(path: Path) -> int:
+    """Number of images in a TIFF stack."""
+    return _guarded(path, lambda image: int(getattr(image, "n_frames", 1)))
+
+
+def stored_mode(path: Path) -> str:
+    """Pillow's name of how a file stores its pixels: "L", "RGBA", "I;16"; "P+A" has transparency.
+
+    "16-bit RGB" is what Pillow alone calls RGB. DataError when the file cannot be used.
+    """
+
+    def mode(image: Image.Image) -> str:
+        deep = "16-bit " * (image.format == "PNG" and header_of(path) is not None)
+        return deep + image.mode + "+A" * ("transparency" in image.info)
+
+    return _guarded(path, mode)
+
+
+def to_channels(image_hwc: np.ndarray, channels: int | None) -> np.ndarray:
+    """Grey to RGB by repeating, RGB to grey by ITU-R 601 luma; None keeps the image."""
+    if channels in (None, image_hwc.shape[2]):
+        return image_hwc
+    if channels == 3:
+        return np.repeat(image_hwc, 3, axis=2)
+    if image_hwc.dtype != np.uint8:
+        return image_hwc @ np.array([[19595], [38470], [7471]], np.float32) / np.float32(65536)
+    red, green, blue = (image_hwc[..., c].astype(np.uint32) for c in range(3))
+    luma = (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16
+    return luma.astype(np.uint8)[..., None]
+
+
+def decode_image(path: Path, page: int | None = None) -> Decoded:
+    """Reads (H, W, 1) where grey, else (H, W, 3); see `load_image`."""
+    deep = _guarded(path, lambda image: _deep_colour(path, image))
+    if deep is not None:
+        return Decoded(_thin(deep), more_frames=False)
+    image, more_frames = _open_upright(path, page)
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return Decoded(_unit_range(np.asarray(image), path)[..., None], more_frames)
+    if image.mode in ("1", "L", "LA", "La"):
+        return Decoded(_grey(image)[..., None], more_frames)
+    return Decoded(_thin(_colour(image)), more_frames)
+
+
+def decode_mask(path: Path, page: int | None = None) -> Decoded:
+    """Reads the values of a mask as (H, W) integers.
+
+    1. Palette files give the index (as in Pascal VOC), or the grey when the whole palette is grey.
+    2. 1-bit files give 0 and 255. 3. Alpha is dropped. 4. A pixel with three equal channels gives
+    that value; a coloured pixel gives COLOUR + 0xRRGGBB, which label maps write as "#rrggbb".
+    """
+    image, more_frames = _open_upright(path, page)
+    if image.mode == "P" and not _grey_palette(image):
+        return Decoded(np.array(image), more_frames)
+    if image.mode in ("1", "L", "LA", "La"):
+        return Decoded(_grey(image), more_frames)
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return Decoded(_whole_numbers(np.asarray(image), path), more_frames)
+    pixels = _colour(image)
+    if (pixels == pixels[..., :1]).all():
+        return Decoded(np.ascontiguousarray(pixels[..., 0]), more_frames)
+    return Decoded(_packed(pixels.astype(np.int32)), more_frames)
+
+
+def _thin(pixels: np.ndarray) -> np.ndarray:
+    """One channel where all are equal."""
+    grey = bool((pixels == pixels[..., :1]).all())
+    return np.ascontiguousarray(pixels[..., :1] if grey else pixels)
+
+
+def _deep_colour(path: Path, image: Image.Image) -> np.ndarray | None:
+    """(H, W, 1 or 3) float32 in [0, 1] of a 16-bit PNG with colour or alpha; None for others."""
+    header = header_of(path) if image.format == "PNG" else None
+    if header is None:
+        return None
+    _check_size(path, image)
+    values = decode_deep_png(path, header)
+    image.load()  # Pillow may find more that is damaged, and EXIF behind the pixels
+    planes = []
+    for part in (values >> 8, values & 255):  # of 16 bits Pillow turns no colour
+        picture = Image.fromarray(part.astype(np.uint8))
+        picture.info.update(image.info)
+        planes.append(np.asarray(ImageOps.exif_transpose(picture)))
+    high, low = (plane[..., : 1 if header.samples == 2 else 3] for plane in planes)
+    unit: np.ndarray = high.astype(np.float32)
+    unit *= 256
+    unit += low
+    unit /= 65535
+    return unit
+
+
+def _open_upright(path: Path, page: int | None) -> tuple[Image.Image, bool]:
+    def upright(image: Image.Image) -> tuple[Image.Image, bool]:
+        more_frames = image.format in ("TIFF", "GIF") and getattr(image, "is_animated", False)
+        if page:
+            image.seek(page)
+        _check_size(path, image)
+        image.load()
+        return ImageOps.exif_transpose(image), bool(more_frames) and page is None
+
+    return _guarded(path, upright)
+
+
+def _guarded(path: Path, read: Callable[[Image.Image], Result]) -> Result:
+    """What `read` gives of an opened image; whatever a damaged file raises is a DataError."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; give the path of an image")
+    try:
+        # From an open file: by name Pillow 13 maps a turned TIFF at the wrong width.
+        with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
+            return read(image)
+    except _BOMBS:
+        raise _too_large(path) from None
+    except _DAMAGED as error:
+        raise DataError(f"{path}: {_why(path, error)}") from None
+
+
+def _check_size(path: Path, image: Image.Image) -> None:
+    if min(image.size) < 1:
+        raise DataError(f"{path}: the image has no pixels; replace or remove it")
+    if image.width * image.height > PIXEL_LIMIT:
+        raise _too_large(path)
+
+
+def _too_large(path: Path) -> DataError:
+    limit = PIXEL_LIMIT // 1_000_000
+    return DataError(f"{path}: larger than {limit} million pixels; cut it into tiles first")
+
+
+def _why(path: Path, error: BaseException) -> str:
+    if path.stat().st_size == 0:
+        return "the file is empty; replace or remove it"
+    if isinstance(error, UnidentifiedImageError):
+        return f"not an image that can be read ({', '.join(FORMATS)}); convert or remove it"
+    text = " ".join(str(error).split()) or type(error).__name__
+    return f"damaged or truncated ({text}); replace or remove it"
+
+
+def _grey(image: Image.Image) -> np.ndarray:
+    return np.array(image if image.mode == "L" else image.convert("LA").getchannel(0))
+
+
+def _colour(image: Image.Image) -> np.ndarray:
+    # Through RGBA because Pillow warns when it drops a palette's transparency.
+    wanted = "RGB" if image.mode in ("RGB", "CMYK", "YCbCr", "LAB", "HSV") else "RGBA"
+    return np.array(image if image.mode == wanted else image.convert(wanted))[..., :3]
+
+
+def _grey_palette(image: Image.Image) -> bool:
+    colours = np.array(image.getpalette("RGB") or [0, 0, 0]).reshape(-1, 3)
+    return bool((colours == colours[:, :1]).all())
+
+
+def _packed(rgb: np.ndarray) -> np.ndarray:
+    grey = (rgb == rgb[..., :1]).all(axis=2)
+    code = COLOUR + (rgb[..., 0] << 16) + (rgb[..., 1] << 8) + rgb[..., 2]
+    return np.where(grey, rgb[..., 0], code).astype(np.int32)
+
+
+def _unit_range(values: np.ndarray, path: Path) -> np.ndarray:
+    low, high = float(values.min()), float(values.max())
+    top = 1 if values.dtype.kind == "f" else 65535
+    if not (low >= 0 and high <= top):
+        raise DataError(
+            f"{path}: pixel values from {low:g} to {high:g} are outside 0 to {top}; "
+            "save it with 8 or 16 bits"
+        )
+    return (values.astype(np.float64) / top).astype(np.float32)
+
+
+def _whole_numbers(values: np.ndarray, path: Path) -> np.ndarray:
+    finite = bool(np.isfinite(values).all())
+    if not finite or (values != np.floor(values)).any() or values.min() < 0 or values.max() > 65535:
+        raise DataError(f"{path}: a mask needs whole values from 0 to 65535; save it with 8 bits")
+    return values.astype(np.int32)

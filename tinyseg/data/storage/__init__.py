@@ -1,0 +1,1 @@
+"""Decoded and prepared images on disk."""

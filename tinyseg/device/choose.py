@@ -1,0 +1,90 @@
+"""Picks device and compiler once and says why; all that depends on tinygrad's version is here."""
+
+import contextlib
+import functools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import tinygrad.helpers
+from tinygrad import Device
+from tinygrad.helpers import CPU_COUNT, DEV
+
+from tinyseg.common.cache_dir import cache_folder
+from tinyseg.device.compilers import _SPEEDS, Compiler, _choose_compiler, _install
+from tinyseg.device.gpus import may_be_there, nvidia_compiler, use_cuda_extra
+from tinyseg.device.graph import launcher, mend
+from tinyseg.errors import BackendError
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Where and how the network runs."""
+
+    device: str
+    """tinygrad's device name: CPU, CUDA, METAL, CL, ..."""
+    reason: str
+    """Why this device and this compiler, in words."""
+    compiler: Compiler | None
+    """The CPU's compiler; None on other devices."""
+    threads: int
+    """CPU threads of a kernel."""
+
+
+@functools.cache
+def backend() -> Backend:
+    """Chooses device and compiler at the first call; raises BackendError when there is none."""
+    _use_writable_cache()
+    device, reason = _choose_device()
+    mend(Device[device])
+    if device in ("NV", "CUDA"):
+        reason = f"{reason}; {nvidia_compiler(Device[device])}"
+    if device != "CPU":
+        return Backend(device, reason, None, CPU_COUNT.value)
+    compiler, why = _choose_compiler()
+    _install(compiler)
+    if compiler.command:
+        Device["CPU"].graph = launcher(Device["CPU"].renderer.compiler.compile_cached)
+    return Backend(device, f"{reason}; {why}", compiler, CPU_COUNT.value)
+
+
+def _use_writable_cache() -> None:
+    wanted = Path(tinygrad.helpers.CACHEDB).parent
+    with contextlib.suppress(OSError):
+        wanted.mkdir(parents=True, exist_ok=True)
+    if not os.access(wanted, os.W_OK):
+        tinygrad.helpers.CACHEDB = str(cache_folder() / "tinygrad.db")
+
+
+def _choose_device() -> tuple[str, str]:
+    if asked := DEV.device:
+        if not _opens(asked, asked_for=True):
+            raise BackendError(
+                f"DEV={asked}: this device does not answer; unset DEV or name another"
+            )
+        return asked, f"{asked} because DEV={os.environ.get('DEV', asked)} asks for it"
+    for name in ("METAL", "AMD", "NV", "CUDA", "QCOM", "CL"):
+        if _opens(name):
+            DEV.value = name
+            return name, f"{name} because it is the first GPU that answers"
+    DEV.value = "CPU"
+    return "CPU", "CPU because no GPU answers"
+
+
+def _opens(name: str, asked_for: bool = False) -> bool:
+    if not asked_for and not may_be_there(name):
+        return False
+    if name in ("NV", "CUDA", "NULL"):
+        use_cuda_extra()
+    try:
+        return name == "CPU" or bool(Device[name].renderer)  # which needs a compiler
+    except Exception:  # noqa: BLE001  a driver may fail in any way; then it is not there
+        return False
+
+
+def forget_compilers() -> bool:
+    """Removes the measured speeds of compilers, so that the next process measures; if any were."""
+    path = cache_folder() / _SPEEDS
+    known = path.exists()
+    path.unlink(missing_ok=True)
+    return known

@@ -1,0 +1,49 @@
+"""What compiled code depends on: versions, tinygrad's switches, the processor."""
+
+import importlib.metadata
+import os
+import platform
+import re
+from pathlib import Path
+
+import tinygrad.helpers
+
+
+def versions() -> dict[str, str]:
+    """Versions of what numbers depend on, for the run folder and `tinyseg info`."""
+    names = ("tinyseg", "tinygrad", "numpy", "pillow", "scipy")
+    found = {name: _version(name) for name in names}
+    return {**found, "python": platform.python_version(), "platform": platform.platform()}
+
+
+def settings() -> dict[str, str]:
+    """tinygrad's switches as they are now: nearly all change what is compiled."""
+    known = tinygrad.helpers.ContextVar._cache.items()
+    switches = {name: repr(value.value) for name, value in known if name not in _TALK}
+    return switches | {name: os.environ[name] for name in sorted(os.environ) if _shapes(name)}
+
+
+_TALK = ("DEBUG", "NO_COLOR", "CACHELEVEL", "CCACHE", "CAPTURING", "ALLOW_DEVICE_USAGE")
+"""Switches of tinygrad that change no program."""
+
+
+def _shapes(name: str) -> bool:
+    starts = ("BEAM_", "MV", "REDUCEOP_", "HCQ", "UNSAFE_", "GRAPH_", "LLVM")
+    return name.startswith(starts) or name in ("CC", "JITBEAM", "EXPAND_SSA", "ALLOW_HALF8")
+
+
+def cpu_model() -> str:
+    """The processor's name; compiled code is only valid for it."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = re.findall(r"^(?:model name|cpu family|model|Hardware)\s*:\s*(.*)$", text, re.M)
+    return " ".join(dict.fromkeys(names)) or platform.machine()
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

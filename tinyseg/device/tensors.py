@@ -1,0 +1,83 @@
+"""Tensors with a buffer of their own: how NumPy arrays reach the device."""
+
+from typing import Any
+
+import numpy as np
+from tinygrad import Tensor
+from tinygrad.dtype import _from_np_dtype, _to_np_dtype
+
+from tinyseg.common.arrays import Array
+from tinyseg.device.choose import backend
+from tinyseg.errors import StepError
+
+
+def to_device(array: Array) -> Tensor:
+    """A realized Tensor with a buffer of its own that holds a copy of `array`; no kernel runs."""
+    backend()
+    tensor = Tensor.empty(*array.shape, dtype=_from_np_dtype(array.dtype))
+    copy_(tensor, array)
+    return tensor
+
+
+def copy_(tensor: Tensor, array: Array) -> None:
+    """Copies `array` into the tensor's own buffer, as its dtype, wherever else that is used."""
+    # tinygrad copies from writable memory only
+    host = np.require(array, _to_np_dtype(tensor.dtype), ["C", "W"])
+    tensor.uop.buffer.ensure_allocated().copyin(host.reshape(-1).view(np.uint8).data)
+
+
+def owns_buffer(tensor: Tensor) -> bool:
+    """Whether the tensor is a whole realized buffer: all else is baked into a jitted step."""
+    uop = tensor.uop
+    while uop.op.name == "RESHAPE":
+        uop = uop.src[0]
+    return bool(uop.op.name == "BUFFER" and uop.is_realized)
+
+
+def ensure_buffer(*tensors: Tensor) -> None:
+    """Gives each tensor a whole buffer of its own; `realize` alone leaves a constant without one.
+
+    What waits to be assigned to it goes into the buffer that it has: a jitted step knows that one.
+    All are realized in one call: random ones of one shape, one by one, would come out equal.
+    """
+    waiting = [tensor for tensor in tensors if not owns_buffer(tensor)]
+    if waiting:
+        Tensor.realize(*waiting)
+    constants = [tensor for tensor in waiting if not owns_buffer(tensor)]
+    for tensor in constants:
+        tensor.replace(tensor.clone().realize())
+
+
+def clone(tensor: Tensor) -> Tensor:
+    """A copy in a buffer of its own, by one memory copy: a kernel for it costs milliseconds."""
+    source = tensor.uop.buffer.ensure_allocated()
+    made = Tensor.empty(*tensor.shape, dtype=tensor.dtype, device=tensor.device)
+    made.uop.buffer.ensure_allocated().copyin(source.as_memoryview(allow_zero_copy=True))
+    return made
+
+
+Tensors = dict[str, Tensor]
+
+
+def realize_weights(weights: dict[str, Tensor]) -> None:
+    """Give all weights of a network buffers of their own; StepError where that cannot be.
+
+    Either they were made on another device, before tinyseg chose one, or two share one buffer.
+    """
+    for name, tensor in weights.items():
+        if str(tensor.device) != backend().device:
+            raise StepError(
+                f"the weight {name} lies on {tensor.device}, but tinyseg computes on "
+                f"{backend().device}: set DEV={backend().device} in the environment, or call "
+                "tinyseg.device.choose.backend() before the network is made"
+            )
+    ensure_buffer(*weights.values())
+    owners: dict[Any, str] = {}
+    for name, tensor in weights.items():
+        owner = owners.setdefault(tensor.uop.base, name)
+        if owner != name:
+            raise StepError(
+                f"the weights {owner} and {name} are two Tensors in one buffer: to tie them, make "
+                "both names the same Tensor; if they should differ, draw the network again and "
+                "realize all of it in one call: Tensor.realize(*nn.state.get_parameters(model))"
+            )

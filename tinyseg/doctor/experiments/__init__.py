@@ -1,0 +1,1 @@
+"""Experiments that the checks share: each is made once."""

@@ -1,0 +1,267 @@
+"""Pictures that answer at a glance: image, label, probability and prediction side by side."""
+
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from tinyseg.common.files import write_atomic
+from tinyseg.config import IGNORE
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Color = tuple[int, int, int]
+
+# Okabe & Ito's palette, told apart by the colour-blind too; class 0 is black
+COLORS = [
+    *((240, 228, 66), (86, 180, 233), (213, 94, 0), (0, 158, 115)),
+    *((204, 121, 167), (230, 159, 0), (0, 114, 178), (255, 255, 255)),
+]
+HIT, FALSE, MISSED = (86, 180, 233), (213, 94, 0), (240, 228, 66)
+"""Right, false and missed pixels of a prediction: sky blue, vermilion, yellow."""
+OUTCOMES = {"right": HIT, "false": FALSE, "missed": MISSED}
+IGNORED = (110, 110, 110)
+BACKGROUND = (24, 24, 24)
+
+
+def palette(classes: int) -> Array:
+    """RGB colours (256, 3) uint8 of class ids; two classes are black and white, 255 is grey."""
+    colors = [(255, 255, 255)] if classes <= 2 else COLORS
+    table = np.zeros((256, 3), np.uint8)
+    for kind in range(1, 256):  # the second time around darker, and so on
+        turn, place = divmod(kind - 1, len(colors))
+        table[kind] = np.multiply(colors[place], 0.65**turn if turn < 3 else 1).round()
+    table[IGNORE] = IGNORED
+    return table
+
+
+def color_map() -> Array:
+    """RGB (256, 3) uint8 of probabilities 0 to 1: viridis, from dark violet to bright yellow.
+
+    Nine of its colours (van der Walt and Smith 2015, CC0), straight lines between them.
+    """
+    colors = [(68, 1, 84), (71, 44, 122), (59, 81, 139), (44, 113, 142), (33, 144, 141)]
+    colors += [(39, 173, 129), (92, 200, 99), (170, 220, 50), (253, 231, 37)]
+    places, known = np.linspace(0, 8, 256), np.array(colors, float)
+    bands = [np.interp(places, np.arange(9), known[:, band]) for band in range(3)]
+    return np.asarray(np.stack(bands, axis=1).round(), np.uint8)
+
+
+def color_classes(label_hw: Array, classes: int) -> Array:
+    """Class ids (H, W) to colours (H, W, 3) uint8."""
+    return palette(classes)[label_hw]
+
+
+def color_image(image_hwc: Array) -> Array:
+    """An image (H, W, 1 or 3), uint8 or float32 in [0, 1], to (H, W, 3) uint8."""
+    if image_hwc.dtype != np.uint8:
+        image_hwc = (np.clip(image_hwc, 0, 1) * 255).round().astype(np.uint8)
+    return np.broadcast_to(image_hwc, (*image_hwc.shape[:2], 3))
+
+
+def color_probability(p_khw: Array) -> Array:
+    """Foreground probability (of any class but 0 for K >= 2) in colours (H, W, 3) uint8."""
+    p_hw = p_khw[0] if p_khw.shape[0] == 1 else 1 - p_khw[0]
+    return np.asarray(color_map()[(np.clip(p_hw, 0, 1) * 255).round().astype(np.uint8)])
+
+
+def color_outcomes(image_hw3: Array, label_hw: Array, prediction_hw: Array) -> Array:
+    """An image (H, W, 3) uint8 with right, false and missed foreground tinted, two classes."""
+    known, found, own = label_hw != IGNORE, prediction_hw > 0, label_hw == 1
+    shown = image_hw3.astype(np.float64)
+    for where, color in ((own & found, HIT), (known & found & ~own, FALSE), (own & ~found, MISSED)):
+        shown[where] = 0.35 * shown[where] + 0.65 * np.array(color)
+    shown[~known] = 0.5 * shown[~known] + 0.5 * np.array(IGNORED)
+    return np.asarray(shown.round(), np.uint8)
+
+
+def row(
+    image: Array, label: Array | None, p_khw: Array, prediction: Array, classes: int
+) -> list[Array]:
+    """The four pictures of one image: image, label, probability, prediction.
+
+    The prediction of two classes lies over the image in the colours of OUTCOMES where there is a
+    label; else it is the classes' colours.
+    """
+    shown = np.zeros(prediction.shape, np.uint8) if label is None else label
+    if label is None or classes > 2:
+        told = color_classes(prediction, classes)
+    else:
+        told = color_outcomes(color_image(image), label, prediction)
+    return [color_image(image), color_classes(shown, classes), color_probability(p_khw), told]
+
+
+def legend_of(class_names: Sequence[str]) -> dict[str, Color]:
+    """What the colours of a row's prediction mean."""
+    if len(class_names) <= 2:
+        return dict(OUTCOMES)
+    colors = palette(len(class_names)).tolist()
+    return {name: tuple(color) for name, color in zip(class_names, colors, strict=False)}
+
+
+def overlay(image: Array, label_hw: Array, classes: int, side: int) -> Array:
+    """An image (H, W, 3) uint8 of side x side pixels with its classes tinted and outlined.
+
+    What is ignored is darkened and striped.
+    """
+    shown = np.asarray(_inside(image, side, smooth=True), np.float64)
+    label = np.asarray(_inside(label_hw, side, smooth=False))
+    colors = palette(max(classes, 3))[label].astype(np.float64)
+    rows, columns = label.shape
+    edge = np.zeros(label.shape, bool)
+    edge[1:] |= label[1:] != label[:-1]
+    edge[:, 1:] |= label[:, 1:] != label[:, :-1]
+    edge &= (label > 0) & (label != IGNORE)
+    stripes = (np.arange(rows)[:, None] + np.arange(columns)) % 8 < 2
+    tint = np.where((label > 0) & (label != IGNORE), 0.25, 0.0) + 0.75 * edge
+    shown = shown * (1 - tint[..., None]) + colors * tint[..., None]
+    gone = label == IGNORE
+    shown[gone] = shown[gone] * 0.35 + 40 * stripes[gone][:, None]
+    return np.asarray(shown.round().clip(0, 255), np.uint8)
+
+
+def draw_grid(
+    rows: Sequence[Sequence[Array]],
+    captions: Sequence[str],
+    titles: Sequence[str] = ("image", "label", "probability", "prediction"),
+    side: int = 192,
+    legend: Mapping[str, Color] | None = None,
+) -> Array:
+    """Rows of pictures (H, W, 3) uint8 as one; a caption stands under each row.
+
+    A legend stands below them with the colour bar of probabilities.
+    """
+    sheet = _grid(rows, captions, titles, side)
+    return np.asarray(_with_legend(sheet, legend) if legend else sheet)
+
+
+def save_grid(path: Path, *given: Any, **options: Any) -> None:
+    """Writes `draw_grid` of the other arguments as a PNG."""
+    write_png(path, Image.fromarray(draw_grid(*given, **options)))
+
+
+def draw_lines(
+    title: str,
+    x: Sequence[float],
+    series: Mapping[str, tuple[Sequence[float], Color]],
+    low: float | None = None,
+    high: float | None = None,
+    size: tuple[int, int] = (360, 200),
+) -> Array:
+    """A panel (H, W, 3) uint8 with lines over x, each in its colour, and their names in a row.
+
+    The axis goes from `low` to `high`, or to the least and largest value where they are not given.
+    """
+    width, height = size
+    left, right, top, bottom = 48, width - 10, 40, height - 24
+    values = [value for line, _ in series.values() for value in line]
+    low, high = min(values) if low is None else low, max(values) if high is None else high
+    high = high if high > low else low + 1
+
+    def place(at: float, value: float) -> tuple[float, float]:
+        across = (at - x[0]) / max(x[-1] - x[0], 1e-9)
+        return left + across * (right - left), bottom - (value - low) / (high - low) * (
+            bottom - top
+        )
+
+    sheet = Image.new("RGB", size, BACKGROUND)
+    draw, font, grey = ImageDraw.Draw(sheet), ImageFont.load_default(13), (200, 200, 200)
+    draw.rectangle((left, top, right, bottom), outline=IGNORED)
+    draw.text((6, 3), title, (230, 230, 230), font)
+    for value in (low, high):
+        draw.text((left - 6, place(x[0], value)[1]), f"{value:.3g}", grey, font, anchor="rm")
+    for at, anchor in ((x[0], "lt"), (x[-1], "rt")):
+        draw.text((place(at, low)[0], bottom + 5), f"{at:g}", grey, font, anchor=anchor)
+    across = float(left)
+    for name, (line, color) in series.items():
+        points = [place(*pair) for pair in zip(x, line, strict=True)]
+        draw.line(points, color, 2)
+        draw.rectangle((*(c - 1 for c in points[-1]), *(c + 1 for c in points[-1])), color)
+        draw.text((across, 20), name, color, font)
+        across += font.getlength(name) + 14
+    return np.asarray(sheet)
+
+
+def save_bands(
+    path: Path,
+    rows: Sequence[Sequence[Array]],
+    captions: Sequence[str],
+    titles: Sequence[str],
+    wide: int = 7,
+    side: int = 192,
+) -> None:
+    """The same for more columns than fit side by side: at most `wide`, the others below."""
+    cuts = range(0, len(titles), wide)
+    bands = [
+        _grid([r[c : c + wide] for r in rows], captions, titles[c : c + wide], side) for c in cuts
+    ]
+    sheet = Image.new("RGB", (bands[0].width, sum(band.height for band in bands)), BACKGROUND)
+    for index, band in enumerate(bands):
+        sheet.paste(band, (0, index * band.height))
+    write_png(path, sheet)
+
+
+def _grid(
+    rows: Sequence[Sequence[Array]], captions: Sequence[str], titles: Sequence[str], side: int
+) -> Image.Image:
+    gap, line = 6, 18
+    width = len(titles) * (side + gap) + gap
+    height = line + gap + len(rows) * (side + line + gap)
+    sheet = Image.new("RGB", (width, height), BACKGROUND)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    for column, title in enumerate(titles):
+        draw.text((gap + column * (side + gap), 3), title, (230, 230, 230), font)
+    for index, (pictures, caption) in enumerate(zip(rows, captions, strict=True)):
+        top = line + gap + index * (side + line + gap)
+        for column, picture in enumerate(pictures):
+            tile = _inside(picture, side, smooth=column in (0, 2))
+            left = gap + column * (side + gap) + (side - tile.width) // 2
+            sheet.paste(tile, (left, top + (side - tile.height) // 2))
+        draw.text((gap, top + side + 1), _printable(caption), (200, 200, 200), font)
+    return sheet
+
+
+def _with_legend(sheet: Image.Image, legend: Mapping[str, Color]) -> Image.Image:
+    gap, line, font = 6, 22, ImageFont.load_default(13)
+    texts = [_printable(name) for name in legend]
+    widths = [round(font.getlength(text)) + 12 + 3 * gap for text in texts]
+    bar = 156 + round(font.getlength("probability 0  1"))
+    places, left, top = [], gap, 0
+    for width in [*widths, bar]:
+        if left + width > sheet.width and left > gap:
+            left, top = gap, top + line
+        places.append((left, sheet.height + top))
+        left += width
+    taller = Image.new("RGB", (sheet.width, sheet.height + top + line), BACKGROUND)
+    taller.paste(sheet)
+    draw = ImageDraw.Draw(taller)
+    for text, color, (x, y) in zip(texts, legend.values(), places, strict=False):
+        draw.rectangle((x, y + 4, x + 11, y + 15), color, (110, 110, 110))
+        draw.text((x + 12 + gap, y + 1), text, (200, 200, 200), font)
+    x, y = places[-1]
+    draw.text((x, y + 1), "probability 0", (200, 200, 200), font)
+    x += round(font.getlength("probability 0")) + gap
+    colors = Image.fromarray(np.ascontiguousarray(color_map()[None]))
+    taller.paste(colors.resize((128, 12), Image.Resampling.NEAREST), (x, y + 4))
+    draw.text((x + 128 + gap, y + 1), "1", (200, 200, 200), font)
+    return taller
+
+
+def write_png(path: Path, picture: Image.Image) -> None:
+    """Writes a PNG atomically."""
+    buffer = BytesIO()
+    picture.save(buffer, "PNG")
+    write_atomic(path, buffer.getvalue())
+
+
+def _inside(picture: Array, side: int, smooth: bool) -> Image.Image:
+    scale = side / max(picture.shape[:2])
+    size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
+    method = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
+    return Image.fromarray(np.ascontiguousarray(picture)).resize(size, method)
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -1,0 +1,89 @@
+"""What augmentation does to a dataset, as one picture: every transform alone, and combined."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tinyseg.augment import PRESETS, TRANSFORMS, Augmentation
+from tinyseg.common.arrays import Array
+from tinyseg.common.progress import Progress
+from tinyseg.config import Config
+from tinyseg.data import (
+    InputPipeline,
+    InputScale,
+    Tile,
+    find_scale,
+    fit_label,
+    open_dataset,
+    with_foreground,
+)
+from tinyseg.drawing.pictures import color_image, overlay, save_bands
+from tinyseg.errors import DataError
+
+SIDE = 192
+"""Of a tile, in pixels."""
+MOST = 16
+"""More images than these make a picture that nobody can look at."""
+
+
+def preview(
+    data: str | Path, out: Path, config: Config | None = None, images: Sequence[str] = ("3",)
+) -> None:
+    """Writes a PNG: a row for each image, a column for each transform, labels drawn over.
+
+    `images` are names, or one number: so many, with foreground. Transforms have the arguments of
+    `train.augment` where they are in it; the last columns are its sum and the ready-made ones.
+    """
+    config = config or Config()
+    texts = _texts(config.train.augment)
+    with Progress(f"reading {data}") as progress:
+        dataset = open_dataset(data, config.data, progress=progress.update)
+    if len(images) == 1 and images[0].isdecimal():
+        count = min(int(images[0]), len(dataset))
+        indices = with_foreground(dataset, count, config.data.size, config.data.fit)
+    else:
+        indices = [dataset.index(name) for name in images]
+    if len(indices) > MOST:
+        raise DataError(
+            f"--images: {len(indices)} are too many for one picture; give at most {MOST}"
+        )
+    samples = [dataset.load(index) for index in indices]
+    scale = find_scale(config.data, [sample.image for sample in samples], dataset.channels)
+    door = InputPipeline(config.data, scale)
+    fitted = [door.fit(sample.image) for sample in samples]
+    size, fit = config.data.size, config.data.fit
+    labels = np.stack([fit_label(s.label, size, fit) for s in samples if s.label is not None])
+    columns = [_tiles(fitted, door.to_batch(fitted), labels, dataset.classes)]
+    with Progress("augmenting", len(texts)) as progress:
+        for number, text in enumerate(texts.values(), start=1):
+            moved, classes = Augmentation(text, config.train.seed).arrays(
+                door.to_batch(fitted), labels
+            )
+            columns.append(_tiles(fitted, moved, classes, dataset.classes))
+            progress.update(number)
+    rows = list(zip(*columns, strict=True))
+    save_bands(out, rows, [s.name for s in samples], ["as it is", *texts], side=SIDE)
+
+
+def _texts(augment: str) -> dict[str, str]:
+    """The columns' titles and what is done in them."""
+    own = {term.name: term for term in Augmentation(augment).terms}
+    alone = {name: name for name in TRANSFORMS if name != "reflect"}
+    alone |= {name: term.alone for name, term in own.items() if name in alone}
+    combined = {name: name for name in (*PRESETS, "trivial")}
+    return {**alone, **({"train.augment": augment} if own else {}), **combined}
+
+
+def _tiles(fitted: Sequence[Tile], x_bchw: Array, labels: Array, classes: int) -> list[Array]:
+    """Each image as it was before the door, with its label."""
+    scales = (one.scale for one in fitted)
+    pictures = (color_image(_leave(x, scale)) for x, scale in zip(x_bchw, scales, strict=True))
+    pairs = zip(pictures, labels, strict=True)
+    return [overlay(picture, label, classes, SIDE) for picture, label in pairs]
+
+
+def _leave(x_chw: Array, scale: InputScale) -> Array:
+    """The network's input (C, H, W) to pixels (H, W, C) in [0, 1]."""
+    mean, deviation = (np.array(v, np.float32) for v in (scale.mean, scale.deviation))
+    return np.asarray((x_chw.transpose(1, 2, 0) * deviation + mean).clip(0, 1))

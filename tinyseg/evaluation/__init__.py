@@ -1,0 +1,1 @@
+"""Scores of a run on images, next to trivial baselines."""

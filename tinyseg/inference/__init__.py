@@ -1,0 +1,1 @@
+"""Images of any size to probabilities and masks; knows neither losses nor optimizers."""

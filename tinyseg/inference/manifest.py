@@ -1,0 +1,93 @@
+"""What `predict` has done, kept beside the masks: a call that was cut off is continued."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+NAME = ".tinyseg-predict.jsonl"
+
+
+class Manifest:
+    """One line for each mask that is whole: of which image, made how.
+
+    A mask counts as done only when it was made with the same key (weights, settings, options),
+    image and mask are the files they were then (by size and time of change), and it is there. A
+    line is written after its mask: what a kill cuts off is predicted again. A line before it, and
+    those of other keys, tell which files were written here and may be replaced.
+    """
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self.folder, self.key = folder, key
+        self.path = folder / NAME
+        self._done: dict[str, Any] = {}
+        self._ours: dict[str, Any] = {}
+        """Size and time of change of each mask that was written here; None while it is."""
+        self._new = not self._read()
+
+    def has(self, image: Path, page: int | None, mask: Path) -> bool:
+        """Whether the mask of this image is there and needs not be made again."""
+        facts = self._facts(image, page, mask)
+        return facts is not None and bool(facts == self._done.get(str(mask)))
+
+    def ours(self, mask: Path) -> bool:
+        """Whether a mask may be written: there is none, or the one that was written here."""
+        try:
+            stat = (self.folder / mask).stat()
+        except OSError:
+            return True
+        there = [stat.st_size, stat.st_mtime_ns]
+        return str(mask) in self._ours and self._ours[str(mask)] in (None, there)
+
+    def begin(self, mask: Path) -> None:
+        """Notes a mask that is written now: should a kill come before `add`, it is ours."""
+        self._append({"mask": str(mask)})
+
+    def add(self, image: Path, page: int | None, mask: Path) -> None:
+        """Notes a mask that was written just now."""
+        self._append({"mask": str(mask), "facts": self._facts(image, page, mask)})
+
+    def _append(self, record: dict[str, Any]) -> None:
+        kept = [{"mask": mask, "written": written} for mask, written in self._ours.items()]
+        head = [{"key": self.key}, *kept] if self._new else []
+        torn = "" if self._new else "\n" * self._torn()
+        with self.path.open("w" if self._new else "a", encoding="utf-8") as file:
+            file.write(torn + "".join(json.dumps(one) + "\n" for one in (*head, record)))
+        self._new = False
+
+    def _facts(self, image: Path, page: int | None, mask: Path) -> list[Any] | None:
+        try:
+            stats = [path.stat() for path in (image, self.folder / mask)]
+        except OSError:
+            return None
+        return [str(image.resolve()), page, *([s.st_size, s.st_mtime_ns] for s in stats)]
+
+    def _read(self) -> bool:
+        """Takes up what is noted; whether it has this key."""
+        try:
+            lines = self.path.read_text(encoding="utf-8").splitlines()
+        except (OSError, ValueError):
+            return False
+        records = [record for record in map(_record, lines) if record]
+        if not records or "key" not in records[0]:
+            return False
+        for record in records[1:]:
+            facts = record.get("facts")
+            written = facts[-1] if isinstance(facts, list) and facts else record.get("written")
+            self._ours[str(record.get("mask"))] = written
+        if records[0]["key"] != self.key:
+            return False
+        self._done = {str(record.get("mask")): record.get("facts") for record in records[1:]}
+        return True
+
+    def _torn(self) -> bool:
+        """Whether the last line was cut off."""
+        content = self.path.read_bytes()
+        return not content.endswith(b"\n")
+
+
+def _record(line: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}

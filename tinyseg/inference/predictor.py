@@ -1,0 +1,82 @@
+"""Images of any size to probabilities: the one path of validation, evaluation and prediction."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinyseg.common.arrays import Array
+from tinyseg.data import InputPipeline, Tile, Tiles
+from tinyseg.device.tensors import to_device
+from tinyseg.errors import NonFiniteError
+from tinyseg.inference.step import PredictStep
+from tinyseg.inference.stitching import Stitcher
+
+
+class Predictor:
+    """Probabilities at the original size of each image, computed at one compiled shape."""
+
+    def __init__(self, model: Any, door: InputPipeline, batch: int = 4, jit: bool = True):
+        self.input_pipeline, self.batch = door, batch
+        self.step = PredictStep(model, jit=jit)
+
+    def __call__(
+        self, images: Iterable[Array], watch: Callable[[Array], None] | None = None
+    ) -> Iterator[Array]:
+        """For each image (H, W, C): probabilities (K, H, W) float32; a batch is read at a time.
+
+        `watch` sees what enters the network, of each image one square (1, C, S, S).
+        """
+        return self.predict_tiles(self._views(images, watch))
+
+    def _views(
+        self, images: Iterable[Array], watch: Callable[[Array], None] | None
+    ) -> Iterator[Tiles]:
+        for image in images:
+            views = self.input_pipeline.tiles(image)
+            if watch:
+                watch(self.input_pipeline.to_batch([views.middle]))
+            yield views
+
+    def predict_tiles(self, images: Iterable[Tiles | Sequence[Tile]]) -> Iterator[Array]:
+        """The same for images that were fitted before, each as the squares that show it.
+
+        A batch holds squares of several images where they are few.
+        """
+        begun: deque[Stitcher] = deque()
+        waiting: list[tuple[Stitcher, Tile]] = []
+        for image in images:
+            begun.append(Stitcher(len(image)))
+            for fitted in image:
+                waiting.append((begun[-1], fitted))
+                if len(waiting) == self.batch:
+                    self._run(waiting)
+                    waiting = []
+                    while begun and not begun[0].left:
+                        yield begun.popleft().image()
+        if waiting:
+            self._run(waiting)
+        yield from (mosaic.image() for mosaic in begun)
+
+    def _run(self, waiting: Sequence[tuple[Stitcher, Tile]]) -> None:
+        fitted = [one for _, one in waiting]
+        # the compiled shape is kept: a short batch is filled with its own first image
+        full = fitted + fitted[:1] * (self.batch - len(fitted))
+        x_bchw = self.input_pipeline.to_batch(full)
+        p_bkhw = self.step(to_device(x_bchw)).numpy()
+        if not np.isfinite(p_bkhw).all():
+            raise NonFiniteError(
+                "the network's output is not finite: its weights are too large, or an image holds "
+                "NaN; train anew with a lower learning rate, train.clip=1 or, if it was float16, "
+                "train.precision=bfloat16"
+            )
+        for p_khw, (mosaic, one) in zip(p_bkhw, waiting, strict=False):
+            mosaic.add(p_khw, one.box)
+
+
+def to_classes(p_khw: Array, threshold: float = 0.5) -> Array:
+    """(H, W) uint8 class ids: probability >= threshold (K = 1), else the most probable class."""
+    if p_khw.shape[0] == 1:
+        return np.asarray(p_khw[0] >= threshold).astype(np.uint8)
+    return np.asarray(p_khw.argmax(axis=0)).astype(np.uint8)

@@ -1,0 +1,136 @@
+"""Means of several predictions: of an image turned and scaled, and of several runs."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count, product, tee
+from typing import Protocol
+
+import numpy as np
+
+from tinyseg.common.arrays import Array
+from tinyseg.data import resize_planes
+from tinyseg.errors import ConfigError, RunError
+from tinyseg.inference.run import Run
+
+See = Callable[[Array], None]
+SCALES = (0.75, 1.0, 1.25)
+
+
+class PredictFunction(Protocol):
+    """Images (H, W, C) to probabilities (K, H, W), a few read ahead."""
+
+    def __call__(self, images: Iterable[Array], watch: See | None = None) -> Iterator[Array]: ...
+
+
+@dataclass(frozen=True)
+class View:
+    """A way to look at an image, and back."""
+
+    turns: int = 0
+    """Quarter turns."""
+    mirrored: bool = False
+    scale: float = 1.0
+
+    def of(self, image_hwc: Array) -> Array:
+        """The image (H, W, C) as it is shown."""
+        shown = np.rot90(image_hwc[:, ::-1] if self.mirrored else image_hwc, self.turns)
+        rows, cols = (max(1, round(self.scale * side)) for side in shown.shape[:2])
+        return resize_planes(shown.transpose(2, 0, 1), rows, cols).transpose(1, 2, 0)
+
+    def back(self, p_khw: Array, height: int, width: int) -> Array:
+        """Probabilities (K, ...) of what was shown, in place over the image again."""
+        sides = (width, height) if self.turns % 2 else (height, width)
+        turned = np.rot90(resize_planes(p_khw, *sides), -self.turns, axes=(1, 2))
+        return turned[..., ::-1] if self.mirrored else turned
+
+
+def parse_tta(text: str) -> tuple[View, ...]:
+    """Reads "flips", "rotations", "scales" or some of them with "+"; ConfigError for others."""
+    names = text.split("+")
+    known = ("flips", "rotations", "scales")
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"--tta {text!r}: unknown {name!r}; give {', '.join(known)} with '+'")
+    turns = range(4) if "rotations" in names else (0, 2) if "flips" in names else (0,)
+    mirrored = (False, True) if "flips" in names else (False,)
+    scales = SCALES if "scales" in names else (1.0,)
+    return tuple(View(*view) for view in product(turns, mirrored, scales))
+
+
+class AveragedViews:
+    """Wraps a predictor: the mean of its probabilities over several views of each image."""
+
+    def __init__(self, predict: PredictFunction, views: Sequence[View]) -> None:
+        self.predict, self.views = predict, views
+
+    def __call__(self, images: Iterable[Array], watch: See | None = None) -> Iterator[Array]:
+        """As a predictor; `watch` sees each image once."""
+        sizes: deque[tuple[int, int]] = deque()
+
+        def shown() -> Iterator[Array]:
+            for image in images:
+                sizes.append(image.shape[:2])
+                for view in self.views:
+                    yield view.of(image)
+
+        found = self.predict(shown(), watch and _every(watch, len(self.views)))
+        for first in found:
+            size = sizes.popleft()
+            total = np.array(self.views[0].back(first, *size))
+            for view in self.views[1:]:
+                total += view.back(next(found), *size)
+            yield total / len(self.views)
+
+
+class Ensemble:
+    """Wraps several predictors: the mean of their probabilities."""
+
+    def __init__(self, members: Sequence[PredictFunction]) -> None:
+        self.members = members
+
+    def __call__(self, images: Iterable[Array], watch: See | None = None) -> Iterator[Array]:
+        """As a predictor; `watch` sees what enters the first one."""
+        copies = tee(images, len(self.members))
+        watches = (watch, *[None] * (len(self.members) - 1))
+        triples = zip(self.members, copies, watches, strict=True)
+        for found in zip(*(member(copy, see) for member, copy, see in triples), strict=True):
+            yield np.asarray(np.mean(found, axis=0, dtype=np.float32))
+
+
+def combine_runs(runs: Sequence[Run], tta: str = "") -> PredictFunction:
+    """One predictor of one or more runs, with test-time augmentation if any is named.
+
+    RunError when the runs do not agree in channels and label map.
+    """
+    views = parse_tta(tta) if tta else ()
+    for run in runs:
+        _check(run, runs[0])
+        if any(view.scale != 1 for view in views) and run.config.data.fit != "window":
+            raise ConfigError(
+                f"--tta {tta}: scales change nothing with data.fit={run.config.data.fit} of "
+                f"{run.folder}, which has one scale; leave them away"
+            )
+    members: list[PredictFunction] = [run.predictor for run in runs]
+    members = [AveragedViews(member, views) for member in members] if views else members
+    return Ensemble(members) if len(members) > 1 else members[0]
+
+
+def _check(run: Run, first: Run) -> None:
+    for name in ("channels", "label_map"):
+        mine, other = (getattr(one.facts, name) for one in (run, first))
+        if mine != other:
+            raise RunError(
+                f"{run.folder}: its {name.replace('_', ' ')} is {mine}, that of {first.folder} is "
+                f"{other}; only runs that agree can be averaged"
+            )
+
+
+def _every(watch: See, views: int) -> See:
+    calls = count()
+
+    def see(x_bchw: Array) -> None:
+        if next(calls) % views == 0:
+            watch(x_bchw)
+
+    return see

@@ -1,0 +1,1 @@
+"""A jitted function that is guarded on every call, proven once and kept on disk."""

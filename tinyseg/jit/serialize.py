@@ -1,0 +1,92 @@
+"""A captured step as bytes and back: programs without weights.
+
+A step takes its state as arguments, so what is kept is the list of programs, the places of the
+arguments, and constants. The only module that loads a pickle: `stepcache` proves it first.
+"""
+
+import enum
+import io
+import pickle
+from typing import Any
+
+from tinygrad import Tensor, UOp
+
+TRUSTED = ("tinygrad", "bytearray")
+"""A packed step names things of this package and this builtin (a constant's bytes), no other."""
+
+
+class NotSerializable(Exception):
+    """Why a captured step cannot be kept, in words."""
+
+
+def pack(captured: Any, inputs: list[UOp]) -> bytes:
+    """The captured step of a TinyJit whose arguments are the buffers `inputs`."""
+    output, linear = captured.ret.uop, captured.linear
+    buffers = {node for node in linear.toposort() if node.op.name == "BUFFER"}
+    if buffers & set(inputs):
+        raise NotSerializable("an argument is baked in")
+    direct, viewed = _written(linear)
+    if direct - {output.base}:
+        raise NotSerializable("it changes a buffer that is not part of its state")
+    file = io.BytesIO()
+    _Pickler(file, direct | viewed).dump((type(captured), output, linear))
+    return file.getvalue()
+
+
+def unpack(content: bytes) -> Any:
+    """A captured step with buffers of its own, to be called with a list of buffers and {}."""
+    kind, output, linear = _Unpickler(io.BytesIO(content)).load()
+    return kind(Tensor(output), linear, [], [])
+
+
+def _written(linear: UOp) -> tuple[set[UOp], set[UOp]]:
+    """The buffers that a step writes: as a whole, and through views, as in the planner's arenas."""
+    direct, viewed = set(), set()
+    for call in linear.toposort():
+        if call.op.name != "CALL" or call.src[0].op.name == "CUSTOM_FUNCTION":
+            continue
+        arguments = [source for source in call.src[1:] if source.op.name != "BIND"]
+        program = call.src[0]
+        outputs = program.arg.outs if program.op.name == "PROGRAM" else (0,)
+        for argument in (arguments[index] for index in outputs):
+            if argument.op.name == "BUFFER":
+                direct.add(argument)
+            elif argument.src and argument.src[0].op.name == "BUFFER":
+                viewed.add(argument.src[0])
+    return direct, viewed
+
+
+class _Pickler(pickle.Pickler):
+    """Leaves out what the step writes itself, and the numbers that tell buffers apart."""
+
+    def __init__(self, file: io.BytesIO, written: set[UOp]):
+        super().__init__(file, protocol=5)
+        self.written = written
+
+    def persistent_id(self, value: Any) -> int | None:
+        # the number may be that of a live buffer where the step is loaded, e.g. of a weight
+        return value.arg if isinstance(value, UOp) and value.op.name == "UNIQUE" else None
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, enum.Enum):
+            return type(value), (value.value,)  # Python 3.11.0 to 3.11.3 would ask for getattr
+        if isinstance(value, UOp) and value in self.written:
+            kind, arguments = value.__reduce__()
+            return kind, arguments[:6]  # the seventh is the buffer with its contents
+        return NotImplemented
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO):
+        super().__init__(file)
+        self.made: dict[int, UOp] = {}
+
+    def persistent_load(self, number: int) -> UOp:
+        if number not in self.made:
+            self.made[number] = UOp.unique()
+        return self.made[number]
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (name if module == "builtins" else module.partition(".")[0]) not in TRUSTED:
+            raise pickle.UnpicklingError(f"a step does not need {module}.{name}")
+        return super().find_class(module, name)

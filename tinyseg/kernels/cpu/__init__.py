@@ -1,0 +1,1 @@
+"""Kernels for the CPU, written in tinygrad's UOps."""

@@ -1,0 +1,281 @@
+"""Batch normalisation with its activation, over NHWC memory: two passes forward, two backward.
+
+A layer of stock operations makes about 20 kernels; here it is sums, normalise + ReLU, gradient
+sums, gradient. All per-channel arithmetic between the passes is done by each thread for itself
+at the head of the next pass, so that no small kernels stand between the large ones.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tinygrad.dtype import dtypes
+from tinygrad.uop.ops import Ops, UOp
+
+from tinyseg.kernels.cpu.program import Program, constant, maximum, quotient, smaller
+
+MEAN, INVERSE, SCALE, SHIFT = range(4)
+"""The rows of the table that `normalise_kernel` makes for each thread."""
+SLOPE, OFFSET = range(2)
+"""The rows of the table that `gradient_kernel` makes for each thread."""
+
+RUN = 256
+"""Pixels summed in registers before they join the total: keeps the rounding error small."""
+
+
+@dataclass(frozen=True)
+class Channels:
+    """Sizes of a tensor of pixels x channels, and how the work is shared."""
+
+    pixels: int
+    channels: int
+    lanes: int
+    threads: int
+
+    @property
+    def vectors(self) -> int:
+        """Vectors per pixel."""
+        return self.channels // self.lanes
+
+    @property
+    def group(self) -> int:
+        """Vectors whose sums are held in registers at once."""
+        return next(size for size in (4, 3, 2, 1) if self.vectors % size == 0)
+
+    @property
+    def label(self) -> str:
+        """A name for programs."""
+        return f"{self.pixels}x{self.channels}"
+
+
+@functools.cache
+def sums_kernel(size: Channels, device: str) -> Callable[..., UOp]:
+    """Return the kernel (parts, x): per thread and channel, sums of x - x[0] and its square."""
+
+    @functools.cache
+    def build(*buffers: UOp) -> UOp:
+        program = Program(f"sums_{size.label}", buffers, size.threads)
+
+        def terms(pixel: UOp, vector: UOp) -> tuple[UOp, UOp]:
+            place = pixel * size.channels + vector * size.lanes
+            first = program.load(program.at(1, vector * size.lanes, size.lanes))
+            centred = program.load(program.at(1, place, size.lanes)) - first
+            return centred, centred * centred
+
+        _sum_terms(program, size, 2, terms)
+        return program.finish(device, 3 * size.pixels * size.channels)
+
+    return build
+
+
+@functools.cache
+def totals_kernel(size: Channels, device: str) -> Callable[..., UOp]:
+    """Return the kernel (parts, x): the sum of each channel over the pixels of each thread."""
+
+    @functools.cache
+    def build(*buffers: UOp) -> UOp:
+        program = Program(f"totals_{size.label}", buffers, size.threads)
+
+        def term(pixel: UOp, vector: UOp) -> tuple[UOp]:
+            place = pixel * size.channels + vector * size.lanes
+            return (program.load(program.at(1, place, size.lanes)),)
+
+        _sum_terms(program, size, 1, term)
+        return program.finish(device, size.pixels * size.channels)
+
+    return build
+
+
+@functools.cache
+def normalise_kernel(
+    size: Channels, device: str, epsilon: float, rectify: bool
+) -> Callable[..., UOp]:
+    """Return the kernel (y, table, mean, variance, x, parts, weight, bias).
+
+    Every thread writes the mean and the variance, all the same numbers: that is harmless.
+    """
+
+    @functools.cache
+    def build(*buffers: UOp) -> UOp:
+        program = Program(f"normalise_{size.label}", buffers, size.threads)
+        table = _Table(program, size, 1, 4)
+        with program.loop(size.channels) as channel:
+            _statistics(program, size, table, channel, epsilon)
+        with program.share(size.pixels) as pixel, program.loop(size.vectors) as vector:
+            place = pixel * size.channels + vector * size.lanes
+            x = program.load(program.at(4, place, size.lanes))
+            y = x * table.read(SCALE, vector) + table.read(SHIFT, vector)
+            y = maximum(y, constant(0.0, size.lanes)) if rectify else y
+            program.store(program.at(0, place, size.lanes), y)
+        return program.finish(device, 2 * size.pixels * size.channels)
+
+    return build
+
+
+@functools.cache
+def gradient_sums_kernel(size: Channels, device: str, rectify: bool) -> Callable[..., UOp]:
+    """Return the kernel (parts, dy, x, table): sums of the gradient and of gradient x (x - mean).
+
+    With `rectify` the gradient is that before the ReLU.
+    """
+
+    @functools.cache
+    def build(*buffers: UOp) -> UOp:
+        program = Program(f"gradient_sums_{size.label}", buffers, size.threads)
+        table = _Table(program, size, 3, 4)
+
+        def terms(pixel: UOp, vector: UOp) -> tuple[UOp, UOp]:
+            place = pixel * size.channels + vector * size.lanes
+            x = program.load(program.at(2, place, size.lanes))
+            dz = _before_relu(program, size, table, x, 1, place, vector, rectify)
+            return dz, dz * (x - table.read(MEAN, vector))
+
+        _sum_terms(program, size, 2, terms)
+        return program.finish(device, 6 * size.pixels * size.channels)
+
+    return build
+
+
+@functools.cache
+def gradient_kernel(size: Channels, device: str, rectify: bool) -> Callable[..., UOp]:
+    """Return the kernel (dx, slopes, dweight, dbias, dy, x, table, parts): all gradients.
+
+    dx = scale (dz - mean(dz) - (x - mean) mean(dz (x - mean)) / variance) = scale dz + slope x
+    + offset, with slope and offset per channel.
+    """
+
+    @functools.cache
+    def build(*buffers: UOp) -> UOp:
+        program = Program(f"gradient_{size.label}", buffers, size.threads)
+        table, made = _Table(program, size, 6, 4), _Table(program, size, 1, 2)
+        with program.loop(size.channels) as channel:
+            _slopes(program, size, table, made, channel)
+        with program.share(size.pixels) as pixel, program.loop(size.vectors) as vector:
+            place = pixel * size.channels + vector * size.lanes
+            x = program.load(program.at(5, place, size.lanes))
+            dz = _before_relu(program, size, table, x, 4, place, vector, rectify)
+            linear = x * made.read(SLOPE, vector) + made.read(OFFSET, vector)
+            dx = dz * table.read(SCALE, vector) + linear
+            program.store(program.at(0, place, size.lanes), dx)
+        return program.finish(device, 6 * size.pixels * size.channels)
+
+    return build
+
+
+@dataclass
+class _Table:
+    """Per-channel numbers of one thread in a buffer (threads, rows, channels)."""
+
+    program: Program
+    size: Channels
+    slot: int
+    rows: int
+
+    def _place(self, row: int) -> UOp:
+        return (self.program.core * self.rows + row) * self.size.channels
+
+    def read(self, row: int, vector: UOp) -> UOp:
+        """Return one vector of a row."""
+        lanes = self.size.lanes
+        return self.program.load(
+            self.program.at(self.slot, self._place(row) + vector * lanes, lanes)
+        )
+
+    def read_one(self, row: int, channel: UOp) -> UOp:
+        """Return the number of one channel."""
+        return self.program.load(self.program.at(self.slot, self._place(row) + channel))
+
+    def write(self, row: int, channel: UOp, value: UOp) -> None:
+        """Set the number of one channel."""
+        self.program.store(self.program.at(self.slot, self._place(row) + channel), value)
+
+
+def _sum_terms(
+    program: Program, size: Channels, count: int, terms: Callable[[UOp, UOp], tuple[UOp, ...]]
+) -> None:
+    """Write the sums over this thread's pixels of `count` terms, as (threads, count, channels)."""
+    first = quotient(program.core * size.pixels, size.threads)
+    pixels = quotient((program.core + 1) * size.pixels, size.threads) - first
+    with program.loop(size.vectors // size.group) as group:
+        totals = program.registers(count * size.group, size.lanes)
+        for total in totals:
+            program.store(total, constant(0.0, size.lanes))
+        with program.loop(quotient(pixels + (RUN - 1), RUN)) as run:
+            sums = program.registers(count * size.group, size.lanes)
+            for held in sums:
+                program.store(held, constant(0.0, size.lanes))
+            with program.loop(smaller(RUN, pixels - run * RUN)) as index:
+                pixel = first + run * RUN + index
+                for number in range(size.group):
+                    each = terms(pixel, group * size.group + number)
+                    for row, term in enumerate(each):
+                        held = sums[count * number + row]
+                        program.store(held, program.load(held) + term)
+            for total, held in zip(totals, sums, strict=True):
+                program.store(total, program.load(total) + program.load(held))
+        for number in range(size.group):
+            for row in range(count):
+                start = (program.core * count + row) * size.channels
+                place = start + (group * size.group + number) * size.lanes
+                value = program.load(totals[count * number + row])
+                program.store(program.at(0, place, size.lanes), value)
+
+
+def _total(program: Program, size: Channels, slot: int, half: int, channel: UOp) -> UOp:
+    """Add up the parts of all threads, in their order, and divide by the pixels."""
+    parts = [
+        program.load(program.at(slot, channel + (thread * 2 + half) * size.channels))
+        for thread in range(size.threads)
+    ]
+    return functools.reduce(lambda a, b: a + b, parts) * (1.0 / size.pixels)
+
+
+def _statistics(
+    program: Program, size: Channels, table: _Table, channel: UOp, epsilon: float
+) -> None:
+    """Fill the table of `normalise_kernel` for one channel."""
+    shifted = _total(program, size, 5, 0, channel)
+    square = _total(program, size, 5, 1, channel)
+    variance = maximum(square - shifted * shifted, UOp.const(dtypes.float, 0.0))
+    mean = shifted + program.load(program.at(4, channel))
+    inverse = UOp.const(dtypes.float, 1.0).alu(Ops.FDIV, (variance + epsilon).alu(Ops.SQRT))
+    scale = inverse * program.load(program.at(6, channel))
+    table.write(MEAN, channel, mean)
+    program.store(program.at(2, channel), mean)
+    program.store(program.at(3, channel), variance)
+    table.write(INVERSE, channel, inverse)
+    table.write(SCALE, channel, scale)
+    table.write(SHIFT, channel, program.load(program.at(7, channel)) - mean * scale)
+
+
+def _slopes(program: Program, size: Channels, table: _Table, made: _Table, channel: UOp) -> None:
+    """Fill the table of `gradient_kernel` for one channel."""
+    mean_dz = _total(program, size, 7, 0, channel)
+    mean_product = _total(program, size, 7, 1, channel)
+    scale, inverse = table.read_one(SCALE, channel), table.read_one(INVERSE, channel)
+    slope = (scale * inverse) * (inverse * mean_product) * -1.0
+    made.write(SLOPE, channel, slope)
+    offset = scale * mean_dz * -1.0 - slope * table.read_one(MEAN, channel)
+    made.write(OFFSET, channel, offset)
+    to_weight = mean_product * inverse * float(size.pixels)
+    program.store(program.at(2, channel), to_weight)
+    program.store(program.at(3, channel), mean_dz * float(size.pixels))
+
+
+def _before_relu(
+    program: Program,
+    size: Channels,
+    table: _Table,
+    x: UOp,
+    slot: int,
+    place: UOp,
+    vector: UOp,
+    rectify: bool,
+) -> UOp:
+    """Return the gradient before the ReLU, whose sign is computed anew from x."""
+    dy = program.load(program.at(slot, place, size.lanes))
+    if not rectify:
+        return dy
+    y = x * table.read(SCALE, vector) + table.read(SHIFT, vector)
+    zero = constant(0.0, size.lanes)
+    return zero.alu(Ops.CMPLT, y).where(dy, zero)

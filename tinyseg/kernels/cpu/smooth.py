@@ -1,0 +1,113 @@
+"""The kernel that filters images along rows and columns, with weights for every place."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tinygrad.uop.ops import UOp
+
+from tinyseg.kernels.cpu.program import (
+    Program,
+    broadcast,
+    constant,
+    larger,
+    quotient,
+    remainder,
+    smaller,
+)
+
+OUT, SCRATCH, IMAGE, DOWN, RIGHT = range(5)
+"""Buffers; the scratch has one line for each thread, with room for the taps on both sides."""
+
+
+@dataclass(frozen=True)
+class Smooth:
+    """What is compiled into the kernel."""
+
+    batch: int
+    channels: int
+    rows: int
+    columns: int
+    taps: int
+    """An odd number: so many neighbours are weighed, the pixel itself in the middle."""
+    lanes: int
+    threads: int
+
+    @property
+    def reach(self) -> int:
+        """Pixels on either side."""
+        return self.taps // 2
+
+    @property
+    def line(self) -> int:
+        """Floats in a thread's scratch, in whole vectors."""
+        return -(-(self.columns + 2 * self.reach) // self.lanes) * self.lanes
+
+    @property
+    def label(self) -> str:
+        """A name for programs."""
+        sizes = (self.batch, self.channels, self.rows, self.columns, self.taps)
+        return "x".join(map(str, sizes))
+
+
+@functools.cache
+def smooth_kernel(size: Smooth, device: str) -> Callable[..., UOp]:
+    """Return the kernel (out, scratch, image, taps for rows, taps for columns)."""
+
+    @functools.cache
+    def build(*buffers: UOp) -> UOp:
+        program = Program(f"smooth_{size.label}", buffers, size.threads)
+        start = program.emit(program.core * size.line)
+        with program.loop(size.line // size.lanes) as place:
+            zero = constant(0.0, size.lanes)
+            program.store(program.at(SCRATCH, start + place * size.lanes, size.lanes), zero)
+        with program.share(size.batch * size.channels * size.rows) as line:
+            _down(program, size, line, start)
+            _right(program, size, line, start)
+        pixels = size.batch * size.channels * size.rows * size.columns
+        return program.finish(device, 4 * size.taps * pixels)
+
+    return build
+
+
+def _down(program: Program, size: Smooth, line: UOp, start: UOp) -> None:
+    """Weigh the rows above and below a line into the scratch."""
+    plane, row = quotient(line, size.rows), remainder(line, size.rows)
+    sample = quotient(plane, size.channels)
+    weights, sources = [], []
+    for tap in range(size.taps):
+        place = (sample * size.taps + tap) * size.rows + row
+        weights.append(program.emit(program.load(program.at(DOWN, place))))
+        source = larger(smaller(row + (tap - size.reach), size.rows - 1), 0)
+        sources.append(program.emit((plane * size.rows + source) * size.columns))
+    for first, count, width in _parts(size):
+        with program.loop(count) as index:
+            column = index * width + first
+            total = constant(0.0, width)
+            for weight, source in zip(weights, sources, strict=True):
+                value = program.load(program.at(IMAGE, source + column, width))
+                total = total + broadcast(weight, width) * value
+            program.store(program.at(SCRATCH, start + (column + size.reach), width), total)
+
+
+def _right(program: Program, size: Smooth, line: UOp, start: UOp) -> None:
+    """Weigh the scratch's neighbours into the output."""
+    sample = quotient(quotient(line, size.rows), size.channels)
+    for first, count, width in _parts(size):
+        with program.loop(count) as index:
+            column = index * width + first
+            total = constant(0.0, width)
+            for tap in range(size.taps):
+                place = (sample * size.taps + tap) * size.columns + column
+                weight = program.load(program.at(RIGHT, place, width))
+                total = total + weight * program.load(
+                    program.at(SCRATCH, start + (column + tap), width)
+                )
+            program.store(program.at(OUT, line * size.columns + column, width), total)
+
+
+def _parts(size: Smooth) -> list[tuple[int, int, int]]:
+    """A row's whole vectors, then what is left: first column, count, width."""
+    whole, rest = divmod(size.columns, size.lanes)
+    parts = [(0, whole, size.lanes), (whole * size.lanes, rest, 1)]
+    return [part for part in parts if part[1]]

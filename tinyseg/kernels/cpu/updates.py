@@ -1,0 +1,158 @@
+"""One kernel for a whole optimizer step: every parameter is read and written once, in place.
+
+Stock operations make three kernels a parameter (about 240 for a U-Net, and as many compiles).
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tinygrad.dtype import dtypes
+from tinygrad.uop.ops import Ops, UOp
+
+from tinyseg.kernels.cpu.program import Program, broadcast, constant
+
+RATE, RESCALE, SHRINK, ACCEPT = range(4)
+"""What changes per step: lr / (1 - beta1^t), 1 / sqrt(1 - beta2^t), lr * decay, 1 to accept."""
+BUFFERS = 4
+"""Per parameter: parameter, mean, square, gradient; the numbers of the step come last."""
+
+
+@dataclass(frozen=True)
+class Adam:
+    """What is compiled into the kernel."""
+
+    sizes: tuple[int, ...]
+    beta1: float
+    beta2: float
+    epsilon: float
+    decay: float
+    """Added to the gradient (L2); decoupled decay comes per step as SHRINK."""
+    lanes: int
+    threads: int
+
+
+@functools.cache
+def adam_kernel(adam: Adam, device: str) -> Callable[..., UOp]:
+    """Return the kernel (parameter, mean, square, gradient, ..., numbers), all but two in place."""
+
+    @functools.cache
+    def build(*buffers: UOp) -> UOp:
+        program = Program(f"adam_{len(adam.sizes)}_{sum(adam.sizes)}", buffers, adam.threads)
+        numbers = [program.load(program.at(len(buffers) - 1, index)) for index in range(4)]
+        for number in numbers:
+            program.emit(number)
+        for index, size in enumerate(adam.sizes):
+            whole = size // adam.lanes
+            for count, width, start in ((whole, adam.lanes, 0), (size % adam.lanes, 1, whole)):
+                if count:
+                    with program.share(count) as place:
+                        first = place * width + start * adam.lanes
+                        _update(program, adam, numbers, index * BUFFERS, first, width)
+        return program.finish(device, 12 * sum(adam.sizes))
+
+    return build
+
+
+def _update(
+    program: Program, adam: Adam, numbers: list[UOp], slot: int, first: UOp, width: int
+) -> None:
+    """Update some neighbouring numbers of one parameter (Kingma & Ba 2015, algorithm 1)."""
+    places = [program.at(slot + offset, first, width) for offset in range(BUFFERS)]
+    parameter, mean, square, gradient = (program.load(place) for place in places)
+    rate, rescale, shrink, accept = (broadcast(number, width) for number in numbers)
+
+    def times(value: UOp, factor: float) -> UOp:
+        return value * constant(factor, width)
+
+    pull = gradient + times(parameter, adam.decay) if adam.decay else gradient
+    new_mean = times(mean, adam.beta1) + times(pull, 1 - adam.beta1)
+    new_square = times(square, adam.beta2) + times(pull * pull, 1 - adam.beta2)
+    below = _root(new_square, width) * rescale + constant(adam.epsilon, width)
+    change = (rate * new_mean).alu(Ops.FDIV, below) + shrink * parameter
+    refused = accept.alu(Ops.CMPLT, constant(0.5, width))
+    news = (parameter - change, new_mean, new_square)
+    for place, old, new in zip(places, (parameter, mean, square), news, strict=False):
+        program.emit(new)
+        program.store(place, _choose(refused, old, new))
+
+
+@functools.cache
+def squares_kernel(
+    sizes: tuple[int, ...], lanes: int, threads: int, device: str
+) -> Callable[..., UOp]:
+    """Return the kernel (parts, gradient, ...): sums of squares, of each thread `lanes + 1`."""
+
+    @functools.cache
+    def build(*buffers: UOp) -> UOp:
+        program = Program(f"squares_{len(sizes)}_{sum(sizes)}", buffers, threads)
+        totals = {width: program.registers(1, width)[0] for width in (lanes, 1)}
+        for width, total in totals.items():
+            program.store(total, constant(0.0, width))
+        for slot, size in enumerate(sizes, start=1):
+            whole = size // lanes
+            for count, width, start in ((whole, lanes, 0), (size % lanes, 1, whole * lanes)):
+                if count:
+                    # summed within one gradient first: keeps the rounding error small
+                    held = program.registers(1, width)[0]
+                    program.store(held, constant(0.0, width))
+                    with program.share(count) as place:
+                        value = program.load(program.at(slot, place * width + start, width))
+                        program.store(held, program.load(held) + value * value)
+                    total = totals[width]
+                    program.store(total, program.load(total) + program.load(held))
+        first = program.core * (lanes + 1)
+        program.store(program.at(0, first, lanes), program.load(totals[lanes]))
+        program.store(program.at(0, first + lanes), program.load(totals[1]))
+        return program.finish(device, 2 * sum(sizes))
+
+    return build
+
+
+@dataclass(frozen=True)
+class Average:
+    """One running vector, as it is compiled into the kernel of all."""
+
+    size: int
+    momentum: float
+    """Weight of the new values."""
+    factor: float
+    """What the new values are multiplied by first."""
+
+
+@functools.cache
+def averages_kernel(averages: tuple[Average, ...], lanes: int, device: str) -> Callable[..., UOp]:
+    """Return the kernel (running, new, running, new, ...), every running vector in place."""
+
+    @functools.cache
+    def build(*buffers: UOp) -> UOp:
+        program = Program(f"averages_{len(averages)}", buffers)
+        for index, average in enumerate(averages):
+            width = lanes if average.size % lanes == 0 else 1
+            with program.loop(average.size // width) as place:
+                old_place, new_place = (
+                    program.at(2 * index + slot, place * width, width) for slot in (0, 1)
+                )
+                old, new = program.load(old_place), program.load(new_place)
+                part = constant(average.momentum * average.factor, width)
+                moved = old * constant(1 - average.momentum, width) + new * part
+                # x - x is below 1 unless x is NaN or infinite: that must not be remembered
+                finite = (new - new).alu(Ops.CMPLT, constant(1.0, width))
+                program.store(old_place, finite.where(moved, old))
+        return program.finish(device, 3 * sum(average.size for average in averages))
+
+    return build
+
+
+def _choose(refused: UOp, old: UOp, new: UOp) -> UOp:
+    """Return the old numbers where the step is refused: not a product, as new may be NaN."""
+    return refused.where(old, new)
+
+
+def _root(value: UOp, width: int) -> UOp:
+    """Return the square root lane by lane, which clang joins into one instruction."""
+    if width == 1:
+        return value.alu(Ops.SQRT)
+    lanes = [UOp(Ops.GEP, dtypes.float, (value,), (lane,)) for lane in range(width)]
+    roots = tuple(lane.alu(Ops.SQRT) for lane in lanes)
+    return UOp(Ops.STACK, dtypes.float.vec(width), roots)

@@ -1,0 +1,81 @@
+"""What follows the gradients: their norm, Adam and running statistics, each in one kernel."""
+
+from collections.abc import Sequence
+
+from tinygrad import Tensor
+
+from tinyseg.kernels import reference as plain
+from tinyseg.kernels.cpu.updates import Adam, Average, adam_kernel, averages_kernel, squares_kernel
+from tinyseg.kernels.plans import machine, refusal
+
+
+def joint_norm(gradients: Sequence[Tensor]) -> Tensor:
+    """Return the norm of all gradients as one vector; not finite where any number is not."""
+    if refusal(*gradients):
+        return plain.joint_norm(gradients)
+    host, device = machine(), str(gradients[0].device)
+    sizes = tuple(int(gradient.numel()) for gradient in gradients)
+    kernel = squares_kernel(sizes, host.lanes, host.threads, device)
+    parts = Tensor.empty(host.threads * (host.lanes + 1), device=device)
+    # flat, as `adam` takes them: both then read one copy of a gradient that is no whole buffer
+    given = [gradient.flatten() for gradient in gradients]
+    return parts.custom_kernel(*given, fxn=kernel)[0].sum().sqrt().contiguous()
+
+
+def adam(
+    parameters: Sequence[Tensor],
+    means: Sequence[Tensor],
+    squares: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    numbers: Tensor,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+    decay: float = 0.0,
+) -> None:
+    """Update parameters, means and squares in place (unrealized), in one kernel.
+
+    `numbers` holds what changes per step: lr / (1 - beta1^t), 1 / sqrt(1 - beta2^t), lr x
+    decoupled decay, and 1 to accept the step or 0 to leave everything as it is. All tensors but
+    the gradients must be whole realized buffers.
+    """
+    if numbers.shape != (4,):
+        raise ValueError(f"the numbers of a step have shape (4,), got {numbers.shape}")
+    olds = (parameters, means, squares)
+    if refusal(numbers, *gradients, *(tensor for old in olds for tensor in old)):
+        plain.adam(*olds, gradients, numbers, beta1, beta2, epsilon, decay)
+        return
+    host, device = machine(), str(numbers.device)
+    sizes = tuple(int(parameter.numel()) for parameter in parameters)
+    plan = Adam(sizes, beta1, beta2, epsilon, decay, host.lanes, host.threads)
+    groups = zip(*olds, gradients, strict=True)
+    # flat: of a shaped tensor that another kernel of the step reads, tinygrad 0.13 passes a copy,
+    # and the update is lost
+    given = [tensor.flatten() for group in groups for tensor in group] + [numbers]
+    made = given[0].custom_kernel(*given[1:], fxn=adam_kernel(plan, device))
+    for index, (parameter, mean, square) in enumerate(zip(*olds, strict=True)):
+        for offset, tensor in enumerate((parameter, mean, square)):
+            tensor.replace(made[4 * index + offset].reshape(tensor.shape))
+
+
+def moving_averages(
+    running: Sequence[Tensor],
+    news: Sequence[Tensor],
+    momenta: Sequence[float],
+    factors: Sequence[float],
+) -> None:
+    """Move each running vector in place (unrealized) by its momentum towards new x factor.
+
+    A value that is not finite is not remembered. The running vectors must be whole realized
+    buffers.
+    """
+    if refusal(*running, *news):
+        plain.moving_averages(running, news, momenta, factors)
+        return
+    sizes = (int(vector.numel()) for vector in running)
+    averages = tuple(Average(*each) for each in zip(sizes, momenta, factors, strict=True))
+    given = [tensor for pair in zip(running, news, strict=True) for tensor in pair]
+    kernel = averages_kernel(averages, machine().lanes, str(running[0].device))
+    made = given[0].custom_kernel(*given[1:], fxn=kernel)
+    for index, vector in enumerate(running):
+        vector.replace(made[2 * index])

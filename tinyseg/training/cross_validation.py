@@ -1,0 +1,186 @@
+"""Cross-validation: a run for each fold, one table, a mask of every image by a run new to it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyseg.common.files import locked, write_json
+from tinyseg.common.progress import Progress
+from tinyseg.config import Config
+from tinyseg.data import Dataset
+from tinyseg.errors import RunError
+from tinyseg.inference.predict_files import write
+from tinyseg.inference.predictor import to_classes
+from tinyseg.inference.run import FOLD, Run, load_run
+from tinyseg.metrics.summary import ImageScores, Summary, evaluate_image, foreground_mean, summarize
+from tinyseg.training.train import train
+
+OUT_OF_FOLD = "out-of-fold"
+"""The folder of the masks."""
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """The scores of every fold's run on its validation images."""
+
+    names: tuple[str, ...]
+    """Of the runs' folders."""
+    images: tuple[int, ...]
+    summaries: tuple[Summary, ...]
+    whole: Summary
+    """Of all images together, each predicted by the run that did not train on it."""
+    chosen: tuple[str, ...] = ()
+    """What each run chose on the images that it is scored on, which flatters the scores."""
+    unbiased: "CrossValidation | None" = None
+    """The same by the last epochs at threshold 0.5, with no post-processing that was chosen."""
+
+    def rows(self) -> dict[str, tuple[float, float, float]]:
+        """Pooled Dice and IoU and the mean Dice of images, foreground, of each fold."""
+        return dict(zip(self.names, map(_numbers, self.summaries), strict=True))
+
+    def spread(self) -> tuple[list[float], list[float]]:
+        """Mean and sample standard deviation over the folds of the three numbers."""
+        values = np.array([*self.rows().values()])
+        return np.nanmean(values, axis=0).tolist(), np.nanstd(values, axis=0, ddof=1).tolist()
+
+    def table(self) -> str:
+        """For people: a line for each fold, mean and spread, and all images together."""
+        mean, deviation = self.spread()
+        rows = [*zip(self.rows().items(), self.images, strict=True)]
+        lines = [f"{'':16}{'images':>8}{'Dice':>9}{'IoU':>9}{'Dice per image':>16}"]
+        lines += [_line(name, str(count), values) for (name, values), count in rows]
+        lines += [_line("mean", "", mean), _line("spread (SD)", "", deviation)]
+        lines.append(_line("all out-of-fold", str(sum(self.images)), _numbers(self.whole)))
+        return "\n".join([*lines, *self._remarks()])
+
+    def _remarks(self) -> list[str]:
+        """What flatters the numbers above, and those without it."""
+        if self.unbiased is None:
+            return []
+        mean, deviation = self.unbiased.spread()
+        still = self.unbiased.chosen
+        doubt = f" (but {', '.join(still)} looked at the fold in training)" if still else ""
+        return [
+            f"chosen for each fold on the fold itself, which flatters the above: "
+            f"{', '.join(self.chosen)}",
+            f"without that{doubt}: last epoch, threshold 0.5 unless set, no chosen post-processing",
+            _line("  mean", "", mean),
+            _line("  spread (SD)", "", deviation),
+            _line("  out-of-fold", str(sum(self.images)), _numbers(self.unbiased.whole)),
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        keys = ("dice", "iou", "dice_per_image")
+        mean, deviation = self.spread()
+        told = {"mean": mean, "spread": deviation, "out_of_fold": _numbers(self.whole)}
+        folds = {name: dict(zip(keys, row, strict=True)) for name, row in self.rows().items()}
+        rest = {name: dict(zip(keys, row, strict=True)) for name, row in told.items()}
+        unbiased = {"unbiased": self.unbiased.to_dict()} if self.unbiased else {}
+        return {"chosen_on_fold": list(self.chosen), "folds": folds, **rest, **unbiased}
+
+
+def cross_validate(
+    data: str | Path,
+    out: str | Path,
+    config: Config | None = None,
+    folds: int = 5,
+    resume: bool = False,
+    probability: bool = False,
+    say: Callable[[str], None] = print,
+) -> CrossValidation:
+    """Trains a run for each fold into out/fold-0 and so on, and scores each on its own fold.
+
+    Scores are given twice: as each run predicts (the epoch, threshold and post-processing that
+    were best on its fold, which flatters), and by nothing that was chosen on the fold.
+    Writes out/folds.json and, for every image, the mask of the run that did not train on it, into
+    out/out-of-fold; with `probability` its probabilities too, as `predict` does. With `resume`
+    finished folds are kept (or trained longer, see `train`), the one that was cut off goes on and
+    the others follow with the settings of the first. RunError when the folder holds other folds,
+    or another process trains in it.
+    """
+    if folds < 2:
+        raise RunError(f"--folds {folds}: give at least 2")
+    out = Path(out)
+    with locked(out):
+        return _cross_validate(data, out, config, folds, resume, probability, say)
+
+
+def _cross_validate(
+    data: str | Path,
+    out: Path,
+    config: Config | None,
+    folds: int,
+    resume: bool,
+    probability: bool,
+    say: Callable[[str], None],
+) -> CrossValidation:
+    config = _settings(out, config, folds, resume)
+    runs = []
+    for fold in range(folds):
+        say(f"fold {fold + 1} of {folds}")
+        own = config.override([f"data.folds={folds}", f"data.fold={fold}"])
+        folder = out / f"{FOLD}{fold}"
+        runs.append(train(data, folder, own, resume and (folder / "run.json").exists(), say))
+    dataset = runs[0].open(data)
+    plain = [run.unchosen() for run in runs]
+    unbiased = _scored(plain, [[*_predict(run, dataset)] for run in plain])
+    keep = (out / OUT_OF_FOLD, probability)
+    found = _scored(runs, [[*_predict(run, dataset, *keep)] for run in runs], unbiased)
+    write_json(out / "folds.json", found.to_dict())
+    return found
+
+
+def _scored(
+    runs: Sequence[Run],
+    scores: Sequence[Sequence[ImageScores]],
+    unbiased: CrossValidation | None = None,
+) -> CrossValidation:
+    names = tuple(run.folder.name for run in runs)
+    counts, summaries = tuple(map(len, scores)), tuple(map(summarize, scores))
+    whole = summarize([one for fold in scores for one in fold])
+    return CrossValidation(names, counts, summaries, whole, runs[0].chosen, unbiased)
+
+
+def _settings(out: Path, config: Config | None, folds: int, resume: bool) -> Config:
+    first = out / f"{FOLD}0"
+    if not (first / "run.json").exists():
+        return config or Config()
+    if not resume:
+        raise RunError(f"{out} holds folds already: give --resume to continue, or another --out")
+    begun = load_run(first).config
+    if begun.data.folds != folds:
+        raise RunError(f"{out} holds {begun.data.folds} folds: give --folds {begun.data.folds}")
+    return config or begun
+
+
+def _predict(
+    run: Run, dataset: Dataset, folder: Path | None = None, probability: bool = False
+) -> Iterator[ImageScores]:
+    """Scores of a run's validation images; given a folder, also writes their masks."""
+    indices = [dataset.index(name) for name in run.split.val]
+    images = (dataset.load(index).image for index in indices)
+    with Progress("out-of-fold predictions", len(indices)) as progress:
+        for count, p_khw in enumerate(run.predictor(images), start=1):
+            sample = dataset.load(indices[count - 1])
+            classes_hw = run.postprocess()(to_classes(p_khw, run.threshold))
+            if folder:
+                told = run.facts.label_map, p_khw if probability else None
+                write(folder, Path(f"{sample.name}.png"), classes_hw, *told)
+            assert sample.label is not None
+            yield evaluate_image(classes_hw, sample.label, run.facts.classes)
+            progress.update(count)
+
+
+def _numbers(summary: Summary) -> tuple[float, float, float]:
+    pooled, per = summary.pooled, summary.per_image
+    dice, iou, image = (foreground_mean(v) for v in (pooled["dice"], pooled["iou"], per["dice"]))
+    return float(dice), float(iou), float(image)
+
+
+def _line(title: str, images: str, values: Sequence[float]) -> str:
+    dice, iou, image = values
+    return f"{title[:15]:16}{images:>8}{dice:9.4f}{iou:9.4f}{image:16.4f}"

@@ -1,0 +1,106 @@
+"""Optimizers and the loss scale over explicit state; learning-rate schedules on the host."""
+
+import numpy as np
+from tinygrad import Tensor, dtypes
+
+from tinyseg import kernels
+from tinyseg.common.spec import Call, Value, check_name, fill, parse_call
+from tinyseg.device.tensors import Tensors, to_device
+from tinyseg.errors import ConfigError
+
+_SGD: dict[str, Value] = {"lr": 0.01, "momentum": 0.0, "nesterov": False, "decay": 0.0}
+_ADAM: dict[str, Value] = {"lr": 0.001, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "decay": 0.0}
+_ADAMW: dict[str, Value] = {**_ADAM, "decay": 0.01}
+OPTIMIZERS = {"sgd": _SGD, "adam": _ADAM, "adamw": _ADAMW}
+
+
+class Optimizer:
+    """Changes parameters in place by their gradients; all it remembers is in `state`."""
+
+    def __init__(self, text: str, parameters: Tensors):
+        call = parse_call(text)
+        check_name(call, OPTIMIZERS, "optimizer")
+        settings = fill(call, OPTIMIZERS[call.name])
+        self.name, self.parameters = call.name, parameters
+        self.nesterov = bool(settings.pop("nesterov", False))
+        self.settings = {name: float(value) for name, value in settings.items()}  # type: ignore[arg-type]
+        _check_settings(call, self.settings, self.nesterov)
+        self.learning_rate = self.settings["lr"]
+        self.state = self._make_state()
+
+    def _make_state(self) -> Tensors:
+        if self.name == "sgd":
+            return self._zeros("velocity") if self.settings["momentum"] else {}
+        powers = {f"{beta}_power": to_device(np.ones(1, np.float32)) for beta in ("beta1", "beta2")}
+        return {**powers, **self._zeros("mean"), **self._zeros("square")}
+
+    def _zeros(self, prefix: str) -> Tensors:
+        shapes = {name: tensor.shape for name, tensor in self.parameters.items()}
+        return {f"{prefix}.{n}": to_device(np.zeros(s, np.float32)) for n, s in shapes.items()}
+
+    def update(self, gradients: Tensors, learning_rate: Tensor, accept: Tensor) -> None:
+        """Assigns new parameters and state (unrealized); where `accept` is false, the old ones."""
+        if self.name == "sgd":
+            for old, new in self._sgd(gradients, learning_rate):
+                old.assign(accept.where(new, old))
+        else:
+            self._adam(gradients, learning_rate, accept)
+
+    def _sgd(self, gradients: Tensors, learning_rate: Tensor) -> list[tuple[Tensor, Tensor]]:
+        momentum, decay = self.settings["momentum"], self.settings["decay"]
+        pairs: list[tuple[Tensor, Tensor]] = []
+        for name, parameter in self.parameters.items():
+            step = gradients[name] + parameter * decay if decay else gradients[name]
+            if momentum:
+                old = self.state[f"velocity.{name}"]
+                velocity = old * momentum + step
+                pairs.append((old, velocity))
+                step = step + velocity * momentum if self.nesterov else velocity
+            pairs.append((parameter, parameter - learning_rate * step))
+        return pairs
+
+    def _adam(self, gradients: Tensors, learning_rate: Tensor, accept: Tensor) -> None:
+        """Kingma & Ba 2015; adamw decouples the decay (Loshchilov & Hutter 2019)."""
+        s, names = self.settings, list(self.parameters)
+        powers = []
+        for beta in ("beta1", "beta2"):
+            old = self.state[f"{beta}_power"]
+            powers.append(old.assign(accept.where(old * s[beta], old)))
+        decoupled = s["decay"] if self.name == "adamw" else 0.0
+        rate, rescale = learning_rate / (1 - powers[0]), (1 - powers[1]).rsqrt()
+        shrink, taken = learning_rate * decoupled, accept.reshape(1).cast(dtypes.float32)
+        kernels.adam(
+            list(self.parameters.values()),
+            [self.state[f"mean.{name}"] for name in names],
+            [self.state[f"square.{name}"] for name in names],
+            [gradients[name] for name in names],
+            Tensor.cat(rate, rescale, shrink, taken),
+            s["beta1"],
+            s["beta2"],
+            s["epsilon"],
+            s["decay"] - decoupled,
+        )
+
+
+def _check_settings(call: Call, settings: dict[str, float], nesterov: bool) -> None:
+    below_one = [name for name in ("momentum", "beta1", "beta2") if settings.get(name, 0) >= 1]
+    negative = [name for name, value in settings.items() if value < 0]
+    if below_one or negative:
+        name = (below_one + negative)[0]
+        rule = "below 1" if below_one else "at least 0"
+        raise ConfigError(f"{call}: {name}={settings[name]} cannot be used: it must be {rule}")
+    if nesterov and not settings["momentum"]:
+        raise ConfigError(
+            f"{call}: nesterov needs a momentum, e.g. sgd(momentum=0.9,nesterov=true)"
+        )
+
+
+def clip(gradients: Tensors, norm: Tensor, largest: float) -> Tensors:
+    """Return the gradients scaled so that their joint norm, now `norm`, is at most `largest`."""
+    scale = (largest / (norm + 1e-6)).minimum(1.0)
+    return {name: gradient * scale for name, gradient in gradients.items()}
+
+
+def joint_norm(gradients: Tensors) -> Tensor:
+    """The norm of all gradients as one vector: finite only when all of them are."""
+    return kernels.joint_norm(list(gradients.values()))

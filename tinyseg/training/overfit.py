@@ -1,0 +1,131 @@
+"""Can the network learn a handful of images by heart? If not, nothing larger will work."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from tinyseg.common.progress import Progress, duration
+from tinyseg.config import Config
+from tinyseg.data import (
+    InputPipeline,
+    find_scale,
+    fit_label,
+    open_dataset,
+    place_image,
+    with_foreground,
+)
+from tinyseg.device.tensors import to_device
+from tinyseg.errors import DataError, NonFiniteError
+from tinyseg.inference.predictor import Predictor, to_classes
+from tinyseg.metrics.summary import evaluate_image, foreground_mean
+from tinyseg.metrics.threshold_curves import HALF
+from tinyseg.models import build
+from tinyseg.training.nan_report import first_not_finite
+from tinyseg.training.step import TrainStep
+
+PASS_DICE = 0.9
+"""Every single image must reach it; a mean would hide that only one was learned."""
+CHECK_EVERY = 25
+
+
+@dataclass(frozen=True)
+class Overfit:
+    """The verdict: each image's Dice after the budget, or as soon as all had passed."""
+
+    names: tuple[str, ...]
+    dice: tuple[float, ...]
+    steps: int
+    loss: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether every image reached PASS_DICE."""
+        return min(self.dice) >= PASS_DICE
+
+    def table(self) -> str:
+        """A line for each image, then PASS or FAIL."""
+        lines = [f"{'Dice':>7}  image"]
+        for name, dice in zip(self.names, self.dice, strict=True):
+            lines.append(f"{dice:7.4f}  {name}{'' if dice >= PASS_DICE else '   <- not learned'}")
+        learned = sum(dice >= PASS_DICE for dice in self.dice)
+        verdict = "PASS" if self.passed else "FAIL"
+        return "\n".join(
+            [
+                *lines,
+                f"{verdict}: {learned} of {len(self.dice)} images at Dice >= {PASS_DICE} "
+                f"after {self.steps} steps, loss {self.loss:.4f}",
+            ]
+        )
+
+
+def overfit(
+    data: str | Path,
+    images: int = 4,
+    config: Config | None = None,
+    steps: int = 400,
+    jit: bool = True,
+    say: Callable[[str], None] = print,
+) -> Overfit:
+    """Trains on `images` images with foreground, all in one batch, and scores the same images.
+
+    No augmentation, no dropout, a constant learning rate; at most `steps` steps. Dice is that of
+    the foreground at the training size.
+    """
+    if steps < 1:
+        raise DataError(f"--steps {steps}: give at least 1")
+    config = config or Config()
+    config = replace(config, model=replace(config.model, dropout=0.0))
+    with Progress(f"reading {data}") as progress:
+        dataset = open_dataset(data, config.data, progress=progress.update)
+    size, fit = config.data.size, config.data.fit
+    indices = with_foreground(dataset, images, size, fit)
+    samples = [dataset.load(index) for index in indices]
+    labels = [fit_label(sample.label, size, fit) for sample in samples if sample.label is not None]
+    scale = find_scale(config.data, [sample.image for sample in samples], dataset.channels)
+    door = InputPipeline(config.data, scale)
+    whole = place_image(size, size, size, fit)  # scored at the training size
+    fitted = [replace(door.fit(sample.image), box=whole) for sample in samples]
+    train, shape = config.train, (dataset.channels, dataset.classes)
+    model = build(config.model, *shape, train.seed, train.precision)
+    step = TrainStep(
+        model, train.loss, train.optimizer, train.clip, jit, loss_scale=train.loss_scale
+    )
+    predictor = Predictor(model, door, batch=len(samples), jit=jit)
+    image, label = to_device(door.to_batch(fitted)), to_device(np.stack(labels))
+
+    threshold = train.threshold or HALF
+
+    def score() -> tuple[float, ...]:
+        maps = (to_classes(p, threshold) for p in predictor.predict_tiles([one] for one in fitted))
+        pairs = zip(maps, labels, strict=True)
+        return tuple(foreground_dice(p, y, dataset.classes) for p, y in pairs)
+
+    names = tuple(sample.name for sample in samples)
+
+    def learn(number: int) -> float:
+        values = step(image, label).numbers()
+        if fault := step.fault(values):
+            where = first_not_finite(step, image, label, names)
+            raise NonFiniteError(f"step {number}: {fault}; first in {where}")
+        return values["loss"]
+
+    with Progress("compiling the training step") as compiling:
+        loss, dice = learn(1), (0.0,) * len(samples)
+        say(f"compiled the training step in {duration(compiling.seconds)}")
+    with Progress(f"learning {len(samples)} images", steps, first=1) as progress:
+        for done in range(2, steps + 2):
+            if done % CHECK_EVERY == 1 or done > steps:
+                dice = score()
+                if min(dice) >= PASS_DICE or done > steps:
+                    break
+            loss = learn(done)
+            progress.update(done, note=f"worst Dice {min(dice):.3f}")
+    return Overfit(names, dice, done - 1, loss)
+
+
+def foreground_dice(prediction: np.ndarray, label: np.ndarray, classes: int) -> float:
+    """Mean Dice of the foreground classes of one image; 0 where there is nothing to find."""
+    value = foreground_mean(evaluate_image(prediction, label, classes).values["dice"])
+    return 0.0 if np.isnan(value) else value

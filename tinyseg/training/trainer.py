@@ -1,0 +1,346 @@
+"""The training loop: a page that reads from top to bottom."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+
+from tinyseg.augment import Augmentation, Pipeline, on_host
+from tinyseg.common.arrays import Array
+from tinyseg.common.files import remove_stale
+from tinyseg.common.progress import Progress, duration
+from tinyseg.data import (
+    Dataset,
+    InputStatistics,
+    PreparedImages,
+    Tile,
+    epoch_order,
+    image_moments,
+    prepare_images,
+)
+from tinyseg.device.choose import backend
+from tinyseg.device.tensors import to_device
+from tinyseg.drawing.pictures import legend_of, row, save_grid
+from tinyseg.errors import NonFiniteError, RunError
+from tinyseg.inference.predictor import to_classes
+from tinyseg.inference.run import Run, assign
+from tinyseg.inference.step import PredictStep
+from tinyseg.losses import Loss
+from tinyseg.metrics.best_threshold import find_thresholds, to_facts
+from tinyseg.metrics.summary import ImageScores, Summary, evaluate_image, foreground_mean, summarize
+from tinyseg.metrics.threshold_curves import HALF, Histograms, matrix_at
+from tinyseg.nn import parameters, state_dict
+from tinyseg.runs import checkpoint
+from tinyseg.runs.metrics_log import MetricsLog
+from tinyseg.runs.phases import Phase, phases_of
+from tinyseg.training.loss_scale import LossScale
+from tinyseg.training.nan_report import nan_report
+from tinyseg.training.optimizer import Optimizer
+from tinyseg.training.schedule import Schedule
+from tinyseg.training.step import EpochMeans, Measurements, TrainStep
+
+Say = Callable[[str], None]
+Result = TypeVar("Result")
+
+SHOWN = 6
+"""Validation images in the picture of the best epoch."""
+
+
+@dataclass
+class Position:
+    """Where a run stands; with the tensors, all that a checkpoint holds."""
+
+    epoch: int = 0
+    """Epochs completed."""
+    step: int = 0
+    """Steps completed."""
+    dice: float = 0.0
+    """Pooled validation Dice of the foreground after the last epoch."""
+    best_dice: float = -1.0
+    best_epoch: int = 0
+    waited: int = 0
+    """Epochs since the best."""
+
+
+def score_image(
+    p_khw: Array, label: Array, counts: Array, classes: int, threshold: float
+) -> ImageScores:
+    """Scores at one threshold, read from the image's histograms where they tell: nothing twice."""
+    matrix = matrix_at(counts[0], threshold) if len(p_khw) == 1 else None
+    if matrix is not None:
+        return ImageScores(matrix, {})
+    return evaluate_image(to_classes(p_khw, threshold), label, classes)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What one pass over the validation images gives."""
+
+    summary: Summary
+    histograms: Histograms
+    pictures: list[list[Array]]
+    """Of the first few images, a row each."""
+
+
+class Trainer:
+    """Runs the phases of a run over its training images, validates, logs and saves."""
+
+    def __init__(
+        self, run: Run, dataset: Dataset, say: Say = print, pipeline: Pipeline | None = None
+    ):
+        self.run, self.dataset, self.say, self.pipeline = run, dataset, say, pipeline
+        self.config, self.log, self.at = run.config.train, MetricsLog(run.log), Position()
+        self._saved = False
+        """Whether the last checkpoint is by this process."""
+        self.phases = phases_of(self.config)
+        self.epochs = sum(phase.epochs for phase in self.phases)
+        self.model = run.build()
+        weights = state_dict(self.model)
+        self.optimizer = Optimizer(self.config.optimizer, parameters(weights))
+        self.schedule = Schedule(self.config.schedule)
+        self.augment = Augmentation(self.config.augment, self.config.seed)
+        self.loss_scale = LossScale(self.config.precision, self.config.loss_scale)
+        self.state = {
+            **{f"model.{name}": tensor for name, tensor in weights.items()},
+            **{f"optimizer.{name}": tensor for name, tensor in self.optimizer.state.items()},
+            **self.augment.state,
+            **self.loss_scale.state,
+        }
+        self.input_pipeline = run.input_pipeline
+        self.images = self._fit(run.split.train, 0.0, "fitting images")
+        self.labels, self.numbers = self.images.labels, self.images.image
+        self.steps = -(-len(self.images) // self.config.batch)
+        if run.facts.contract is None:
+            run.remember(contract=self._contract())
+        self.predictor = run.make_predictor(self.model)
+        overlap = run.config.data.overlap
+        self.held_out = self._fit(run.split.val, overlap, "fitting validation images")
+        self.shown = [self.dataset.index(name) for name in run.split.val[:SHOWN]]
+
+    # 1. The loop
+
+    def run_all(self) -> None:
+        """Trains until the last epoch or an early stop; Ctrl-C leaves a run to resume."""
+        self._resume()
+        if self.config.precision != "float32" and backend().device == "CPU":
+            self.say(
+                f"train.precision={self.config.precision} is for GPUs: on this CPU a step takes "
+                "longer than in float32"
+            )
+        first = 0
+        try:
+            for phase in self.phases:
+                if self.at.epoch < first + phase.epochs:
+                    self._run_phase(phase, first)
+                first += phase.epochs
+        except KeyboardInterrupt:
+            self.say(f"\nstopped after epoch {self.at.epoch}; go on with --resume")
+            raise
+        self.say(f"best validation Dice {self.at.best_dice:.4f} at epoch {self.at.best_epoch}")
+        if not self.config.threshold and self.model.out_channels == 1:
+            self.say(f"threshold of predict and evaluate: {self.run.threshold:.3f} (validation's)")
+
+    def _run_phase(self, phase: Phase, first: int) -> None:
+        step = self._enter(phase, first)
+        for epoch in range(self.at.epoch, first + phase.epochs):
+            if self.config.patience and self.at.waited >= self.config.patience:
+                self.say(f"stopped early: no better Dice for {self.at.waited} epochs")
+                break
+            start = time.perf_counter()
+            means = self._train_epoch(step, epoch, (epoch - first) * self.steps, phase)
+            seconds = time.perf_counter() - start
+            self._check_finite(epoch + 1)
+            self._finish_epoch(epoch + 1, means, self._validate(), seconds)
+        self.at.epoch = first + phase.epochs
+
+    def _enter(self, phase: Phase, first: int) -> TrainStep:
+        """The step of a phase; a later phase has a fresh schedule and may start from the best."""
+        if first and self.at.epoch == first:
+            if phase.from_best:
+                best = self.run.checkpoints / "best.safetensors"
+                assign(self.state, checkpoint.load(best)[0], "", str(best))
+            self.schedule, self.at.waited = Schedule(self.config.schedule), 0
+            origin = f" from the best (epoch {self.at.best_epoch})" if phase.from_best else ""
+            self.say(f"epoch {first}: the loss is now {phase.loss}{origin}")
+            # counted with the first step of the phase, which a resumed run may write again
+            told = {"loss": phase.loss, "from_best": phase.from_best}
+            state = "from the best" if phase.from_best else "kept"
+            self.log.write("phase", self.at.step + 1, **told, optimizer_state=state)
+        loss = Loss.parse(phase.loss, self.model.out_channels)
+        return TrainStep(
+            self.model,
+            loss,
+            self.optimizer,
+            self.config.clip,
+            augment=self.augment,
+            loss_scale=self.loss_scale,
+        )
+
+    def _train_epoch(
+        self, step: TrainStep, epoch: int, done: int, phase: Phase
+    ) -> dict[str, float]:
+        """One pass over the images; the mean of every measurement."""
+        order = epoch_order(len(self.images), self.config.batch, self.config.seed, epoch)
+        measured = EpochMeans()
+        title, before = f"epoch {epoch + 1}/{self.epochs}", epoch * self.steps
+        with Progress(title, self.epochs * self.steps, before) as progress:
+            for count, indices in enumerate(order):
+                factor = self.schedule.factor(done + count, phase.epochs * self.steps)
+                step.learning_rate = self.optimizer.learning_rate * factor
+                loss = measured.add(self._train_batch(step, indices, progress))["loss"]
+                note = f"loss {loss:.4f} dice {self.at.dice:.3f}"
+                progress.update(before + count + 1, note=note)
+        return measured.means()
+
+    def _train_batch(self, step: TrainStep, indices: Array, outer: Progress) -> Measurements:
+        fitted, labels = [self.images[index] for index in indices], self.labels[indices]
+        if self.pipeline is not None:
+            fitted, labels = self._on_host(self.pipeline, fitted, labels)
+        image, label = to_device(self.input_pipeline.to_batch(fitted)), to_device(labels)
+        if step.compiled:
+            measured = step(image, label)
+        else:
+            measured = self._compiling("training", step, lambda: step(image, label))
+            outer.restart()
+        values = measured.numbers()
+        if fault := step.fault(values):
+            names = [self.run.split.train[self.numbers[index]] for index in indices]
+            raise nan_report(self.run.folder, step, self.at.step + 1, fault, image, label, names)
+        self.at.step += 1
+        self.log.write("step", self.at.step, learning_rate=step.learning_rate, **values)
+        return measured
+
+    def _on_host(
+        self, pipeline: Pipeline, fitted: list[Tile], labels: Array
+    ) -> tuple[list[Tile], Array]:
+        seeds = np.random.SeedSequence([self.config.seed, self.at.step]).generate_state(len(fitted))
+        classes, made = self.run.facts.classes, []
+        for one, label, seed in zip(fitted, labels, seeds, strict=True):
+            pixels, moved = on_host(pipeline, one.pixels, label, classes, int(seed))
+            made.append((replace(one, pixels=pixels), moved))
+        return [one for one, _ in made], np.stack([moved for _, moved in made])
+
+    def _check_finite(self, epoch: int) -> None:
+        """An update may overflow although the loss was finite: such weights are never saved."""
+        for name, tensor in self.state.items():
+            array = tensor.numpy()
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise NonFiniteError(
+                    f"epoch {epoch}: {name} is not finite after an update; the checkpoint of the "
+                    "epoch before is whole; start a new run with a lower learning rate, or "
+                    "train.clip=1"
+                )
+
+    # 2. Validation: whole images, by the same path as `predict`
+
+    def _validate(self) -> Validation:
+        """Scores over the validation images at one threshold and at all, in one pass."""
+        indices = [self.dataset.index(name) for name in self.run.split.val]
+        classes, threshold = self.run.facts.classes, self.config.threshold or HALF
+        probabilities = self.predictor.predict_tiles(self.held_out.images())
+        scores, pictures, histograms = [], [], Histograms()
+        with Progress("validation", len(indices)) as progress:
+            for count, index in enumerate(indices, start=1):
+                p_khw = self._first_prediction(probabilities)
+                sample = self.dataset.load(index)
+                assert sample.label is not None
+                counts = histograms.add(p_khw, sample.label)
+                scores.append(score_image(p_khw, sample.label, counts, classes, threshold))
+                if index in self.shown:
+                    prediction = to_classes(p_khw, threshold)
+                    pictures.append(row(sample.image, sample.label, p_khw, prediction, classes))
+                progress.update(count)
+        return Validation(summarize(scores), histograms, pictures)
+
+    def _first_prediction(self, probabilities: Iterator[Array]) -> Array:
+        if self.predictor.step.compiled:
+            return next(probabilities)
+        return self._compiling("validation", self.predictor.step, lambda: next(probabilities))
+
+    def _compiling(
+        self, what: str, step: TrainStep | PredictStep, call: Callable[[], Result]
+    ) -> Result:
+        with Progress(f"compiling the {what} step") as progress:
+            result = call()
+            seconds = progress.seconds
+        self.say(f"compiled the {what} step in {duration(seconds)}")
+        told = {"origin": step.origin, "plain": step.plain}
+        self.log.write("compile", self.at.step, what=what, seconds=round(seconds, 3), **told)
+        return result
+
+    # 3. After an epoch
+
+    def _finish_epoch(
+        self, epoch: int, means: dict[str, float], found: Validation, seconds: float
+    ) -> None:
+        dice, iou = (foreground_mean(found.summary.pooled[name]) for name in ("dice", "iou"))
+        self.at.epoch, self.at.dice = epoch, 0.0 if np.isnan(dice) else dice
+        improved = self.at.dice > self.at.best_dice
+        self.at.waited = 0 if improved else self.at.waited + 1
+        if improved:
+            self.at.best_dice, self.at.best_epoch = self.at.dice, epoch
+        if self.schedule.observe(self.at.dice):
+            self.say(f"plateau: the learning rate is now x {self.schedule.scale:g}")
+        train = {**means, "seconds": round(seconds, 3)}
+        thresholds = find_thresholds(found.histograms, resample=improved)
+        val = found.summary.to_dict() | {"thresholds": [one.to_dict() for one in thresholds]}
+        self.log.write("epoch", self.at.step, epoch=epoch, train=train, val=val)
+        self.say(
+            f"epoch {epoch:3}/{self.epochs}  loss {means['loss']:.4f}  "
+            f"train Dice {means['train_dice']:.3f}  val Dice {dice:.4f} IoU {iou:.4f}"
+            f"{'  best' if improved else ''}  {seconds:.1f} s"
+        )
+        self._save(improved, to_facts(found.histograms, thresholds), found.pictures)
+
+    def _save(
+        self, improved: bool, thresholds: dict[str, Any], pictures: list[list[Array]]
+    ) -> None:
+        folder = self.run.checkpoints
+        arrays = {name: tensor.numpy() for name, tensor in self.state.items()}
+        facts = {
+            "position": asdict(self.at),
+            "schedule": asdict(self.schedule),
+            "thresholds": thresholds,
+        }
+        last = folder / "last.safetensors"
+        checkpoint.rotate(folder, whole=self._saved)
+        checkpoint.save(last, arrays, facts)
+        self._saved = True
+        # after the last one: killed here, a resumed run makes the best again from it
+        if improved:
+            checkpoint.share(last, folder / "best.safetensors")
+            names = [self.dataset.names[index] for index in self.shown]
+            legend = legend_of(self.dataset.class_names)
+            save_grid(self.run.samples / "best.png", pictures, names, legend=legend)
+
+    def _resume(self) -> None:
+        """Goes to the last whole checkpoint, if there is one; clears what a kill left half."""
+        remove_stale(self.run.folder)
+        if not checkpoint.any_in(self.run.checkpoints):
+            self.log.cut_after(0)
+            return
+        arrays, facts, path = checkpoint.load_latest(self.run.checkpoints)
+        try:
+            self.at, self.schedule = Position(**facts["position"]), Schedule(**facts["schedule"])
+        except (KeyError, TypeError) as error:
+            raise RunError(f"{path}: not a checkpoint of a training run ({error!r})") from None
+        assign(self.state, arrays, "", str(path))
+        if self.at.best_epoch == self.at.epoch:
+            checkpoint.share(path, self.run.checkpoints / "best.safetensors")
+        self.log.cut_after(self.at.step)
+        self.say(f"resumed after epoch {self.at.epoch} from {path}")
+
+    def _fit(self, names: Sequence[str], overlap: float, title: str) -> PreparedImages:
+        """Images and labels at the network's size."""
+        with Progress(title, len(names)) as progress:
+            return prepare_images(
+                self.dataset, names, self.input_pipeline, overlap, progress.update
+            )
+
+    def _contract(self) -> InputStatistics:
+        """What the training images are like at the network's door."""
+        return InputStatistics.of(
+            np.concatenate([image_moments(self.input_pipeline.to_batch([i])) for i in self.images])
+        )
