@@ -13,6 +13,8 @@ from tinygrad import Device, Tensor
 from tinygrad.helpers import CPU_COUNT
 
 from tinyseg.device import choose as module
+from tinyseg.device import compilers as compiling
+from tinyseg.device import environment
 from tinyseg.device.capture import jit_function
 from tinyseg.device.choose import backend
 from tinyseg.device.compilers import Compiler, compilers
@@ -215,7 +217,7 @@ def test_an_opencl_that_is_only_the_cpu_is_not_opened(monkeypatch: pytest.Monkey
 def test_an_old_clang_is_refused(fake_program, version: str, accepted: bool) -> None:
     path = fake_program("clang", says(version))
     expected = Compiler("clang", version, (path,)) if accepted else None
-    assert module._find_clang() == expected
+    assert compiling._find_clang() == expected
 
 
 def test_a_newer_clang_by_its_versioned_name(fake_program) -> None:
@@ -223,7 +225,7 @@ def test_a_newer_clang_by_its_versioned_name(fake_program) -> None:
     fake_program("clang-18", says("18.0.0"))
     path = fake_program("clang-21", says("21.1.2"))
     fake_program("clang-20", says("20.1.0"))
-    assert module._find_clang() == Compiler("clang", "21.1.2", (path,))
+    assert compiling._find_clang() == Compiler("clang", "21.1.2", (path,))
 
 
 @pytest.mark.parametrize(
@@ -231,23 +233,26 @@ def test_a_newer_clang_by_its_versioned_name(fake_program) -> None:
 )
 def test_a_clang_that_does_not_answer_is_none(fake_program, script: str) -> None:
     fake_program("clang", script)
-    assert module._find_clang() is None
+    assert compiling._find_clang() is None
 
 
 def test_no_clang_on_the_path(fake_program) -> None:
-    assert module._find_clang() is None
+    assert compiling._find_clang() is None
 
 
 def test_no_compiler_is_an_error_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "compilers", tuple)
+    monkeypatch.setattr(compiling, "compilers", tuple)
     with pytest.raises(BackendError, match=r'pip install "tinyseg\[cpu\]".*clang >= 19'):
-        module._choose_compiler()
+        compiling._choose_compiler()
 
 
 def test_a_renderer_that_is_asked_for_is_not_questioned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "DEV", SimpleNamespace(renderer="LLVM"))
-    monkeypatch.setattr(module, "compilers", lambda: pytest.fail("was searched"))
-    assert module._choose_compiler() == (Compiler("llvm", "", ()), "LLVM because DEV asks for it")
+    monkeypatch.setattr(compiling, "DEV", SimpleNamespace(renderer="LLVM"))
+    monkeypatch.setattr(compiling, "compilers", lambda: pytest.fail("was searched"))
+    assert compiling._choose_compiler() == (
+        Compiler("llvm", "", ()),
+        "LLVM because DEV asks for it",
+    )
 
 
 SLOW, FAST = Compiler("clang", "19.1", ("/slow",)), Compiler("zig", "22.1", ("/fast",))
@@ -258,9 +263,9 @@ GFLOPS = {SLOW: 41.0, FAST: 99.6}
 def measured(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> list[Compiler]:
     """Two compilers whose speed is known; the list tells which were measured."""
     seen: list[Compiler] = []
-    monkeypatch.setattr(module, "DEV", SimpleNamespace(renderer=""))
-    monkeypatch.setattr(module, "compilers", lambda: (SLOW, FAST))
-    monkeypatch.setattr(module, "_measure", lambda c: seen.append(c) or GFLOPS[c])
+    monkeypatch.setattr(compiling, "DEV", SimpleNamespace(renderer=""))
+    monkeypatch.setattr(compiling, "compilers", lambda: (SLOW, FAST))
+    monkeypatch.setattr(compiling, "_measure", lambda c: seen.append(c) or GFLOPS[c])
     return seen
 
 
@@ -268,9 +273,9 @@ def test_the_fastest_compiler_is_measured_once_and_remembered(
     own_cache: Path, measured: list[Compiler]
 ) -> None:
     reason = "zig because it was the fastest (GFLOP/s: clang 19.1 41, zig 22.1 100)"
-    assert module._choose_compiler() == (FAST, reason)
+    assert compiling._choose_compiler() == (FAST, reason)
     assert measured == [SLOW, FAST]
-    assert module._choose_compiler() == (FAST, reason)
+    assert compiling._choose_compiler() == (FAST, reason)
     assert measured == [SLOW, FAST]
     assert len(json.loads((own_cache / "compilers.json").read_text())) == 2
 
@@ -281,36 +286,39 @@ def test_a_damaged_memory_of_speeds_is_measured_anew(
 ) -> None:
     own_cache.mkdir(parents=True)
     (own_cache / "compilers.json").write_bytes(content.encode(errors="surrogateescape"))
-    assert module._choose_compiler()[0] == FAST
+    assert compiling._choose_compiler()[0] == FAST
     assert measured == [SLOW, FAST]
-    assert module._choose_compiler()[0] == FAST
+    assert compiling._choose_compiler()[0] == FAST
     assert measured == [SLOW, FAST]
 
 
 def test_another_processor_or_version_is_measured_anew(
     measured: list[Compiler], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module._choose_compiler()
-    monkeypatch.setattr(module, "cpu_model", lambda: "another processor")
-    module._choose_compiler()
+    compiling._choose_compiler()
+    monkeypatch.setattr(compiling, "cpu_model", lambda: "another processor")
+    compiling._choose_compiler()
     assert measured == [SLOW, FAST] * 2
 
 
 def test_a_single_compiler_needs_no_race(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "DEV", SimpleNamespace(renderer=""))
-    monkeypatch.setattr(module, "compilers", lambda: (FAST,))
-    monkeypatch.setattr(module, "_measure", lambda c: pytest.fail("was measured"))
-    assert module._choose_compiler() == (FAST, "zig 22.1 because no other compiler was found")
+    monkeypatch.setattr(compiling, "DEV", SimpleNamespace(renderer=""))
+    monkeypatch.setattr(compiling, "compilers", lambda: (FAST,))
+    monkeypatch.setattr(compiling, "_measure", lambda c: pytest.fail("was measured"))
+    assert compiling._choose_compiler() == (
+        FAST,
+        "zig 22.1 because no other compiler was found",
+    )
 
 
 @on_cpu
 def test_a_real_measurement_and_a_compiler_that_fails(tmp_path: Path) -> None:
     before = list(Device["CPU"].renderers)
     broken = Compiler("clang", "99", (str(tmp_path / "none"),))
-    assert module._measure(broken, side=32) == 0.0
+    assert compiling._measure(broken, side=32) == 0.0
     real = backend().compiler
     assert real is not None
-    assert module._measure(real, side=32) > 0.01
+    assert compiling._measure(real, side=32) > 0.01
     assert Device["CPU"].renderers == before, "the choice was not restored"
 
 
@@ -318,7 +326,7 @@ def test_a_real_measurement_and_a_compiler_that_fails(tmp_path: Path) -> None:
 def test_the_compilers_cache_key_names_it() -> None:
     arch = [part for part in Device["CPU"].renderer.target.arch.split(",") if part != "AMX"]
     keys = {
-        module._Clang(arch, compiler).cachekey
+        compiling._Clang(arch, compiler).cachekey
         for compiler in (
             Compiler("clang", "19.1", ("/a/clang",)),
             Compiler("clang", "19.2", ("/a/clang",)),
@@ -331,13 +339,13 @@ def test_the_compilers_cache_key_names_it() -> None:
     real = backend().compiler
     assert real is not None
     renderer = Device["CPU"].renderer
-    assert module._identity(real) in str(renderer.compiler.cachekey)
+    assert compiling._identity(real) in str(renderer.compiler.cachekey)
 
 
 @on_cpu
 def test_a_compile_error_is_a_backend_error_with_the_compilers_words() -> None:
     compiler = Device["CPU"].renderer.compiler
-    if not isinstance(compiler, module._Clang):
+    if not isinstance(compiler, compiling._Clang):
         pytest.skip("not a compiler of ours")
     with pytest.raises(BackendError, match=r"(?s)failed: .*error: .*nonsense"):
         compiler.compile_to_obj("this is nonsense;")
@@ -365,7 +373,7 @@ def test_versions_and_processor_are_told() -> None:
     assert {"tinyseg", "numpy", "pillow", "scipy", "platform"} <= set(found)
     assert all(found.values())
     assert cpu_model()
-    assert module._version("no-such-package") == "not installed"
+    assert environment._version("no-such-package") == "not installed"
 
 
 def test_the_processor_is_told_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,9 +66,10 @@ def test_all_kernels_of_a_step_are_one_graph_with_the_results_of_single_calls() 
 
 STRESS = """
 import numpy as np
-from tinyseg import graphs, kernels
+from tinyseg import kernels
+from tinyseg.device import graph as graphs
 graphs.SPINS = {spins}
-import tests.test_graphs as here
+import tests.device.test_graph as here
 from tinyseg.device.capture import jit_function
 from tinygrad.helpers import Context
 jit, given = jit_function(here.chain), here.inputs(0)

@@ -322,7 +322,7 @@ def test_a_network_that_says_the_same_of_all_images_is_found(tmp_path: Path) -> 
     project = Project(cells(tmp_path, n=24), CONFIG)
     model = UNet(3, 1, base=4, depth=1, seed=0)
     run = SimpleNamespace(
-        door=project.input_pipeline, predictor=Predictor(model, project.input_pipeline)
+        input_pipeline=project.input_pipeline, predictor=Predictor(model, project.input_pipeline)
     )
     found = SimpleNamespace(names=project.dataset.names)
     one = Finished(run, project.dataset, found)  # type: ignore[arg-type]

@@ -48,7 +48,7 @@ def stub(label_map: dict[int, int] | None = None, predictor: object = None, **da
     facts = SimpleNamespace(channels=1, label_map=label_map or {0: 0, 255: 1}, contract=None)
     rest = {"predictor": predictor or Bright(), "folder": Path("run"), "key": repr(config)}
     run = SimpleNamespace(config=config, facts=facts, **rest)
-    run.tidy = lambda given: Postprocess(given or "")
+    run.postprocess = lambda given: Postprocess(given or "")
     run.threshold_or = lambda given: given or 0.5
     return run
 

@@ -91,10 +91,11 @@ def files(home: Path) -> list[Path]:
 IN_ANOTHER_PROCESS = """
     import sys, json
     import numpy as np
-    from test_stepcache import make_batch, make_step
+    from test_step_cache import make_batch, make_step
     from tinyseg.device.tensors import to_device
 
-    others = [to_device(np.ones(n, np.float32)) for n in range(1, 300)]  # takes other buffer numbers
+    # takes other buffer numbers
+    others = [to_device(np.ones(n, np.float32)) for n in range(1, 300)]
     step = make_step(seed=7, optimizer="adam(lr=0.05)", jit=sys.argv[1] == "jit")
     numbers = [step(*make_batch(seed)).numbers() for seed in range(3)]
     state = {name: tensor.numpy().tobytes().hex() for name, tensor in step.state.items()}
@@ -313,11 +314,11 @@ def test_the_text_of_every_module_that_shapes_a_step_is_in_the_key(
     monkeypatch.setattr(stepkey, "PACKAGE", tmp_path / "tinyseg")
     assert stepkey._code_digest() == before
     for name in (
-        "kernels/weight.py",
+        "kernels/cpu/weight.py",
         "nn/layers.py",
         "models/unet.py",
         "losses/functions.py",
-        "step.py",
+        "training/step.py",
     ):
         path = tmp_path / "tinyseg" / name
         path.write_text(path.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
@@ -329,8 +330,8 @@ def test_the_text_of_every_module_that_shapes_a_step_is_in_the_key(
 def test_a_key_names_the_code_that_was_imported_not_what_lies_there_later(tmp_path: Path) -> None:
     subprocess.run(["cp", "-r", str(stepkey.PACKAGE), str(tmp_path / "tinyseg")], check=True)
     program = (
-        "from tinyseg import stepkey, step\n"
-        "path = stepkey.PACKAGE / 'step.py'\n"
+        "from tinyseg.jit import key as stepkey\nfrom tinyseg.training import step\n"
+        "path = stepkey.PACKAGE / 'training' / 'step.py'\n"
         "path.write_text(path.read_text(encoding='utf-8') + '# pulled', encoding='utf-8')\n"
         "print(stepkey.PACKAGE, stepkey.environment()['code'])"
     )

@@ -621,7 +621,7 @@ def test_training_validation_evaluation_and_prediction_see_the_same_bits(
         entered.extend(x_bchw)
         return x_bchw
 
-    monkeypatch.setattr(InputPipeline, "enter", staticmethod(spy))
+    monkeypatch.setattr(InputPipeline, "to_batch", staticmethod(spy))
 
     def seen() -> set[bytes]:
         found = {x_chw.tobytes() for x_chw in entered}

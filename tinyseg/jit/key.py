@@ -22,7 +22,7 @@ from tinyseg.kernels import plans
 
 PACKAGE = Path(__file__).parents[1]
 CODE = (
-    *("augment", "common.arrays", "common.spec", "config", "device", "inference.step", "jit"),
+    *("augment", "config", "device", "inference.step", "jit"),
     *("kernels", "losses", "models", "nn"),
     *("training.loss_scale", "training.optimizer", "training.step"),
 )
