@@ -192,7 +192,7 @@ class Part:
     """Whose probabilities are averaged."""
     network: PredictFunction
     threshold: float
-    tidy: Postprocess
+    postprocess: Postprocess
 
     def seen(self, dataset: Dataset) -> set[str]:
         """The images that one of the runs has trained on."""

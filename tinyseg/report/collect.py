@@ -248,7 +248,7 @@ def _images(
                 picture = shown[names.index(name)]
                 scores = found.images[chosen[names.index(name)]]
                 area = number(scores.matrix[:, 1:].sum() / max(1, scores.matrix.sum()))
-                maps = _maps(part.tidy, p_khw, tuple(picture["size"]))
+                maps = _maps(part.postprocess, p_khw, tuple(picture["size"]))
                 told = {"scores": _scores(scores.values), **maps, "area": area}
                 picture["runs"].append(told)
                 progress.update(count)
