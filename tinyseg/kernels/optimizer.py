@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from tinygrad import Tensor
+from tinygrad.uop.ops import Ops
 
 from tinyseg.kernels import reference as plain
 from tinyseg.kernels.cpu.updates import Adam, Average, adam_kernel, averages_kernel, squares_kernel
@@ -17,9 +18,13 @@ def joint_norm(gradients: Sequence[Tensor]) -> Tensor:
     sizes = tuple(int(gradient.numel()) for gradient in gradients)
     kernel = squares_kernel(sizes, host.lanes, host.threads, device)
     parts = Tensor.empty(host.threads * (host.lanes + 1), device=device)
-    # flat, as `adam` takes them: both then read one copy of a gradient that is no whole buffer
-    given = [gradient.flatten() for gradient in gradients]
+    given = [_whole(gradient) for gradient in gradients]
     return parts.custom_kernel(*given, fxn=kernel)[0].sum().sqrt().contiguous()
+
+
+def _whole(gradient: Tensor) -> Tensor:
+    """Return a kernel's output as it is, which is read without a copy; all else flat."""
+    return gradient if gradient.uop.op is Ops.AFTER else gradient.flatten()
 
 
 def adam(
@@ -48,10 +53,12 @@ def adam(
     host, device = machine(), str(numbers.device)
     sizes = tuple(int(parameter.numel()) for parameter in parameters)
     plan = Adam(sizes, beta1, beta2, epsilon, decay, host.lanes, host.threads)
-    groups = zip(*olds, gradients, strict=True)
     # flat: of a shaped tensor that another kernel of the step reads, tinygrad 0.13 passes a copy,
     # and the update is lost
-    given = [tensor.flatten() for group in groups for tensor in group] + [numbers]
+    given: list[Tensor] = []
+    for *state, gradient in zip(*olds, gradients, strict=True):
+        given += [*(tensor.flatten() for tensor in state), _whole(gradient)]
+    given.append(numbers)
     made = given[0].custom_kernel(*given[1:], fxn=adam_kernel(plan, device))
     for index, (parameter, mean, square) in enumerate(zip(*olds, strict=True)):
         for offset, tensor in enumerate((parameter, mean, square)):
