@@ -8,6 +8,7 @@ from tinyseg.metrics.summary import (
     evaluate_image,
     foreground_mean,
     mean,
+    mean_dice,
     summarize,
 )
 from tinyseg.metrics.surface import surface_distances
@@ -24,6 +25,7 @@ __all__ = [
     "evaluate_image",
     "foreground_mean",
     "mean",
+    "mean_dice",
     "outcomes",
     "scores",
     "summarize",

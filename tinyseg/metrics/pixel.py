@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from tinyseg.config import IGNORE
 from tinyseg.errors import DataError
-from tinyseg.metrics.summary import mean
 
 Map = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -82,14 +81,6 @@ def scores(matrix: Counts) -> dict[str, Floats]:
 def dice_per_class(tp: Counts, fp: Counts, fn: Counts) -> Floats:
     """Return Dice, 2TP/(2TP+FP+FN), of pixel counts (K,); nan for a class that is nowhere."""
     return _ratio(2 * tp, 2 * tp + fp + fn)
-
-
-def mean_dice(counts: Counts) -> float:
-    """Return the mean Dice of classes by their TP, FP and FN (3,K); one that is nowhere is omitted.
-
-    Of the foreground classes of all images it is the mean of `Summary.pooled["dice"]`.
-    """
-    return float(mean(dice_per_class(*counts)[:, None])[0])
 
 
 def outcomes(matrix: Counts) -> tuple[Counts, Counts, Counts, Counts]:

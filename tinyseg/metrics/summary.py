@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tinyseg.config import IGNORE
 from tinyseg.errors import DataError
-from tinyseg.metrics.pixel import Counts, Floats, Map, _ratio, confusion, scores
+from tinyseg.metrics.pixel import Counts, Floats, Map, _ratio, confusion, dice_per_class, scores
 from tinyseg.metrics.surface import surface_distances
 
 # 2. One image, and many
@@ -135,6 +135,14 @@ def mean(values: Floats) -> Floats:
 def foreground_mean(values: Floats) -> float:
     """Mean of a measure (K,) over the classes 1 and up in which it exists, else nan."""
     return float(mean(values[1:, None])[0])
+
+
+def mean_dice(counts: Counts) -> float:
+    """Return the mean Dice of classes by their TP, FP and FN (3,K); one that is nowhere is omitted.
+
+    Of the foreground classes of all images it is the mean of `Summary.pooled["dice"]`.
+    """
+    return float(mean(dice_per_class(*counts)[:, None])[0])
 
 
 def _json(values: Floats) -> dict[str, Any]:

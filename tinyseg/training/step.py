@@ -22,7 +22,7 @@ from tinyseg.errors import StepError
 from tinyseg.jit.guarded import CompiledStep, GuardedJit, alter_image
 from tinyseg.jit.key import NotCacheable, describe
 from tinyseg.losses import Loss, Part
-from tinyseg.metrics.pixel import mean_dice
+from tinyseg.metrics.summary import mean_dice
 from tinyseg.nn import finite_only, forward, parameters, state_dict, update_running_stats
 from tinyseg.training.loss_scale import LossScale
 from tinyseg.training.optimizer import Optimizer, clip, joint_norm
