@@ -79,7 +79,10 @@ def test_every_threshold_is_as_if_the_images_were_scored_with_it() -> None:
 
 
 def test_the_matrix_at_a_threshold_is_that_of_counting_there() -> None:
-    for p, label in [*scored(11, images=3), (np.ones((1, 2, 2), np.float32), np.eye(2, dtype=np.uint8))]:
+    for p, label in [
+        *scored(11, images=3),
+        (np.ones((1, 2, 2), np.float32), np.eye(2, dtype=np.uint8)),
+    ]:
         counts = histograms([(p, label)]).counts[0, 0]
         for edge in EDGES[::50]:
             wanted = confusion(to_classes(p, float(edge)), label, 2)
