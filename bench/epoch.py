@@ -161,7 +161,6 @@ def child(options: argparse.Namespace, folder: Path, turn: int) -> Row:
     }
     command = [sys.executable, str(Path(__file__).resolve()), "--task", json.dumps(task)]
     environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
-    environment["CACHEDB"] = str(folder / "tinygrad.db")
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise SystemExit(f"the trainer failed:\n{done.stderr[-3000:]}")

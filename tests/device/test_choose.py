@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import tinygrad.helpers
 from tinygrad import Device, Tensor
 from tinygrad.helpers import CPU_COUNT
 
@@ -352,18 +351,6 @@ def test_a_compile_error_is_a_backend_error_with_the_compilers_words() -> None:
 
 
 # Folders, names, versions
-
-
-def test_tinygrads_cache_moves_where_it_can_be_written(
-    own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tinygrad.helpers, "CACHEDB", str(tmp_path / "new" / "cache.db"))
-    module._use_writable_cache()
-    assert str(tmp_path / "new" / "cache.db") == tinygrad.helpers.CACHEDB
-    (tmp_path / "file").write_text("")
-    monkeypatch.setattr(tinygrad.helpers, "CACHEDB", str(tmp_path / "file" / "x" / "cache.db"))
-    module._use_writable_cache()
-    assert str(own_cache / "tinygrad.db") == tinygrad.helpers.CACHEDB
 
 
 def test_versions_and_processor_are_told() -> None:

@@ -237,6 +237,11 @@ def cache_clear(options: argparse.Namespace) -> int:
 
 def _caches() -> "dict[str, StepCache | FileCache]":
     from tinyseg.data import image_files
+    from tinyseg.device.kernel_cache import kernel_files
     from tinyseg.jit.store import StepCache
 
-    return {"compiled steps": StepCache(), "decoded images and training sets": image_files()}
+    return {
+        "compiled steps": StepCache(),
+        "compiled kernels": kernel_files(),
+        "decoded images and training sets": image_files(),
+    }

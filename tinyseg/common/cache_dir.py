@@ -5,6 +5,7 @@ of date. Who reads one must check it: the disk may have lost a part of it.
 """
 
 import contextlib
+import hashlib
 import os
 import shutil
 import stat
@@ -18,6 +19,8 @@ from typing import BinaryIO
 
 from tinyseg.common.files import PARTIAL, STALE_SECONDS
 from tinyseg.errors import BackendError, TinysegError
+
+DIGEST_BYTES = 32
 
 
 class CacheOff(TinysegError):
@@ -51,8 +54,9 @@ def cache_folder() -> Path:
 
 
 def _usual_cache() -> list[Path]:
-    if base := os.environ.get("XDG_CACHE_HOME"):
-        return [Path(base) / "tinyseg"]
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if base.is_absolute():  # a relative one would be in the working directory
+        return [base / "tinyseg"]
     home = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
     try:
         return [Path(home).expanduser() / "tinyseg"]
@@ -85,8 +89,23 @@ class FileCache:
         """Where a key is kept."""
         return self.folder / f"{key}{self.suffix}"
 
+    def load(self, key: str) -> bytes | None:
+        """Return what was stored under a key; None when it is missing, damaged or not private."""
+        try:
+            with self.open(key) as file:
+                content = file.read()
+        except (OSError, CacheOff):
+            return None
+        payload = content[DIGEST_BYTES:]
+        return payload if content[:DIGEST_BYTES] == _digest(key, payload) else None
+
+    def store(self, key: str, payload: bytes) -> None:
+        """Keep bytes under a key, whole or not at all; OSError when they cannot be written."""
+        with self.writing(self.path(key)) as file:
+            file.write(_digest(key, payload) + payload)
+
     def open(self, key: str) -> BinaryIO:
-        """A file that only this user can have written; OSError or CacheOff when it is not that."""
+        """Open a file that only this user can have written; OSError or CacheOff otherwise."""
         path = self.path(key)
         file = open_private(path)
         with contextlib.suppress(OSError):
@@ -154,14 +173,21 @@ class FileCache:
 
 
 def open_private(path: Path) -> BinaryIO:
-    """Opens a regular file (no link) that only this user can have written."""
-    file = os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)), "rb")
+    """Open a regular file (no link) that only this user can have written."""
+    # without blocking: opening a FIFO would wait for a writer
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    file = os.fdopen(os.open(path, flags), "rb")
     try:
         _check_private(path, os.fstat(file.fileno()), stat.S_ISREG)
     except BaseException:
         file.close()
         raise
     return file
+
+
+def _digest(key: str, payload: bytes) -> bytes:
+    # with the key: a whole file under another name is something else
+    return hashlib.sha256(key.encode() + b"\n" + payload).digest()
 
 
 def _linked(name: str, path: Path) -> bool:

@@ -1,12 +1,9 @@
 """Picks device and compiler once and says why; all that depends on tinygrad's version is here."""
 
-import contextlib
 import functools
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
-import tinygrad.helpers
 from tinygrad import Device
 from tinygrad.helpers import CPU_COUNT, DEV
 
@@ -14,6 +11,7 @@ from tinyseg.common.cache_dir import cache_folder
 from tinyseg.device.compilers import _SPEEDS, Compiler, _choose_compiler, _install
 from tinyseg.device.gpus import may_be_there, nvidia_compiler, use_cuda_extra
 from tinyseg.device.graph import launcher, mend
+from tinyseg.device.kernel_cache import keep_kernels, turn_off_database
 from tinyseg.errors import BackendError
 
 
@@ -34,26 +32,21 @@ class Backend:
 @functools.cache
 def backend() -> Backend:
     """Chooses device and compiler at the first call; raises BackendError when there is none."""
-    _use_writable_cache()
+    turn_off_database()
     device, reason = _choose_device()
     mend(Device[device])
     if device in ("NV", "CUDA"):
         reason = f"{reason}; {nvidia_compiler(Device[device])}"
     if device != "CPU":
+        keep_kernels(Device[device].renderer.compiler)
         return Backend(device, reason, None, CPU_COUNT.value)
     compiler, why = _choose_compiler()
     _install(compiler)
     if compiler.command:
         Device["CPU"].graph = launcher(Device["CPU"].renderer.compiler.compile_cached)
+    else:
+        keep_kernels(Device["CPU"].renderer.compiler)
     return Backend(device, f"{reason}; {why}", compiler, CPU_COUNT.value)
-
-
-def _use_writable_cache() -> None:
-    wanted = Path(tinygrad.helpers.CACHEDB).parent
-    with contextlib.suppress(OSError):
-        wanted.mkdir(parents=True, exist_ok=True)
-    if not os.access(wanted, os.W_OK):
-        tinygrad.helpers.CACHEDB = str(cache_folder() / "tinygrad.db")
 
 
 def _choose_device() -> tuple[str, str]:

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 from tinygrad import Device, Tensor, TinyJit
-from tinygrad.helpers import CPU_COUNT, DEV, Context, diskcache_get
+from tinygrad.helpers import CPU_COUNT, DEV, Context
 from tinygrad.renderer.cstyle import ClangJITRenderer
 from tinygrad.runtime.support.compiler_cpu import ClangJITCompiler
 from tinygrad.runtime.support.elf import jit_loader
 
 from tinyseg.common.cache_dir import cache_folder
 from tinyseg.device.environment import cpu_model
+from tinyseg.device.kernel_cache import kernel_cache
 from tinyseg.errors import BackendError
 
 OLDEST_CLANG = 19
@@ -126,14 +127,14 @@ class _Clang(ClangJITCompiler):  # type: ignore[misc]
 
     def begin(self, src: str) -> None:
         """Starts compiling in the background what `compile` will be asked for."""
-        if src not in self.begun and diskcache_get(self.cachekey, src) is None:
+        if src not in self.begun and kernel_cache().load(self, src) is None:
             self.begun[src] = self.pool.submit(self.compile_to_obj, src)
 
     def compile_cached(self, src: str) -> bytes:
         if self.deferred:
             self.begin(src)
             return b""
-        return bytes(super().compile_cached(src))
+        return kernel_cache().compile(self, src)
 
     def compile(self, src: str) -> bytes:
         begun = self.begun.pop(src, None)
@@ -184,7 +185,7 @@ def _measure(compiler: Compiler, side: int = 256) -> float:
     device, before = Device["CPU"], list(Device["CPU"].renderers)
     _install(compiler)
     try:
-        with Context(DEV="CPU", CACHELEVEL=0):
+        with Context(DEV="CPU"):
             return _matmul_speed(side)
     except Exception:  # noqa: BLE001  a compiler that fails here is not chosen
         return 0.0
