@@ -116,16 +116,16 @@ def check_squares(run: Any, data: str) -> None:
     """The mapped training images are those that decoding and fitting the files gives."""
     import numpy as np
 
-    from tinyseg.data import fit_label, load_image, prepare_images
+    from tinyseg.data import load_image, prepare_images, prepare_label
 
     dataset, config, names = run.open(data), run.config.data, run.split.train
     squares = prepare_images(dataset, names, run.input_pipeline)
     for name, square, label in list(zip(names, squares, squares.labels, strict=True))[::10]:
         image, mask = dataset.load(dataset.index(name)).files
-        fitted = run.input_pipeline.fit(load_image(image, run.facts.channels))
+        fitted = run.input_pipeline.tile(load_image(image, run.facts.channels))
         assert np.array_equal(square.pixels, fitted.pixels), name
         classes = load_image(mask, 1)[..., 0] // 255
-        assert np.array_equal(label, fit_label(classes, config.size, config.fit)), name
+        assert np.array_equal(label, prepare_label(classes, config.size, config.fit)), name
 
 
 # 2. The parent

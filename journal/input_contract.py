@@ -24,13 +24,13 @@ DRAWS = 300
 
 
 def squares(source: str) -> np.ndarray:
-    """All images of a dataset at the door (N, C, 128, 128), in [0, 1]."""
+    """All images of a dataset as network input (N, C, 128, 128), in [0, 1]."""
     dataset = open_dataset(source, DataConfig())
-    door = InputPipeline(
+    pipeline = InputPipeline(
         DataConfig(), InputScale((0.0,) * dataset.channels, (1.0,) * dataset.channels)
     )
     return np.stack(
-        [door.to_batch([door.fit(dataset.load(i).image)])[0] for i in range(len(dataset))]
+        [pipeline.to_batch([pipeline.tile(dataset.load(i).image)])[0] for i in range(len(dataset))]
     )
 
 
@@ -40,7 +40,7 @@ def false_alarms(moments: np.ndarray, train: int, new: int) -> float:
     for _ in range(DRAWS):
         order = rng.permutation(len(moments))
         part = moments[order[train : train + new]]
-        count += bool(InputStatistics.of(moments[order[:train]]).mismatch(part))
+        count += bool(InputStatistics.of(moments[order[:train]]).drift(part))
     return 100 * count / DRAWS
 
 
@@ -67,12 +67,12 @@ def main(folder: Path) -> None:
         for what, change in CHANGES.items():
             some = {n: x for n, x in images.items() if (change(x[:1]) != x[:1]).any()}
             caught = [
-                bool(contracts[n].mismatch(image_moments(change(spread(x, new, x.shape[1])))))
+                bool(contracts[n].drift(image_moments(change(spread(x, new, x.shape[1])))))
                 for n, x in some.items()
             ]
             print(f"{new} images {what}: {sum(caught)} of {len(caught)} datasets")
         caught = [
-            bool(contracts[n].mismatch(image_moments(spread(y, new, images[n].shape[1]))))
+            bool(contracts[n].drift(image_moments(spread(y, new, images[n].shape[1]))))
             for n in images
             for other, y in images.items()
             if other != n

@@ -25,8 +25,8 @@ SIZE, STEPS, RATE = 48, 480, "adam(lr=0.01)"
 SAMPLES = simulate("cells", n=8, size=SIZE, seed=11, empty=0)
 IMAGES = np.stack([sample.image for sample in SAMPLES])
 LABELS = np.stack([sample.label for sample in SAMPLES])
-DOOR = InputPipeline(DataConfig(size=SIZE), InputScale.of(list(IMAGES)))
-PIXELS = DOOR.to_batch([DOOR.fit(image) for image in IMAGES])
+PIPELINE = InputPipeline(DataConfig(size=SIZE), InputScale.of(list(IMAGES)))
+PIXELS = PIPELINE.to_batch([PIPELINE.tile(image) for image in IMAGES])
 
 Step = Callable[[int], None]
 
@@ -78,7 +78,7 @@ def learned(make: Callable[[UNet], Step]) -> tuple[list[float], list[np.ndarray]
     step = make(model)
     for number in range(STEPS):
         step(number % 8)
-    maps = [to_classes(p) for p in Predictor(model, DOOR, batch=8)(list(IMAGES))]
+    maps = [to_classes(p) for p in Predictor(model, PIPELINE, batch=8)(list(IMAGES))]
     pairs = zip(maps, LABELS, strict=True)
     return [float(evaluate_image(p, y, 2).values["dice"][1]) for p, y in pairs], maps
 

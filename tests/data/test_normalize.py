@@ -14,13 +14,13 @@ def image(height: int = 16, width: int = 16, channels: int = 1) -> np.ndarray:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_scale_is_mean_and_deviation_of_all_pixels(channels: int) -> None:
+def test_the_scale_is_mean_and_std_of_all_pixels(channels: int) -> None:
     images = [image(5, 7, channels), image(20, 3, channels) // 2, image(1, 1, channels)]
     pixels = np.concatenate([i.reshape(-1, channels) for i in images]).astype(np.float64) / 255
     scale = InputScale.of(images)
     assert scale.mean == pytest.approx(pixels.mean(axis=0), abs=1e-7)
-    assert scale.deviation == pytest.approx(pixels.std(axis=0), abs=1e-7)
-    assert all(type(value) is float for value in (*scale.mean, *scale.deviation))
+    assert scale.std == pytest.approx(pixels.std(axis=0), abs=1e-7)
+    assert all(type(value) is float for value in (*scale.mean, *scale.std))
 
 
 def test_deep_images_have_the_scale_of_the_same_8_bit_image() -> None:
@@ -29,21 +29,21 @@ def test_deep_images_have_the_scale_of_the_same_8_bit_image() -> None:
     for of in (lambda pixels: InputScale.of([pixels]), InputScale.of_range):
         one, other = of(eight), of(deep)
         assert one.mean == pytest.approx(other.mean)
-        assert one.deviation == pytest.approx(other.deviation)
+        assert one.std == pytest.approx(other.std)
 
 
 @pytest.mark.parametrize("grey", [0, 37, 255])
 @pytest.mark.parametrize("text", ["image", "minmax"])
 def test_a_flat_image_is_not_divided_by_nothing(grey: int, text: str) -> None:
     scale = Normalize(text).of_image(np.full((8, 8, 1), grey, np.uint8))
-    assert scale.deviation == (1.0,)
+    assert scale.std == (1.0,)
     assert scale.mean == pytest.approx((grey / 255,))
 
 
-def test_a_deviation_that_is_only_rounding_counts_as_none() -> None:
+def test_a_std_that_is_only_rounding_counts_as_none() -> None:
     pixels = np.full((31, 33, 1), 0.1, np.float32)
     pixels[::2] += 1e-5
-    assert InputScale.of([pixels, np.full((7, 3, 1), 0.1, np.float32)]).deviation == (1.0,)
+    assert InputScale.of([pixels, np.full((7, 3, 1), 0.1, np.float32)]).std == (1.0,)
 
 
 def test_each_image_goes_to_the_door_by_its_own_scale() -> None:
@@ -54,7 +54,7 @@ def test_each_image_goes_to_the_door_by_its_own_scale() -> None:
     ]
     found = normalize_batch(batch, scales)
     for x_chw, pixels, scale in zip(found, batch, scales, strict=True):
-        expected = (pixels / 255 - scale.mean) / scale.deviation
+        expected = (pixels / 255 - scale.mean) / scale.std
         np.testing.assert_allclose(x_chw, expected.transpose(2, 0, 1), rtol=1e-5, atol=1e-6)
     assert found.dtype == np.float32
     assert found.flags.c_contiguous
@@ -90,7 +90,7 @@ def test_each_way_does_what_it_says() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("zscore", "unknown normalisation 'zscore'; known: dataset, image, minmax, fixed, none"),
+        ("zscore", "unknown normalization 'zscore'; known: dataset, image, minmax, fixed, none"),
         ("fixed(mean=[0.5,0.5],std=[0.1])", "a positive std for each channel"),
         ("fixed(mean=[0.5],std=[0])", "a positive std"),
         ("fixed(mean=0.5)", "give a list of numbers"),

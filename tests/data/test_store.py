@@ -20,14 +20,14 @@ from tinyseg.data import (
     Store,
     cached_scale,
     find_scale,
-    fit_label,
     image_part,
     load_image,
     open_dataset,
     prepare_images,
+    prepare_label,
     visible_part,
 )
-from tinyseg.data.prepare import prepared_images as squares
+from tinyseg.data.prepare import prepared_images
 from tinyseg.data.reading import cases
 from tinyseg.data.reading.cases import join
 from tinyseg.data.simulation.simulate import Simulation
@@ -36,23 +36,23 @@ from tinyseg.errors import DataError
 
 CONFIG = DataConfig(size=16)
 NO_SCALE = InputScale((0.0,), (1.0,))
-DOOR = InputPipeline(CONFIG, NO_SCALE)
+PIPELINE = InputPipeline(CONFIG, NO_SCALE)
 FIT = (16, "resize")
 
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that are decoded from here on."""
-    visible_part: list[str] = []
+    visible: list[str] = []
     for name in ("decode_image", "decode_mask"):
         original = getattr(cases, name)
 
         def counted(path, page=None, original=original):
-            visible_part.append(f"{path.parent.name}/{path.name}")
+            visible.append(f"{path.parent.name}/{path.name}")
             return original(path, page)
 
         monkeypatch.setattr(cases, name, counted)
-    return visible_part
+    return visible
 
 
 def files(own_cache: Path) -> list[Path]:
@@ -60,9 +60,9 @@ def files(own_cache: Path) -> list[Path]:
 
 
 def everything(folder, **options) -> tuple:
-    """All that a dataset gives, and its fitted squares."""
+    """All that a dataset gives, and its fitted tiles."""
     data = open_dataset(folder.path, CONFIG, **options)
-    squares = prepare_images(data, data.names, DOOR).records
+    tiles = prepare_images(data, data.names, PIPELINE).records
     samples = [data.load(index) for index in range(len(data))]
     pixels = [(s.image.tobytes(), s.label.tobytes(), s.image.dtype, s.files) for s in samples]
     told = (data.names, data.label_map, data.channels, data.warnings, data.duplicates)
@@ -70,7 +70,7 @@ def everything(folder, **options) -> tuple:
     for (areas, size), sample in zip(counts, samples, strict=True):
         assert size == sample.image.shape[:2]
         assert areas == {k: (sample.label == k).sum() for k in np.unique(sample.label)}
-    return told, counts, data.fingerprint(), pixels, squares.dtype, squares.tobytes()
+    return told, counts, data.fingerprint(), pixels, tiles.dtype, tiles.tobytes()
 
 
 # 1. Once
@@ -98,55 +98,55 @@ def test_only_a_file_that_changed_is_decoded_again_wherever_it_lies(folder, deco
     decoded.clear()
     changed = everything(folder)
     assert sorted(decoded) == ["images/a1.png", "masks/a1.png"]
-    assert changed[3][1][1] == fit_label_bytes((255, 0))
+    assert changed[3][1][1] == mask_bytes((255, 0))
 
 
-def fit_label_bytes(values: tuple[int, ...]) -> bytes:
+def mask_bytes(values: tuple[int, ...]) -> bytes:
     bands = np.array(values)[np.arange(12) * len(values) // 12] // 255
     return np.repeat(bands[:, None], 16, 1).astype(np.uint8).tobytes()
 
 
 @pytest.mark.parametrize("normalize", ["dataset", "image", "minmax"])
-def test_squares_are_what_fitting_each_file_gives(folder, normalize):
+def test_tiles_are_what_preparing_each_file_gives(folder, normalize):
     for index, (height, width) in enumerate([(12, 16), (40, 30), (16, 16)]):
         folder.image(f"images/a{index}.png", height, width)
         folder.mask(f"masks/a{index}.png", (0, 255, 0), height, width)
     config = DataConfig(size=16, normalize=normalize, preprocess="median(size=3)")
     data, names = open_dataset(folder.path, config), ("a2", "a1")
-    door = InputPipeline(config, cached_scale(data, names, config))
+    pipeline = InputPipeline(config, cached_scale(data, names, config))
     for _ in range(2):
-        squares = prepare_images(data, names, door)
-        assert isinstance(squares.records, np.memmap)
-        assert len(squares) == 2
-        for name, square, label in zip(names, squares, squares.labels, strict=True):
-            expected = door.fit(load_image(folder.path / f"images/{name}.png", 1))
+        tiles = prepare_images(data, names, pipeline)
+        assert isinstance(tiles.records, np.memmap)
+        assert len(tiles) == 2
+        for name, tile, label in zip(names, tiles, tiles.labels, strict=True):
+            expected = pipeline.tile(load_image(folder.path / f"images/{name}.png", 1))
             mask = load_image(folder.path / f"masks/{name}.png", 1)[..., 0] // 255
-            np.testing.assert_array_equal(square.pixels, expected.pixels)
-            np.testing.assert_array_equal(label, fit_label(mask, *FIT))
-            assert (square.box, square.scale) == (expected.box, expected.scale)
+            np.testing.assert_array_equal(tile.pixels, expected.pixels)
+            np.testing.assert_array_equal(label, prepare_label(mask, *FIT))
+            assert (tile.placement, tile.scale) == (expected.placement, expected.scale)
     with pytest.raises(ValueError, match="read-only"):
-        squares.labels[0] = 0
+        tiles.labels[0] = 0
 
 
-def test_windows_are_those_that_the_door_gives_with_their_labels(folder):
+def test_tiles_are_those_that_the_pipeline_gives_with_their_labels(folder):
     for index, (height, width) in enumerate([(12, 40), (16, 16), (33, 20)]):
         folder.image(f"images/a{index}.png", height, width)
         folder.mask(f"masks/a{index}.png", (0, 255, 0), height, width)
     config = DataConfig(size=16, fit="window", normalize="image")
-    data, door = open_dataset(folder.path, config), InputPipeline(config, None)
-    squares = prepare_images(data, data.names, door, config.overlap)
+    data, pipeline = open_dataset(folder.path, config), InputPipeline(config, None)
+    tiles = prepare_images(data, data.names, pipeline, config.overlap)
     samples = [data.load(index) for index in range(3)]
-    groups = list(squares.images())
-    assert [len(group) for group in groups] == [len(door.tiles(s.image)) for s in samples]
-    assert len(squares) == sum(map(len, groups)) > 9
+    groups = list(tiles.images())
+    assert [len(group) for group in groups] == [len(pipeline.tiles(s.image)) for s in samples]
+    assert len(tiles) == sum(map(len, groups)) > 9
     for sample, group in zip(samples, groups, strict=True):
-        for found, expected in zip(group, door.tiles(sample.image), strict=True):
+        for found, expected in zip(group, pipeline.tiles(sample.image), strict=True):
             np.testing.assert_array_equal(found.pixels, expected.pixels)
-            assert (found.box, found.scale) == (expected.box, expected.scale)
-    for image, square, label in zip(squares.image, squares, squares.labels, strict=True):
+            assert (found.placement, found.scale) == (expected.placement, expected.scale)
+    for image, tile, label in zip(tiles.image, tiles, tiles.labels, strict=True):
         whole = samples[image].label
-        part = image_part(label, square.box)
-        np.testing.assert_array_equal(part, whole[visible_part(square.box, 16)])
+        part = image_part(label, tile.placement)
+        np.testing.assert_array_equal(part, whole[visible_part(tile.placement, 16)])
         assert (label == 255).sum() == label.size - part.size
 
 
@@ -159,26 +159,26 @@ def test_the_scale_is_found_once(folder, monkeypatch):
         images = [data.load(index).image for index in range(2)]
         assert found == find_scale(config, images, 1), normalize
         assert cached_scale(data, data.names[:2], config) == found
-    monkeypatch.setattr(squares, "find_scale", lambda *arguments: None)
+    monkeypatch.setattr(prepared_images, "find_scale", lambda *arguments: None)
     assert cached_scale(data, data.names[:2], DataConfig(normalize="dataset")) is not None
     assert cached_scale(data, data.names, DataConfig(normalize="dataset")) is None
     assert cached_scale(data, data.names[:2], DataConfig(preprocess="median(size=3)")) is None
 
 
-def test_one_deep_image_makes_all_squares_float(folder):
+def test_one_deep_image_makes_all_tiles_float(folder):
     folder.pairs(2)
     deep = np.arange(12 * 16, dtype=np.uint16).reshape(12, 16) * 300
     folder.save("images/a1.png", Image.fromarray(deep))
     data = open_dataset(folder.path, CONFIG)
     for _ in range(2):
-        pixels = [square.pixels for square in prepare_images(data, data.names, DOOR)]
-        expected = DOOR.fit(load_image(folder.path / "images/a1.png", 1)).pixels
+        pixels = [tile.pixels for tile in prepare_images(data, data.names, PIPELINE)]
+        expected = PIPELINE.tile(load_image(folder.path / "images/a1.png", 1)).pixels
         np.testing.assert_array_equal(pixels[1], expected)
-        flat = DOOR.fit(load_image(folder.path / "images/a0.png", 1)).pixels
+        flat = PIPELINE.tile(load_image(folder.path / "images/a0.png", 1)).pixels
         np.testing.assert_array_equal(pixels[0], flat.astype(np.float32) / 255)
 
 
-def test_each_thing_that_shapes_the_squares_has_its_own_file(folder, own_cache):
+def test_each_thing_that_shapes_the_tiles_has_its_own_file(folder, own_cache):
     folder.pairs(3)
     options = [{}, {"label_map": {0: 1, 255: 0}}, {"channels": 3}]
     settings = [{}, {"size": 32}, {"fit": "pad"}, {"preprocess": "median(size=3)"}]
@@ -186,20 +186,20 @@ def test_each_thing_that_shapes_the_squares_has_its_own_file(folder, own_cache):
     for option in options:
         data = open_dataset(folder.path, CONFIG, **option)
         scales = [InputScale((mean,) * data.channels, (1.0,) * data.channels) for mean in (0, 0.5)]
-        doors = [InputPipeline(DataConfig(**setting), scales[0]) for setting in settings]
-        doors += [
+        pipelines = [InputPipeline(DataConfig(**setting), scales[0]) for setting in settings]
+        pipelines += [
             InputPipeline(CONFIG, scales[1]),
             InputPipeline(DataConfig(normalize="minmax"), None),
         ]
         for names in (data.names, data.names[:2], data.names[::-1]):
-            for door in doors:
-                prepare_images(data, names, door)
+            for pipeline in pipelines:
+                prepare_images(data, names, pipeline)
                 counts.append(len(files(own_cache)))
     assert counts == list(range(4, 4 + 3 * 3 * 6))
 
 
 def test_code_and_libraries_are_in_every_key(monkeypatch):
-    keys = {store.digest("case"), store.digest("case", 1), store.digest("squares")}
+    keys = {store.digest("case"), store.digest("case", 1), store.digest("tiles")}
     for changed in ("code", "pillow"):
         monkeypatch.setattr(store, "_made_with", lambda changed=changed: (changed,))
         keys.add(store.digest("case"))
@@ -316,7 +316,7 @@ def test_a_full_disk_is_told_once_and_stops_nothing(folder, own_cache, monkeypat
     assert found[3:] == expected[3:]
     assert list(own_cache.glob("*.partial")) == []
     warnings = found[0][3]
-    assert len(warnings) == (after < 3), "the last time, the squares alone are not kept"
+    assert len(warnings) == (after < 3), "the last time, the tiles alone are not kept"
     assert all("not kept on disk" in w and "No space left on device" in w for w in warnings)
 
 
@@ -361,7 +361,7 @@ BEYOND_MEMORY = """
 import resource
 import numpy as np
 from tinyseg.config import DataConfig
-from tinyseg.data import Dataset, Door, InputScale, Sample, fit_squares
+from tinyseg.data import Dataset, InputPipeline, InputScale, Sample, prepare_images
 
 def read(index):
     pixels = np.full((2048, 2048), index, np.uint8)
@@ -370,13 +370,13 @@ def read(index):
 def fit(count):
     names = [str(index) for index in range(count)]
     data = Dataset("", names, read, str, {0: 0, 1: 1}, 1, cache_bytes=8 << 20)
-    door = Door(DataConfig(size=512), InputScale((0.0,), (1.0,)))
-    squares = fit_squares(data, names, door)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10, squares
+    pipeline = InputPipeline(DataConfig(size=512), InputScale((0.0,), (1.0,)))
+    tiles = prepare_images(data, names, pipeline)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10, tiles
 
 before, _ = fit(8)
-after, squares = fit(40)
-print(after - before, squares[39].pixels.max())
+after, tiles = fit(40)
+print(after - before, tiles[39].pixels.max())
 """
 
 

@@ -89,7 +89,7 @@ def case(
     write_log(folder, *log)
     images = tuple(scores(dice, count))
     found = {"images": images, "summary": summarize(images), "baselines": BASELINES, "names": ()}
-    found |= {"worth": None, "split": split, "unlike": ""} | more
+    found |= {"worth": None, "split": split, "drift": ""} | more
     run = Run(folder, Config().override(settings))
     return Finished(run, DATASET, SimpleNamespace(**found))  # type: ignore[arg-type]
 
@@ -193,12 +193,12 @@ def test_changed_data_are_told_but_other_data_are_not(tmp_path: Path) -> None:
         assert levels([stage.same_data], one) == expected
 
 
-def test_images_unlike_those_of_the_training_are_told(tmp_path: Path) -> None:
-    (found,) = stage.seen_before(case(tmp_path, unlike="the images are unlike"))
+def test_drift_from_the_training_set_is_reported(tmp_path: Path) -> None:
+    (found,) = stage.seen_before(case(tmp_path, drift="the images differ"))
     assert (found.level, found.check, found.seen) == (
         "warning",
         "drawn apart",
-        "the images are unlike",
+        "the images differ",
     )
 
 

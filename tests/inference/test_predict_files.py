@@ -45,7 +45,9 @@ class Bright:
 def stub(label_map: dict[int, int] | None = None, predictor: object = None, **data: object):
     """What `predict` needs of a Run."""
     config = Config().override([f"data.{key}={value}" for key, value in data.items()])
-    facts = SimpleNamespace(channels=1, label_map=label_map or {0: 0, 255: 1}, contract=None)
+    facts = SimpleNamespace(
+        channels=1, label_map=label_map or {0: 0, 255: 1}, input_statistics=None
+    )
     rest = {"predictor": predictor or Bright(), "folder": Path("run"), "key": repr(config)}
     run = SimpleNamespace(config=config, facts=facts, **rest)
     run.postprocess = lambda given: Postprocess(given or "")

@@ -18,8 +18,8 @@ def image(height: int = SIZE, width: int = SIZE, channels: int = 1) -> np.ndarra
     return RNG.integers(0, 256, (height, width, channels), dtype=np.uint8)
 
 
-def input_pipeline(mean: float = 0.0, deviation: float = 1.0) -> InputPipeline:
-    return InputPipeline(DataConfig(size=SIZE), InputScale((mean,), (deviation,)))
+def input_pipeline(mean: float = 0.0, std: float = 1.0) -> InputPipeline:
+    return InputPipeline(DataConfig(size=SIZE), InputScale((mean,), (std,)))
 
 
 class Brightness:
@@ -82,7 +82,7 @@ def test_images_are_read_a_batch_at_a_time() -> None:
 def test_an_image_of_the_right_size_meets_the_plain_model(predictor: Predictor) -> None:
     images = [image() for _ in range(4)]
     found = np.stack(list(predictor(images)))
-    x = predictor.input_pipeline.to_batch([predictor.input_pipeline.fit(one) for one in images])
+    x = predictor.input_pipeline.to_batch([predictor.input_pipeline.tile(one) for one in images])
     expected = predictor.step.model(to_device(x), training=False).sigmoid().numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
     assert found.dtype == np.float32

@@ -55,18 +55,18 @@ def test_windows_cover_the_image_and_share_what_was_asked(
     height: int, width: int, overlap: float
 ) -> None:
     times = np.zeros((height, width), int)
-    boxes = place_tiles(height, width, SIZE, "window", overlap)
-    for box in boxes:
-        times[visible_part(box, SIZE)] += 1
-        assert (box.rows, box.cols) == box.original == (height, width)
-        for start, length in ((box.top, height), (box.left, width)):
+    placements = place_tiles(height, width, SIZE, "window", overlap)
+    for placement in placements:
+        times[visible_part(placement, SIZE)] += 1
+        assert (placement.rows, placement.cols) == placement.original == (height, width)
+        for start, length in ((placement.top, height), (placement.left, width)):
             # inside the image where it is larger, around its middle where it is smaller
             assert (SIZE - length <= start <= 0) if length > SIZE else start == (SIZE - length) // 2
     assert times.min() >= 1
-    tops = sorted({-box.top for box in boxes})
+    tops = sorted({-placement.top for placement in placements})
     shared = [SIZE - (after - before) for before, after in pairwise(tops)]
     assert all(share >= int(SIZE * overlap) for share in shared)
-    assert len(boxes) == len(set(boxes))
+    assert len(placements) == len(set(placements))
 
 
 def test_an_image_of_the_windows_size_has_one_window() -> None:
@@ -119,12 +119,15 @@ def test_weights_are_those_of_a_gaussian_with_an_eighth_of_the_side() -> None:
 
 
 def test_a_mosaic_is_the_weighted_mean() -> None:
-    boxes = place_tiles(20, 30, SIZE, "window", 0.5)
-    windows = [RNG.random((2, SIZE, SIZE)).astype(np.float32) for _ in boxes]
-    mosaic, total, weight = Stitcher(len(boxes)), np.zeros((2, 20, 30)), np.zeros((20, 30))
-    for window, box in zip(windows, boxes, strict=True):
-        mosaic.add(window, box)
-        rows, cols = slice(-box.top, SIZE - box.top), slice(-box.left, SIZE - box.left)
+    placements = place_tiles(20, 30, SIZE, "window", 0.5)
+    windows = [RNG.random((2, SIZE, SIZE)).astype(np.float32) for _ in placements]
+    mosaic, total, weight = Stitcher(len(placements)), np.zeros((2, 20, 30)), np.zeros((20, 30))
+    for window, placement in zip(windows, placements, strict=True):
+        mosaic.add(window, placement)
+        rows, cols = (
+            slice(-placement.top, SIZE - placement.top),
+            slice(-placement.left, SIZE - placement.left),
+        )
         total[:, rows, cols] += window.astype(float) * gaussian(SIZE)
         weight[rows, cols] += gaussian(SIZE)
     assert mosaic.left == 0

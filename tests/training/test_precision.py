@@ -9,7 +9,7 @@ import pytest
 from tinygrad import Tensor
 
 from tinyseg.config import PRECISIONS, Config, DataConfig
-from tinyseg.data import InputPipeline, InputScale, fit_label, simulate
+from tinyseg.data import InputPipeline, InputScale, prepare_label, simulate
 from tinyseg.device.choose import backend
 from tinyseg.device.tensors import copy_, to_device
 from tinyseg.errors import ConfigError, NonFiniteError
@@ -36,11 +36,11 @@ def cells(count: int = 8, size: int = 32) -> tuple[np.ndarray, np.ndarray]:
     """Simulated images (N, 3, S, S) as the network gets them, and their labels."""
     samples = simulate("cells", n=count, size=size, seed=4, empty=0)
     images = [sample.image for sample in samples]
-    door = InputPipeline(DataConfig(size=size, fit="pad"), InputScale.of(images))
+    pipeline = InputPipeline(DataConfig(size=size, fit="pad"), InputScale.of(images))
     labels = [
-        fit_label(sample.label, size, "pad") for sample in samples if sample.label is not None
+        prepare_label(sample.label, size, "pad") for sample in samples if sample.label is not None
     ]
-    return door.to_batch([door.fit(image) for image in images]), np.stack(labels)
+    return pipeline.to_batch([pipeline.tile(image) for image in images]), np.stack(labels)
 
 
 @pytest.fixture(scope="module")

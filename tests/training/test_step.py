@@ -12,7 +12,7 @@ from tinygrad.codegen import to_program_cache
 from tinygrad.nn import Conv2d, GroupNorm
 
 from tinyseg.config import DataConfig
-from tinyseg.data import InputPipeline, InputScale, fit_label, simulate
+from tinyseg.data import InputPipeline, InputScale, prepare_label, simulate
 from tinyseg.device.choose import backend
 from tinyseg.device.compilers import _Clang
 from tinyseg.device.tensors import copy_, to_device
@@ -423,17 +423,17 @@ def test_a_probability_of_just_one_half_is_foreground_in_training_and_in_predict
 def test_every_one_of_eight_images_is_learned() -> None:
     samples = simulate("cells", n=8, size=32, seed=4, empty=0)
     images = np.stack([sample.image for sample in samples])
-    labels = np.stack([fit_label(s.label, 32, "pad") for s in samples if s.label is not None])
-    door = InputPipeline(DataConfig(size=32, fit="pad"), InputScale.of(list(images)))
-    fitted = [door.fit(image) for image in images]
+    labels = np.stack([prepare_label(s.label, 32, "pad") for s in samples if s.label is not None])
+    pipeline = InputPipeline(DataConfig(size=32, fit="pad"), InputScale.of(list(images)))
+    fitted = [pipeline.tile(image) for image in images]
     model = UNet(3, 1, base=8, depth=2)
     step = TrainStep(model, "auto", "adam(lr=0.01)")
     rng = np.random.default_rng(0)
     for _ in range(80):
         order = rng.permutation(8)
         for half in (order[:4], order[4:]):
-            step(to_device(door.to_batch([fitted[i] for i in half])), to_device(labels[half]))
-    predicted = map(to_classes, Predictor(model, door, batch=4)(images))
+            step(to_device(pipeline.to_batch([fitted[i] for i in half])), to_device(labels[half]))
+    predicted = map(to_classes, Predictor(model, pipeline, batch=4)(images))
     dice = [
         evaluate_image(p, y, 2).values["dice"][1] for p, y in zip(predicted, labels, strict=True)
     ]

@@ -651,27 +651,38 @@ def test_training_validation_evaluation_and_prediction_see_the_same_bits(
     run.facts = replace(run.facts, scale=InputScale((0.0,) * 3, (1.0,) * 3))
     run._predictor = None
     predict(run, [tmp_path / "set" / "images"], tmp_path / "masks", say=warnings.append)
-    assert [text[:30] for text in warnings] == ["warning: the images are unlike"]
+    assert [text[:30] for text in warnings] == ["warning: the images differ from"]
 
 
-def test_a_run_from_before_the_contract_opens_and_gets_one(run: Run, tmp_path: Path) -> None:
+def test_a_run_from_before_the_input_statistics_opens_and_gets_one(
+    run: Run, tmp_path: Path
+) -> None:
     old = shutil.copytree(run.folder, tmp_path / "old")
     table = json.loads((old / "run.json").read_text())
-    contract = table.pop("contract")
+    statistics = table.pop("input_statistics")
     (old / "run.json").write_text(json.dumps(table))
     lines = (old / "config.toml").read_text().splitlines()
     kept = [line for line in lines if not line.startswith(("preprocess", "normalize"))]
     (old / "config.toml").write_text("\n".join(kept))
-    assert load_run(old).facts == replace(run.facts, contract=None)
+    assert load_run(old).facts == replace(run.facts, input_statistics=None)
     assert load_run(old).config == run.config
     train(DATA, old, resume=True, say=silent)
-    assert json.loads((old / "run.json").read_text()) == {**table, "contract": contract}
-    contract["channels"].pop()
-    flat = {"mean": [0.5], "deviation": [1.0]}
-    for change in ({"contract": contract}, {"scale": flat}, {"scale": None}):
+    assert json.loads((old / "run.json").read_text()) == {**table, "input_statistics": statistics}
+    statistics["channels"].pop()
+    flat = {"mean": [0.5], "std": [1.0]}
+    for change in ({"input_statistics": statistics}, {"scale": flat}, {"scale": None}):
         (old / "run.json").write_text(json.dumps({**table, **change}))
         with pytest.raises(RunError, match=r"run\.json: .*train anew"):
             load_run(old)
+
+
+def test_old_names_in_run_json_still_open(run: Run, tmp_path: Path) -> None:
+    old = shutil.copytree(run.folder, tmp_path / "old")
+    table = json.loads((old / "run.json").read_text())
+    table["contract"] = table.pop("input_statistics")
+    table["scale"]["deviation"] = table["scale"].pop("std")
+    (old / "run.json").write_text(json.dumps(table))
+    assert load_run(old).facts == run.facts
 
 
 @pytest.mark.parametrize(("channels", "threshold"), [(1, 0.5), (1, 0.3), (3, 0.5)])

@@ -14,8 +14,8 @@ from tinyseg.data import (
     InputScale,
     Tile,
     find_scale,
-    fit_label,
     open_dataset,
+    prepare_label,
     with_foreground,
 )
 from tinyseg.drawing.pictures import color_image, overlay, save_bands
@@ -50,17 +50,17 @@ def preview(
         )
     samples = [dataset.load(index) for index in indices]
     scale = find_scale(config.data, [sample.image for sample in samples], dataset.channels)
-    door = InputPipeline(config.data, scale)
-    fitted = [door.fit(sample.image) for sample in samples]
+    pipeline = InputPipeline(config.data, scale)
+    tiles = [pipeline.tile(sample.image) for sample in samples]
     size, fit = config.data.size, config.data.fit
-    labels = np.stack([fit_label(s.label, size, fit) for s in samples if s.label is not None])
-    columns = [_tiles(fitted, door.to_batch(fitted), labels, dataset.classes)]
+    labels = np.stack([prepare_label(s.label, size, fit) for s in samples if s.label is not None])
+    columns = [_overlays(tiles, pipeline.to_batch(tiles), labels, dataset.classes)]
     with Progress("augmenting", len(texts)) as progress:
         for number, text in enumerate(texts.values(), start=1):
             moved, classes = Augmentation(text, config.train.seed).arrays(
-                door.to_batch(fitted), labels
+                pipeline.to_batch(tiles), labels
             )
-            columns.append(_tiles(fitted, moved, classes, dataset.classes))
+            columns.append(_overlays(tiles, moved, classes, dataset.classes))
             progress.update(number)
     rows = list(zip(*columns, strict=True))
     save_bands(out, rows, [s.name for s in samples], ["as it is", *texts], side=SIDE)
@@ -75,15 +75,15 @@ def _texts(augment: str) -> dict[str, str]:
     return {**alone, **({"train.augment": augment} if own else {}), **combined}
 
 
-def _tiles(fitted: Sequence[Tile], x_bchw: Array, labels: Array, classes: int) -> list[Array]:
-    """Each image as it was before the door, with its label."""
-    scales = (one.scale for one in fitted)
-    pictures = (color_image(_leave(x, scale)) for x, scale in zip(x_bchw, scales, strict=True))
+def _overlays(tiles: Sequence[Tile], x_bchw: Array, labels: Array, classes: int) -> list[Array]:
+    """Each image before normalization, with its label."""
+    scales = (tile.scale for tile in tiles)
+    pictures = (color_image(_to_pixels(x, scale)) for x, scale in zip(x_bchw, scales, strict=True))
     pairs = zip(pictures, labels, strict=True)
     return [overlay(picture, label, classes, SIDE) for picture, label in pairs]
 
 
-def _leave(x_chw: Array, scale: InputScale) -> Array:
-    """The network's input (C, H, W) to pixels (H, W, C) in [0, 1]."""
-    mean, deviation = (np.array(v, np.float32) for v in (scale.mean, scale.deviation))
-    return np.asarray((x_chw.transpose(1, 2, 0) * deviation + mean).clip(0, 1))
+def _to_pixels(x_chw: Array, scale: InputScale) -> Array:
+    """Return the pixels of a network input (C, H, W): (H, W, C) in [0, 1]."""
+    mean, std = (np.array(v, np.float32) for v in (scale.mean, scale.std))
+    return np.asarray((x_chw.transpose(1, 2, 0) * std + mean).clip(0, 1))

@@ -85,8 +85,8 @@ class Evaluation:
     histograms: Histograms
     worth: ThresholdGain | None
     """None for a softmax head, which has no threshold."""
-    unlike: str = ""
-    """How the images differ from those of the training at the network's door."""
+    drift: str = ""
+    """How the images differ from the training set; "" if they do not."""
     chosen: tuple[str, ...] = ()
     """What the run chose on these images, which flatters its scores on them."""
     trained_on: int = 0
@@ -229,12 +229,12 @@ def parts_of(
 
 
 def predicted(
-    parts: Sequence[Part], dataset: Dataset, watch: DriftMonitor | None = None
+    parts: Sequence[Part], dataset: Dataset, monitor: DriftMonitor | None = None
 ) -> Iterator[tuple[str, Array, Part]]:
     """Name and probabilities (K, H, W) of each image, part after part."""
     for part in parts:
         images = (dataset.load(dataset.index(name)).image for name in part.names)
-        for name, p_khw in zip(part.names, part.network(images, watch), strict=True):
+        for name, p_khw in zip(part.names, part.network(images, monitor), strict=True):
             yield name, p_khw, part
 
 
@@ -270,9 +270,9 @@ def evaluate(
         say(f"warning: {dataset.source} is not as it was when {first.folder} was trained on it")
     parts = parts_of(runs, split, names, threshold, others, tta, postprocess)
     found: dict[str, tuple[ImageScores, ImageScores]] = {}
-    watch, histograms, channels = DriftMonitor(), Histograms(), 0
+    monitor, histograms, channels = DriftMonitor(), Histograms(), 0
     with Progress("evaluating", len(names)) as progress:
-        for name, p_khw, part in predicted(parts, dataset, watch):
+        for name, p_khw, part in predicted(parts, dataset, monitor):
             label, channels = _label(dataset, dataset.index(name)), len(p_khw)
             histograms.add(p_khw, label)
             maps = (part.postprocess(to_classes(p_khw, one)) for one in (HALF, part.threshold))
@@ -281,9 +281,9 @@ def evaluate(
             found[name] = at_half, used
             progress.update(len(found))
     at_halves, scores = zip(*(found[name] for name in names), strict=True)
-    unlike = watch.warning(first.facts.contract)
-    if unlike:
-        say(f"warning: {unlike}")
+    drift = monitor.warning(first.facts.input_statistics)
+    if drift:
+        say(f"warning: {drift}")
     if picture is not None:
         _save_picture(picture, parts, dataset, names, scores, first.facts.classes)
     indices = [dataset.index(name) for name in names]
@@ -303,7 +303,7 @@ def evaluate(
         dataset.class_names,
         histograms,
         worth,
-        unlike,
+        drift,
         tuple(chosen),
         0 if split == "train" else sum(len(part.seen(dataset)) for part in parts),
         len(runs) if len(parts) > 1 else 0,

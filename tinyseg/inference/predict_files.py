@@ -83,9 +83,9 @@ def predict(
     written = {job.mask for job in jobs} - {job.mask for job in left}
     problems: list[str] = []
     images = _readable(left, runs, problems)
-    watch = DriftMonitor()
+    monitor = DriftMonitor()
     with Progress("predicting", len(jobs), before) as progress:
-        for job, p_khw in _predicted(combine_runs(runs, tta), images, watch) if left else ():
+        for job, p_khw in _predicted(combine_runs(runs, tta), images, monitor) if left else ():
             try:
                 classes_hw = tidy(to_classes(p_khw, threshold))
                 out.mkdir(parents=True, exist_ok=True)
@@ -100,8 +100,8 @@ def predict(
             progress.update(len(written) + len(problems))
     for problem in problems:
         say(f"left out: {problem}")
-    if unlike := watch.warning(run.facts.contract):
-        say(f"warning: {unlike}")
+    if drift := monitor.warning(run.facts.input_statistics):
+        say(f"warning: {drift}")
     if not written:
         raise DataError(f"none of {len(jobs)} images can be used; the first: {problems[0]}")
     masks = tuple(out / job.mask for job in jobs if job.mask in written)
@@ -237,7 +237,7 @@ def _readable(
 
 
 def _predicted(
-    network: PredictFunction, images: Iterator[tuple[_Job, Array]], watch: DriftMonitor
+    network: PredictFunction, images: Iterator[tuple[_Job, Array]], monitor: DriftMonitor
 ) -> Iterator[tuple[_Job, Array]]:
     waiting: list[_Job] = []
 
@@ -246,7 +246,7 @@ def _predicted(
             waiting.append(job)
             yield image
 
-    for p_khw in network(pixels(), watch):
+    for p_khw in network(pixels(), monitor):
         yield waiting.pop(0), p_khw
 
 

@@ -17,39 +17,39 @@ from tinyseg.inference.stitching import Stitcher
 class Predictor:
     """Probabilities at the original size of each image, computed at one compiled shape."""
 
-    def __init__(self, model: Any, door: InputPipeline, batch: int = 4, jit: bool = True):
-        self.input_pipeline, self.batch = door, batch
+    def __init__(self, model: Any, input_pipeline: InputPipeline, batch: int = 4, jit: bool = True):
+        self.input_pipeline, self.batch = input_pipeline, batch
         self.step = PredictStep(model, jit=jit)
 
     def __call__(
-        self, images: Iterable[Array], watch: Callable[[Array], None] | None = None
+        self, images: Iterable[Array], monitor: Callable[[Array], None] | None = None
     ) -> Iterator[Array]:
         """For each image (H, W, C): probabilities (K, H, W) float32; a batch is read at a time.
 
-        `watch` sees what enters the network, of each image one square (1, C, S, S).
+        `monitor` sees what enters the network, of each image one tile (1, C, S, S).
         """
-        return self.predict_tiles(self._views(images, watch))
+        return self.predict_tiles(self._tiles(images, monitor))
 
-    def _views(
-        self, images: Iterable[Array], watch: Callable[[Array], None] | None
+    def _tiles(
+        self, images: Iterable[Array], monitor: Callable[[Array], None] | None
     ) -> Iterator[Tiles]:
         for image in images:
-            views = self.input_pipeline.tiles(image)
-            if watch:
-                watch(self.input_pipeline.to_batch([views.middle]))
-            yield views
+            tiles = self.input_pipeline.tiles(image)
+            if monitor:
+                monitor(self.input_pipeline.to_batch([tiles.middle]))
+            yield tiles
 
     def predict_tiles(self, images: Iterable[Tiles | Sequence[Tile]]) -> Iterator[Array]:
-        """The same for images that were fitted before, each as the squares that show it.
+        """The same for prepared images, each as the tiles that show it.
 
-        A batch holds squares of several images where they are few.
+        A batch holds tiles of several images where they are few.
         """
         begun: deque[Stitcher] = deque()
         waiting: list[tuple[Stitcher, Tile]] = []
         for image in images:
             begun.append(Stitcher(len(image)))
-            for fitted in image:
-                waiting.append((begun[-1], fitted))
+            for tile in image:
+                waiting.append((begun[-1], tile))
                 if len(waiting) == self.batch:
                     self._run(waiting)
                     waiting = []
@@ -57,12 +57,12 @@ class Predictor:
                         yield begun.popleft().image()
         if waiting:
             self._run(waiting)
-        yield from (mosaic.image() for mosaic in begun)
+        yield from (stitcher.image() for stitcher in begun)
 
     def _run(self, waiting: Sequence[tuple[Stitcher, Tile]]) -> None:
-        fitted = [one for _, one in waiting]
+        tiles = [tile for _, tile in waiting]
         # the compiled shape is kept: a short batch is filled with its own first image
-        full = fitted + fitted[:1] * (self.batch - len(fitted))
+        full = tiles + tiles[:1] * (self.batch - len(tiles))
         x_bchw = self.input_pipeline.to_batch(full)
         p_bkhw = self.step(to_device(x_bchw)).numpy()
         if not np.isfinite(p_bkhw).all():
@@ -71,8 +71,8 @@ class Predictor:
                 "NaN; train anew with a lower learning rate, train.clip=1 or, if it was float16, "
                 "train.precision=bfloat16"
             )
-        for p_khw, (mosaic, one) in zip(p_bkhw, waiting, strict=False):
-            mosaic.add(p_khw, one.box)
+        for p_khw, (stitcher, tile) in zip(p_bkhw, waiting, strict=False):
+            stitcher.add(p_khw, tile.placement)
 
 
 def to_classes(p_khw: Array, threshold: float = 0.5) -> Array:

@@ -55,9 +55,9 @@ class RunFacts:
     label_map: dict[int, int]
     """Value in the mask files to class id."""
     scale: InputScale | None
-    """Mean and deviation applied to every image; None where each has its own."""
-    contract: InputStatistics | None = None
-    """What the training images were like at the network's door; older runs have none."""
+    """Mean and standard deviation applied to every image; None where each has its own."""
+    input_statistics: InputStatistics | None = None
+    """The network input of the training images; older runs have none."""
     postprocess: str = ""
     """What train.postprocess=auto chose."""
 
@@ -69,19 +69,18 @@ class RunFacts:
     @staticmethod
     def from_json(table: dict[str, Any]) -> "RunFacts":
         """Reads what `to_json` wrote; KeyError, TypeError or ValueError when it is not that."""
-        scale = table["scale"] and InputScale(
-            *(tuple(map(float, table["scale"][k])) for k in ("mean", "deviation"))
-        )
-        contract = table.get("contract") and InputStatistics.from_json(table["contract"])
+        scale = table["scale"] and InputScale.from_json(table["scale"])
+        statistics = table.get("input_statistics", table.get("contract"))  # the old name
+        statistics = statistics and InputStatistics.from_json(statistics)
         label_map = {int(value): int(kind) for value, kind in table["label_map"].items()}
         texts = (str(table["source"]), str(table["fingerprint"]))
         counts = (int(table["channels"]), int(table["classes"]))
-        sizes = {len(scale.mean), len(scale.deviation)} if scale else set()
-        sizes |= {len(contract.channels)} if contract else set()
+        sizes = {len(scale.mean), len(scale.std)} if scale else set()
+        sizes |= {len(statistics.channels)} if statistics else set()
         if sizes - {counts[0]}:
             raise ValueError("numbers of other channels")
         tidy = Postprocess(str(table.get("postprocess", ""))).text
-        return RunFacts(*texts, *counts, label_map, scale, contract, tidy)
+        return RunFacts(*texts, *counts, label_map, scale, statistics, tidy)
 
 
 class Run:
@@ -127,7 +126,7 @@ class Run:
         return build(self.config.model, *shape, train.seed, train.precision)
 
     def remember(self, **facts: Any) -> None:
-        """Adds what was learned of the data to run.json: contract, postprocess."""
+        """Adds what was learned of the data to run.json: input_statistics, postprocess."""
         self.facts = replace(self.facts, **facts)
         path, table = self.folder / "run.json", asdict(self.facts)
         write_json(path, {**read_json(path), **{name: table[name] for name in facts}})
@@ -168,7 +167,7 @@ class Run:
     @property
     def key(self) -> str:
         """Digest of all that shapes its predictions: settings, facts and weights."""
-        facts = replace(self.facts, source="", contract=None)
+        facts = replace(self.facts, source="", input_statistics=None)
         whole = hashlib.sha256(f"{self.config.to_toml()} {facts}".encode(errors="surrogateescape"))
         for name, array in sorted(self._load().items()):
             whole.update(name.encode() + array.tobytes())

@@ -1,4 +1,4 @@
-"""Several windows' probabilities to those of one image, weighted so that no seam is seen."""
+"""Stitch the probabilities of tiles to those of one image, weighted so that no seam shows."""
 
 import functools
 
@@ -9,43 +9,43 @@ from tinyseg.data import Placement, image_part, restore_size, visible_part
 
 
 class Stitcher:
-    """Gathers the windows of an image; only the sums of one image are kept.
+    """Gathers the tiles of an image; only the sums of one image are kept.
 
-    A pixel is the mean of the windows that see it, each weighted by a Gaussian about its centre:
+    A pixel is the mean of the tiles that see it, each weighted by a Gaussian about its centre:
     at its edges a network guesses what lies beyond. The means are of probabilities, as elsewhere
     (nnU-Net, Isensee et al. 2021, has the same weights but averages logits).
     """
 
-    def __init__(self, windows: int) -> None:
-        self.left = windows
+    def __init__(self, tiles: int) -> None:
+        self.left = tiles
         """Windows that are still to come."""
-        self._alone = windows == 1
+        self._alone = tiles == 1
         self._sum = self._weight = np.zeros(0, np.float32)
 
-    def add(self, p_kss: Array, box: Placement) -> None:
-        """Takes the probabilities (K, S, S) of the next window."""
+    def add(self, p_kss: Array, placement: Placement) -> None:
+        """Takes the probabilities (K, S, S) of the next tile."""
         self.left -= 1
         if self._alone:
-            self._sum = restore_size(p_kss, box)
+            self._sum = restore_size(p_kss, placement)
             return
         if not self._sum.size:
-            self._sum = np.zeros((len(p_kss), *box.original), np.float32)
-            self._weight = np.zeros(box.original, np.float32)
+            self._sum = np.zeros((len(p_kss), *placement.original), np.float32)
+            self._weight = np.zeros(placement.original, np.float32)
         size = p_kss.shape[-1]
-        place, weight = visible_part(box, size), image_part(gaussian(size), box)
+        place, weight = visible_part(placement, size), image_part(gaussian(size), placement)
         self._sum[:, *place] += (
-            image_part(p_kss.transpose(1, 2, 0), box).transpose(2, 0, 1) * weight
+            image_part(p_kss.transpose(1, 2, 0), placement).transpose(2, 0, 1) * weight
         )
         self._weight[place] += weight
 
     def image(self) -> Array:
-        """The probabilities (K, H, W) float32, when all windows are there."""
+        """The probabilities (K, H, W) float32, when all tiles are there."""
         return self._sum if self._alone else np.divide(self._sum, self._weight, out=self._sum)
 
 
 @functools.cache
 def gaussian(size: int) -> Array:
-    """Weights (S, S) float32 of a window's pixels, 1 at its centre, with a deviation of S / 8."""
+    """Return the weights (S, S) float32 of a tile: 1 at its center, with a std of S / 8."""
     away = (np.arange(size) - (size - 1) / 2) / (size / 8)
     line = np.exp(-(away**2) / 2)
     weights = np.outer(line, line).astype(np.float32)

@@ -13,14 +13,16 @@ from tinyseg.data import resize_planes
 from tinyseg.errors import ConfigError, RunError
 from tinyseg.inference.run import Run
 
-See = Callable[[Array], None]
+Monitor = Callable[[Array], None]
 SCALES = (0.75, 1.0, 1.25)
 
 
 class PredictFunction(Protocol):
     """Images (H, W, C) to probabilities (K, H, W), a few read ahead."""
 
-    def __call__(self, images: Iterable[Array], watch: See | None = None) -> Iterator[Array]: ...
+    def __call__(
+        self, images: Iterable[Array], monitor: Monitor | None = None
+    ) -> Iterator[Array]: ...
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,8 @@ class AveragedViews:
     def __init__(self, predict: PredictFunction, views: Sequence[View]) -> None:
         self.predict, self.views = predict, views
 
-    def __call__(self, images: Iterable[Array], watch: See | None = None) -> Iterator[Array]:
-        """As a predictor; `watch` sees each image once."""
+    def __call__(self, images: Iterable[Array], monitor: Monitor | None = None) -> Iterator[Array]:
+        """As a predictor; `monitor` sees each image once."""
         sizes: deque[tuple[int, int]] = deque()
 
         def shown() -> Iterator[Array]:
@@ -74,7 +76,7 @@ class AveragedViews:
                 for view in self.views:
                     yield view.of(image)
 
-        found = self.predict(shown(), watch and _every(watch, len(self.views)))
+        found = self.predict(shown(), monitor and _every(monitor, len(self.views)))
         for first in found:
             size = sizes.popleft()
             total = np.array(self.views[0].back(first, *size))
@@ -89,12 +91,12 @@ class Ensemble:
     def __init__(self, members: Sequence[PredictFunction]) -> None:
         self.members = members
 
-    def __call__(self, images: Iterable[Array], watch: See | None = None) -> Iterator[Array]:
-        """As a predictor; `watch` sees what enters the first one."""
+    def __call__(self, images: Iterable[Array], monitor: Monitor | None = None) -> Iterator[Array]:
+        """As a predictor; `monitor` sees what enters the first one."""
         copies = tee(images, len(self.members))
-        watches = (watch, *[None] * (len(self.members) - 1))
-        triples = zip(self.members, copies, watches, strict=True)
-        for found in zip(*(member(copy, see) for member, copy, see in triples), strict=True):
+        monitors = (monitor, *[None] * (len(self.members) - 1))
+        triples = zip(self.members, copies, monitors, strict=True)
+        for found in zip(*(member(copy, each) for member, copy, each in triples), strict=True):
             yield np.asarray(np.mean(found, axis=0, dtype=np.float32))
 
 
@@ -126,11 +128,11 @@ def _check(run: Run, first: Run) -> None:
             )
 
 
-def _every(watch: See, views: int) -> See:
+def _every(monitor: Monitor, views: int) -> Monitor:
     calls = count()
 
-    def see(x_bchw: Array) -> None:
+    def monitor_first(x_bchw: Array) -> None:
         if next(calls) % views == 0:
-            watch(x_bchw)
+            monitor(x_bchw)
 
-    return see
+    return monitor_first

@@ -11,9 +11,9 @@ from tinyseg.config import Config
 from tinyseg.data import (
     InputPipeline,
     find_scale,
-    fit_label,
     open_dataset,
     place_image,
+    prepare_label,
     with_foreground,
 )
 from tinyseg.device.tensors import to_device
@@ -82,23 +82,25 @@ def overfit(
     size, fit = config.data.size, config.data.fit
     indices = with_foreground(dataset, images, size, fit)
     samples = [dataset.load(index) for index in indices]
-    labels = [fit_label(sample.label, size, fit) for sample in samples if sample.label is not None]
+    labels = [
+        prepare_label(sample.label, size, fit) for sample in samples if sample.label is not None
+    ]
     scale = find_scale(config.data, [sample.image for sample in samples], dataset.channels)
-    door = InputPipeline(config.data, scale)
+    pipeline = InputPipeline(config.data, scale)
     whole = place_image(size, size, size, fit)  # scored at the training size
-    fitted = [replace(door.fit(sample.image), box=whole) for sample in samples]
+    tiles = [replace(pipeline.tile(sample.image), placement=whole) for sample in samples]
     train, shape = config.train, (dataset.channels, dataset.classes)
     model = build(config.model, *shape, train.seed, train.precision)
     step = TrainStep(
         model, train.loss, train.optimizer, train.clip, jit, loss_scale=train.loss_scale
     )
-    predictor = Predictor(model, door, batch=len(samples), jit=jit)
-    image, label = to_device(door.to_batch(fitted)), to_device(np.stack(labels))
+    predictor = Predictor(model, pipeline, batch=len(samples), jit=jit)
+    image, label = to_device(pipeline.to_batch(tiles)), to_device(np.stack(labels))
 
     threshold = train.threshold or HALF
 
     def score() -> tuple[float, ...]:
-        maps = (to_classes(p, threshold) for p in predictor.predict_tiles([one] for one in fitted))
+        maps = (to_classes(p, threshold) for p in predictor.predict_tiles([tile] for tile in tiles))
         pairs = zip(maps, labels, strict=True)
         return tuple(foreground_dice(p, y, dataset.classes) for p, y in pairs)
 

@@ -109,14 +109,14 @@ class Trainer:
             **self.loss_scale.state,
         }
         self.input_pipeline = run.input_pipeline
-        self.images = self._fit(run.split.train, 0.0, "fitting images")
+        self.images = self._prepare(run.split.train, 0.0, "preparing images")
         self.labels, self.numbers = self.images.labels, self.images.image
         self.steps = -(-len(self.images) // self.config.batch)
-        if run.facts.contract is None:
-            run.remember(contract=self._contract())
+        if run.facts.input_statistics is None:
+            run.remember(input_statistics=self._input_statistics())
         self.predictor = run.make_predictor(self.model)
         overlap = run.config.data.overlap
-        self.held_out = self._fit(run.split.val, overlap, "fitting validation images")
+        self.held_out = self._prepare(run.split.val, overlap, "preparing validation images")
         self.shown = [self.dataset.index(name) for name in run.split.val[:SHOWN]]
 
     # 1. The loop
@@ -195,10 +195,10 @@ class Trainer:
         return measured.means()
 
     def _train_batch(self, step: TrainStep, indices: Array, outer: Progress) -> Measurements:
-        fitted, labels = [self.images[index] for index in indices], self.labels[indices]
+        tiles, labels = [self.images[index] for index in indices], self.labels[indices]
         if self.pipeline is not None:
-            fitted, labels = self._on_host(self.pipeline, fitted, labels)
-        image, label = to_device(self.input_pipeline.to_batch(fitted)), to_device(labels)
+            tiles, labels = self._on_host(self.pipeline, tiles, labels)
+        image, label = to_device(self.input_pipeline.to_batch(tiles)), to_device(labels)
         if step.compiled:
             measured = step(image, label)
         else:
@@ -213,11 +213,11 @@ class Trainer:
         return measured
 
     def _on_host(
-        self, pipeline: Pipeline, fitted: list[Tile], labels: Array
+        self, pipeline: Pipeline, tiles: list[Tile], labels: Array
     ) -> tuple[list[Tile], Array]:
-        seeds = np.random.SeedSequence([self.config.seed, self.at.step]).generate_state(len(fitted))
+        seeds = np.random.SeedSequence([self.config.seed, self.at.step]).generate_state(len(tiles))
         classes, made = self.run.facts.classes, []
-        for one, label, seed in zip(fitted, labels, seeds, strict=True):
+        for one, label, seed in zip(tiles, labels, seeds, strict=True):
             pixels, moved = on_host(pipeline, one.pixels, label, classes, int(seed))
             made.append((replace(one, pixels=pixels), moved))
         return [one for one, _ in made], np.stack([moved for _, moved in made])
@@ -332,15 +332,15 @@ class Trainer:
         self.log.cut_after(self.at.step)
         self.say(f"resumed after epoch {self.at.epoch} from {path}")
 
-    def _fit(self, names: Sequence[str], overlap: float, title: str) -> PreparedImages:
-        """Images and labels at the network's size."""
+    def _prepare(self, names: Sequence[str], overlap: float, title: str) -> PreparedImages:
+        """Return the tiles and labels of these images."""
         with Progress(title, len(names)) as progress:
             return prepare_images(
                 self.dataset, names, self.input_pipeline, overlap, progress.update
             )
 
-    def _contract(self) -> InputStatistics:
-        """What the training images are like at the network's door."""
+    def _input_statistics(self) -> InputStatistics:
+        """Return the statistics of the training images as network input."""
         return InputStatistics.of(
             np.concatenate([image_moments(self.input_pipeline.to_batch([i])) for i in self.images])
         )

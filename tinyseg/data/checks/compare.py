@@ -14,7 +14,7 @@ WORTH = 0.9
 """Another way than the plain one is advised when it leaves less than this of the distance."""
 
 Way = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""Values of an image and their weights (L,) to its values at the network's door."""
+"""Values of an image and their weights (L,) to its values as network input."""
 
 
 def _plain(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -96,7 +96,7 @@ def compare(one: DatasetStats, other: DatasetStats) -> Comparison:
 
 
 def normalized(stats: DatasetStats, way: str) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For each channel the values at the door and their weights; each image weighs 1."""
+    """For each channel the values as network input and their weights; each image weighs 1."""
     found = []
     for channel in range(len(stats.images[0].counts)):
         values, weights = [], []

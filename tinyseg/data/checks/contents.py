@@ -7,7 +7,7 @@ import numpy as np
 from tinyseg.common.findings import Finding, listed
 from tinyseg.config import IGNORE, Config, DataConfig
 from tinyseg.data.dataset import Dataset
-from tinyseg.data.prepare.resize import fit_label
+from tinyseg.data.prepare.resize import prepare_label
 from tinyseg.data.reading.label_map import is_foreground, value_text
 from tinyseg.data.splits.split import PARTS, Folds, Split, torn_groups
 from tinyseg.data.splits.strata import strata_of
@@ -80,7 +80,7 @@ def _lost(
         share = foreground(counts)
         if config.fit == "resize" and 0 < share * config.size**2 < 16:
             label = dataset.load(index).label
-            small = None if label is None else fit_label(label, config.size, config.fit)
+            small = None if label is None else prepare_label(label, config.size, config.fit)
             if small is not None and not is_foreground(small).any():
                 yield name
 

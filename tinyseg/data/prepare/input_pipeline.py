@@ -1,4 +1,4 @@
-"""The network's door: the one way of an image to it, in training, validation and prediction."""
+"""The input pipeline: the one way of an image to the network, in training and prediction alike."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,81 +8,89 @@ import numpy as np
 from tinyseg.config import DataConfig
 from tinyseg.data.prepare.normalize import InputScale, Normalize, normalize_batch, unit_range
 from tinyseg.data.prepare.preprocess import Preprocess
-from tinyseg.data.prepare.resize import Placement, cut_image, place_image, place_tiles, resize_image
+from tinyseg.data.prepare.resize import (
+    Placement,
+    image_tile,
+    place_image,
+    place_tiles,
+    scale_image,
+)
 from tinyseg.errors import DataError
 
 
 @dataclass(frozen=True)
 class Tile:
-    """An image before the door: uint8 pixels stay uint8, at a quarter of the memory."""
+    """An image, or a part of one, at the network's size but not yet normalized.
+
+    uint8 pixels stay uint8 until then, at a quarter of the memory.
+    """
 
     pixels: np.ndarray
     """(S, S, C) uint8, or float32 in [0, 1]."""
     scale: InputScale
-    """What `data.normalize` is for it."""
-    box: Placement
-    """Where the image lies in the square; the rest mirrors it."""
+    """How the pixels are normalized."""
+    placement: Placement
+    """Where the image lies in the tile; the rest mirrors it."""
 
 
 class Tiles:
-    """An image as the squares that together show all of it; each is cut when it is asked for."""
+    """The tiles that together show a whole image; each is cropped when it is asked for."""
 
     def __init__(
-        self, pixels: np.ndarray, scale: InputScale, boxes: Sequence[Placement], size: int
+        self, pixels: np.ndarray, scale: InputScale, placements: Sequence[Placement], size: int
     ) -> None:
-        """`pixels` (H, W, C) is the whole image, at the size that it has in the squares."""
-        self.pixels, self.scale, self.boxes, self.size = pixels, scale, boxes, size
+        """`pixels` (H, W, C) is the whole image at the scale that it has in the tiles."""
+        self.pixels, self.scale, self.placements, self.size = pixels, scale, placements, size
 
     def __len__(self) -> int:
-        return len(self.boxes)
+        return len(self.placements)
+
+    def __getitem__(self, index: int) -> Tile:
+        placement = self.placements[index]
+        return Tile(image_tile(self.pixels, placement, self.size), self.scale, placement)
 
     def __iter__(self) -> Iterator[Tile]:
-        return map(self._cut, self.boxes)
+        return map(self.__getitem__, range(len(self)))
 
     @property
     def middle(self) -> Tile:
-        """One of the squares that stands for all."""
-        return self._cut(self.boxes[len(self.boxes) // 2])
-
-    def _cut(self, box: Placement) -> Tile:
-        return Tile(cut_image(self.pixels, box, self.size), self.scale, box)
+        """The tile in the middle, which stands for all of them."""
+        return self[len(self) // 2]
 
 
 class InputPipeline:
-    """Preprocesses at the original size, fits to the square, normalises."""
+    """Preprocess an image at its original size, resize or tile it, and normalize the tiles."""
 
     def __init__(self, config: DataConfig, scale: InputScale | None) -> None:
-        """`scale` is that of all images; None where each has its own (image, minmax)."""
-        self.size, self.how, self.scale = config.size, config.fit, scale
-        self.overlap = config.overlap
+        """`scale` is that of all images; None where each image has its own (image, minmax)."""
+        self.size, self.fit, self.overlap = config.size, config.fit, config.overlap
+        self.scale = scale
         self.preprocess, self.normalize = Preprocess(config.preprocess), Normalize(config.normalize)
 
-    def fit(self, image_hwc: np.ndarray) -> Tile:
-        """An image (H, W, C) in one square: with `window`, its middle."""
+    def tile(self, image_hwc: np.ndarray) -> Tile:
+        """Return one tile of an image (H, W, C): all of it, or its middle where it is tiled."""
         height, width = image_hwc.shape[:2]
-        return next(iter(self.cut(image_hwc, [place_image(height, width, self.size, self.how)])))
+        return self.tiles(image_hwc, [place_image(height, width, self.size, self.fit)])[0]
 
-    def tiles(self, image_hwc: np.ndarray) -> Tiles:
-        """An image (H, W, C) of any size, preprocessed, in as many squares as show all of it."""
-        height, width = image_hwc.shape[:2]
-        return self.cut(image_hwc, self.placements(height, width, self.overlap))
+    def tiles(self, image_hwc: np.ndarray, placements: Sequence[Placement] | None = None) -> Tiles:
+        """Return the tiles of an image (H, W, C), by default as many as show all of it.
 
-    def placements(self, height: int, width: int, overlap: float) -> list[Placement]:
-        """Where the squares of an image of this size lie; see `place_tiles`."""
-        return place_tiles(height, width, self.size, self.how, overlap)
-
-    def cut(self, image_hwc: np.ndarray, boxes: Sequence[Placement]) -> Tiles:
-        """An image (H, W, C), preprocessed, with its scale, in squares at these places.
-
-        An image's own scale is that of what the network sees of it, without the mirrored rest.
+        An image's own scale is that of the resized image, without the mirrored padding.
         """
         _check_range(image_hwc)
-        pixels = resize_image(self.preprocess(image_hwc), boxes[0])
-        return Tiles(pixels, self.scale or self.normalize.of_image(pixels), boxes, self.size)
+        if placements is None:
+            height, width = image_hwc.shape[:2]
+            placements = self.placements(height, width, self.overlap)
+        pixels = scale_image(self.preprocess(image_hwc), placements[0])
+        return Tiles(pixels, self.scale or self.normalize.of_image(pixels), placements, self.size)
+
+    def placements(self, height: int, width: int, overlap: float) -> list[Placement]:
+        """Return where an image of this size lies in each of its tiles; see `place_tiles`."""
+        return place_tiles(height, width, self.size, self.fit, overlap)
 
     @staticmethod
     def to_batch(tiles: Sequence[Tile]) -> np.ndarray:
-        """What the network gets: (B, C, S, S) float32."""
+        """Return the network input (B, C, S, S) float32 of some tiles."""
         pixels = np.stack([unit_range(tile.pixels) for tile in tiles])
         return normalize_batch(pixels, [tile.scale for tile in tiles])
 
@@ -90,10 +98,9 @@ class InputPipeline:
 def find_scale(
     config: DataConfig, images: Iterable[np.ndarray], channels: int
 ) -> InputScale | None:
-    """The scale of a new door, from training images (H, W, C); ConfigError when none can be."""
+    """Return the scale of the training images (H, W, C), None where each has its own."""
     preprocess = Preprocess(config.preprocess)
-    prepared = (preprocess(image) for image in images)
-    return Normalize(config.normalize).of_dataset(prepared, channels)
+    return Normalize(config.normalize).of_dataset(map(preprocess, images), channels)
 
 
 def _check_range(image: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""What the training images look like at the network's door, and whether new ones look like them."""
+"""Statistics of the training images as the network gets them, and the drift of new images."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,46 +6,46 @@ from typing import Any
 import numpy as np
 
 TOLERANCE = 4.0
-"""Deviations of the images' own statistics that new images may be away on average."""
+"""Standard errors that the mean of new images may be away, as the training images vary."""
 MOST = 16
-"""More new images than this do not narrow the tolerance: they are often of one kind."""
+"""More new images than this do not narrow the tolerance: they are often alike."""
 FLOOR = 0.25
-"""Share of a channel's deviation that is always tolerated."""
+"""Share of a channel's std that is always tolerated."""
 DARKEST = 1e-3
-"""Deviations of a single image below this count as this: it is flat."""
+"""A smaller std of a single image counts as this: the image is flat."""
 
 
 @dataclass(frozen=True)
 class ChannelStatistics:
-    """One channel of all training images, normalised; what varies between them is in `spread_*`."""
+    """One channel of all training images, normalized; `spread_*` is how the images vary."""
 
     mean: float
     std: float
     min: float
     max: float
     spread_mean: float
-    """Standard deviation over the images of their means."""
+    """Standard deviation, over the images, of their means."""
     typical_std: float
-    """Geometric mean over the images of their standard deviations."""
+    """Geometric mean, over the images, of their standard deviations."""
     spread_std: float
-    """Standard deviation over the images of the logarithm of theirs."""
+    """Standard deviation, over the images, of the logarithm of their standard deviations."""
 
 
 @dataclass(frozen=True)
 class InputStatistics:
-    """What a network may expect at its door; in run.json."""
+    """What the network input looks like in training; in run.json."""
 
     images: int
     channels: tuple[ChannelStatistics, ...]
 
     @staticmethod
     def of(moments: np.ndarray) -> "InputStatistics":
-        """From the `moments` (N, 4, C) of all training images."""
+        """Return the statistics of all training images from their `moments` (N, 4, C)."""
         means, stds, lows, highs = moments.transpose(1, 0, 2)
         mean = means.mean(axis=0)
         std = np.sqrt(np.maximum((stds**2 + means**2).mean(axis=0) - mean**2, 0))
         logs = np.log(np.maximum(stds, DARKEST))
-        alone = len(moments) == 1  # one image tells nothing of how images vary
+        alone = len(moments) == 1  # one image does not show how images vary
         overall = (mean, std, lows.min(axis=0), highs.max(axis=0))
         spread_mean = std if alone else means.std(axis=0, ddof=1)
         spread_std = np.ones_like(std) if alone else logs.std(axis=0, ddof=1)
@@ -55,69 +55,71 @@ class InputStatistics:
 
     @staticmethod
     def from_json(table: dict[str, Any]) -> "InputStatistics":
-        """Reads what `asdict` wrote; KeyError, TypeError or ValueError when it is not that."""
-        rows = [{k: float(v) for k, v in row.items()} for row in table["channels"]]
-        contract = InputStatistics(
-            int(table["images"]), tuple(ChannelStatistics(**row) for row in rows)
-        )
-        if contract.images < 1 or any(c.typical_std <= 0 for c in contract.channels):
-            raise ValueError("a contract of no images")
-        return contract
+        """Read what `asdict` wrote; KeyError, TypeError or ValueError when it is something else."""
+        rows = [{name: float(value) for name, value in row.items()} for row in table["channels"]]
+        channels = tuple(ChannelStatistics(**row) for row in rows)
+        statistics = InputStatistics(int(table["images"]), channels)
+        if statistics.images < 1 or any(channel.typical_std <= 0 for channel in channels):
+            raise ValueError("statistics of no images")
+        return statistics
 
-    def mismatch(self, moments: np.ndarray) -> str:
-        """What is unlike in new images, from their moments (N, 4, C), in one line; "" if nothing.
+    def drift(self, moments: np.ndarray) -> str:
+        """Return how new images differ, from their moments (N, 4, C), in one line; "" if not.
 
-        The mean of the new images' means (and of the logarithms of their deviations) is unlike
-        when it is farther from that of the training images than TOLERANCE standard errors, as the
-        training images vary, plus FLOOR of the channel's deviation.
+        The mean of the images' means (and of the logarithms of their stds) has drifted when it is
+        farther from that of the training images than TOLERANCE standard errors, as the training
+        images vary, plus FLOOR of the channel's std.
         """
         error = np.sqrt(1 / min(len(moments), MOST) + 1 / self.images) * (1 + 3 / self.images)
         means = moments[:, 0].mean(axis=0)
         stds = np.exp(np.log(np.maximum(moments[:, 1], DARKEST)).mean(axis=0))
         room = TOLERANCE * error * self._all("spread_mean") + FLOOR * self._all("std")
         far = np.abs(means - self._all("mean")) > room
-        unlike = self._told("mean", far, means, self._all("mean"))
+        differences = self._differences("mean", far, means, self._all("mean"))
         room = TOLERANCE * error * self._all("spread_std") + np.log1p(FLOOR)
         far = np.abs(np.log(stds / self._all("typical_std"))) > room
-        return "; ".join(unlike + self._told("deviation", far, stds, self._all("typical_std")))
+        differences += self._differences("std", far, stds, self._all("typical_std"))
+        return "; ".join(differences)
 
     def _all(self, name: str) -> np.ndarray:
         return np.array([getattr(channel, name) for channel in self.channels])
 
-    def _told(self, what: str, far: np.ndarray, now: np.ndarray, was: np.ndarray) -> list[str]:
-        """ "red, blue mean 3.00, 2.10 where training had 0.00, 0.01", if anything is far."""
-        names = ("red", "green", "blue") if len(self.channels) == 3 else ("grey",)
-        chosen = [name for name, is_far in zip(names, far, strict=True) if is_far]
-        new, old = (", ".join(f"{v + 0.0:.2f}" for v in a[far].round(2)) for a in (now, was))
-        return [f"{', '.join(chosen)} {what} {new} where training had {old}"] * bool(chosen)
+    def _differences(
+        self, what: str, far: np.ndarray, new: np.ndarray, old: np.ndarray
+    ) -> list[str]:
+        """Return ["red, blue mean 3.00, 2.10 where training had 0.00, 0.01"] if anything is far."""
+        if not far.any():
+            return []
+        names = np.array(("red", "green", "blue") if len(self.channels) == 3 else ("gray",))
+        now, before = (", ".join(f"{v + 0.0:.2f}" for v in a[far].round(2)) for a in (new, old))
+        return [f"{', '.join(names[far])} {what} {now} where training had {before}"]
 
 
 class DriftMonitor:
-    """Keeps the moments of the images that pass the door, to be compared at the end."""
+    """Collect the moments of network inputs, to compare them with the training set at the end."""
 
     def __init__(self) -> None:
         self.moments: list[np.ndarray] = []
 
     def __call__(self, x_bchw: np.ndarray) -> None:
-        """Notes a batch at the door."""
+        """Add a network input (B, C, H, W)."""
         self.moments.append(image_moments(x_bchw))
 
-    def warning(self, contract: InputStatistics | None) -> str:
-        """One line when the images are unlike those of the contract, else ""."""
-        if contract is None or not self.moments:
+    def warning(self, statistics: InputStatistics | None) -> str:
+        """Return one line when the images differ from the training set, else ""."""
+        if statistics is None or not self.moments:
             return ""
-        seen = np.concatenate(self.moments)
-        unlike = contract.mismatch(seen)
-        if not unlike:
+        drift = statistics.drift(np.concatenate(self.moments))
+        if not drift:
             return ""
         return (
-            f"the images are unlike those of the training (at the network's door): "
-            f"{unlike}; look for values 0..1 saved as 0..255, inverted greys, channels in the "
-            "order BGR, another device or stain"
+            f"the images differ from the training set (as network input): {drift}; look for "
+            "values 0..1 saved as 0..255, inverted grays, channels in the order BGR, another "
+            "device or stain"
         )
 
 
 def image_moments(x_bchw: np.ndarray) -> np.ndarray:
-    """Mean, standard deviation, minimum and maximum of each image and channel: (B, 4, C)."""
+    """Return mean, std, minimum and maximum of each image and channel: (B, 4, C)."""
     x_bcn = x_bchw.reshape(*x_bchw.shape[:2], -1).astype(np.float64)
     return np.stack([x_bcn.mean(2), x_bcn.std(2), x_bcn.min(2), x_bcn.max(2)], axis=1)

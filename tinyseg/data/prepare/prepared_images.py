@@ -1,8 +1,8 @@
-"""Images and labels as the network sees them: fitted once, in threads, into a mapped file."""
+"""Tiles of labeled images, prepared once, in threads, and kept in a memory-mapped file."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any
 
 import numpy as np
 
@@ -11,150 +11,152 @@ from tinyseg.config import IGNORE, DataConfig
 from tinyseg.data.dataset import Dataset
 from tinyseg.data.prepare.input_pipeline import InputPipeline, Tile, find_scale
 from tinyseg.data.prepare.normalize import InputScale, unit_range
-from tinyseg.data.prepare.resize import Placement, cut_label
+from tinyseg.data.prepare.resize import Placement, label_tile
 from tinyseg.data.storage.store import digest
 
 Put = Callable[[int, Sequence[np.ndarray]], None]
-Pixel = type[np.generic]
 
 
 class PreparedImages:
-    """Fitted images by index and their labels, from records on disk or in memory."""
+    """The tiles of some images and their labels, from records on disk or in memory."""
 
     def __init__(self, records: np.ndarray) -> None:
         self.records = records
         self.labels: np.ndarray = records["label"]
         """(N, S, S) uint8; `labels[indices]` reads those of a batch."""
-        self.image: np.ndarray = records["of"].copy()
-        """(N,) Which image each square shows, from 0 and in order."""
+        self.image: np.ndarray = records["image_index"].copy()
+        """(N,) The index of the image that each tile shows, in order."""
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, index: int) -> Tile:
         record = self.records[index]
-        scale = InputScale(*(tuple(record[name].tolist()) for name in ("mean", "deviation")))
-        height, width, *place = record["box"].tolist()
-        return Tile(record["image"], scale, Placement((height, width), *place))
+        scale = InputScale(tuple(record["mean"].tolist()), tuple(record["std"].tolist()))
+        height, width, *place = record["placement"].tolist()
+        return Tile(record["pixels"], scale, Placement((height, width), *place))
 
     def __iter__(self) -> Iterator[Tile]:
-        return (self[index] for index in range(len(self)))
+        return map(self.__getitem__, range(len(self)))
 
     def images(self) -> Iterator[list[Tile]]:
-        """The squares of each image."""
+        """Yield the tiles of each image."""
         edges = [0, *np.cumsum(np.bincount(self.image)).tolist()]
         return ([self[i] for i in range(*ends)] for ends in pairwise(edges))
-
-
-class _Deep(Exception):
-    """An image of more than 8 bits: all are kept as float32."""
 
 
 def prepare_images(
     dataset: Dataset,
     names: Sequence[str],
-    door: InputPipeline,
+    pipeline: InputPipeline,
     overlap: float = 0.0,
     progress: Progress | None = None,
 ) -> PreparedImages:
-    """Labelled images in the order of the names, fitted and kept by all that shapes them.
+    """Return the tiles of labeled images in the order of their names.
 
-    They are memory-mapped; where the disk does not take them they are in memory. Windows that
-    together are one image share `overlap` of their side.
+    They are kept in the dataset's store, by everything that shapes them, and memory-mapped; they
+    are in memory where the disk cannot hold them. Tiles of one image share `overlap` of their side.
     """
-    texts = (
-        door.size,
-        door.how,
+    key = digest(
+        "tiles",
+        *_source(dataset, names),
+        pipeline.size,
+        pipeline.fit,
         overlap,
-        door.preprocess.text,
-        door.normalize.text,
-        door.scale,
+        pipeline.preprocess.text,
+        pipeline.normalize.text,
+        pipeline.scale,
         IGNORE,
     )
-    key = digest("squares", *_pixels(dataset, names), *texts)
-    kept = dataset.store.map(key)
-    if kept is not None:
-        return PreparedImages(kept)
+    stored = dataset.store.map(key)
+    if stored is not None:
+        return PreparedImages(stored)
     try:
-        return PreparedImages(_make(dataset, key, names, door, overlap, np.uint8, progress))
-    except _Deep:
-        return PreparedImages(_make(dataset, key, names, door, overlap, np.float32, progress))
+        preparation = _Preparation(dataset, names, pipeline, overlap, np.dtype(np.uint8))
+        return PreparedImages(preparation.run(key, progress))
+    except _DeepImage:
+        preparation = _Preparation(dataset, names, pipeline, overlap, np.dtype(np.float32))
+        return PreparedImages(preparation.run(key, progress))
 
 
 def cached_scale(dataset: Dataset, names: Sequence[str], config: DataConfig) -> InputScale | None:
-    """`find_scale` of these images, looked at once."""
-    key = digest("scale", *_pixels(dataset, names), config.preprocess, config.normalize)
-    kept = dataset.store.load(key)
-    if kept is not None:
-        return InputScale(tuple(kept["mean"].tolist()), tuple(kept["deviation"].tolist()))
+    """Return `find_scale` of these images, computed once and kept in the dataset's store."""
+    key = digest("scale", *_source(dataset, names), config.preprocess, config.normalize)
+    stored = dataset.store.load(key)
+    if stored is not None:
+        return InputScale(tuple(stored["mean"].tolist()), tuple(stored["std"].tolist()))
     images = (dataset.load(dataset.index(name)).image for name in names)
     scale = find_scale(config, images, dataset.channels)
     if scale is not None:
-        arrays = {"mean": np.array(scale.mean), "deviation": np.array(scale.deviation)}
-        dataset.store.keep(key, arrays, {})
+        dataset.store.keep(key, {"mean": np.array(scale.mean), "std": np.array(scale.std)}, {})
     return scale
 
 
-def _pixels(dataset: Dataset, names: Sequence[str]) -> tuple[object, ...]:
-    """What shapes the pixels before the door."""
+def _source(dataset: Dataset, names: Sequence[str]) -> tuple[object, ...]:
+    """What shapes the pixels before the input pipeline."""
     return dataset.fingerprint(), tuple(names), dataset.channels, dataset.label_map
 
 
-def _make(
-    dataset: Dataset,
-    key: str,
-    names: Sequence[str],
-    door: InputPipeline,
-    overlap: float,
-    pixel: Pixel,
-    progress: Progress | None,
-) -> np.ndarray:
-    record = _record(dataset.channels, door.size, pixel)
-    sizes = [dataset.size(dataset.index(name)) for name in names]
-    boxes = [door.placements(*size, overlap) for size in sizes]
-    first = [0, *accumulate(map(len, boxes))]
-
-    def fill(put: Put) -> None:
-        def work(image: int) -> None:
-            squares = _fitted(dataset, image, names[image], door, boxes[image], pixel)
-            for place, values in enumerate(squares, start=first[image]):
-                put(place, values)
-
-        for _ in in_threads(work, range(len(names)), progress):
-            pass
-
-    records = dataset.store.make(key, record, first[-1], fill, {})
-    if records is None:
-        records = np.empty(first[-1], record)
-        fill(records.__setitem__)
-    return records
+class _DeepImage(Exception):
+    """An image of more than 8 bits: all are kept as float32."""
 
 
-def _record(channels: int, size: int, pixel: Pixel) -> np.dtype[Any]:
-    # the widest numbers first: each field is aligned
-    scale = [(name, np.float64, (channels,)) for name in ("mean", "deviation")]
-    image = ("image", pixel, (size, size, channels))
-    label = ("label", np.uint8, (size, size))
-    return np.dtype([*scale, ("of", np.int32), ("box", np.int32, (6,)), image, label])
+@dataclass(frozen=True)
+class _Preparation:
+    dataset: Dataset
+    names: Sequence[str]
+    pipeline: InputPipeline
+    overlap: float
+    pixel: np.dtype[np.generic]
 
+    def run(self, key: str, progress: Progress | None) -> np.ndarray:
+        """Prepare all tiles, in the store if it can hold them, else in memory."""
+        sizes = [self.dataset.size(self.dataset.index(name)) for name in self.names]
+        placements = [self.pipeline.placements(*size, self.overlap) for size in sizes]
+        first = [0, *accumulate(map(len, placements))]
 
-def _fitted(
-    dataset: Dataset,
-    number: int,
-    name: str,
-    door: InputPipeline,
-    boxes: Sequence[Placement],
-    pixel: Pixel,
-) -> Iterator[tuple[np.ndarray, ...]]:
-    sample = dataset.load(dataset.index(name))
-    views = door.cut(sample.image, boxes)
-    if pixel == np.uint8 and views.pixels.dtype != np.uint8:
-        raise _Deep
-    assert sample.label is not None  # the images of a run have labels
-    scale = np.array(views.scale.mean), np.array(views.scale.deviation)
-    for fitted in views:
-        box = fitted.box
-        place = np.array([*box.original, box.top, box.left, box.rows, box.cols], np.int32)
-        pixels = fitted.pixels if pixel == np.uint8 else unit_range(fitted.pixels)
-        label = cut_label(sample.label, box, door.size)
-        yield *scale, np.array(number, np.int32), place, pixels, label
+        def write(put: Put) -> None:
+            def work(image: int) -> None:
+                records = self._records(image, placements[image])
+                for index, record in enumerate(records, start=first[image]):
+                    put(index, record)
+
+            for _ in in_threads(work, range(len(self.names)), progress):
+                pass
+
+        records = self.dataset.store.make(key, self._dtype(), first[-1], write, {})
+        if records is None:
+            records = np.empty(first[-1], self._dtype())
+            write(records.__setitem__)
+        return records
+
+    def _dtype(self) -> np.dtype[np.void]:
+        # the widest numbers first: each field is aligned
+        channels, side = self.dataset.channels, (self.pipeline.size, self.pipeline.size)
+        return np.dtype(
+            [
+                ("mean", np.float64, (channels,)),
+                ("std", np.float64, (channels,)),
+                ("image_index", np.int32),
+                ("placement", np.int32, (6,)),
+                ("pixels", self.pixel, (*side, channels)),
+                ("label", np.uint8, side),
+            ]
+        )
+
+    def _records(
+        self, image: int, placements: Sequence[Placement]
+    ) -> Iterator[tuple[np.ndarray, ...]]:
+        """Yield the fields of each tile of an image, in the order of `_dtype`."""
+        sample = self.dataset.load(self.dataset.index(self.names[image]))
+        tiles = self.pipeline.tiles(sample.image, placements)
+        if self.pixel == np.uint8 and tiles.pixels.dtype != np.uint8:
+            raise _DeepImage
+        assert sample.label is not None  # the images of a run have labels
+        mean, std = np.array(tiles.scale.mean), np.array(tiles.scale.std)
+        for tile in tiles:
+            p = tile.placement
+            place = np.array([*p.original, p.top, p.left, p.rows, p.cols], np.int32)
+            pixels = tile.pixels if self.pixel == np.uint8 else unit_range(tile.pixels)
+            label = label_tile(sample.label, p, self.pipeline.size)
+            yield mean, std, np.array(image, np.int32), place, pixels, label

@@ -113,7 +113,7 @@ def drawn_alike(project: Project) -> list[Finding]:
         return []
     chosen = [val[int(i)] for i in np.linspace(0, len(val) - 1, min(len(val), MOST))]
     there = prepare_images(project.dataset, chosen, project.input_pipeline)
-    unlike = InputStatistics.of(project.moments).mismatch(
+    unlike = InputStatistics.of(project.moments).drift(
         image_moments(project.input_pipeline.to_batch(list(there)))
     )
     if not unlike:

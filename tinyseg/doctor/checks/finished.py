@@ -117,12 +117,12 @@ def same_data(case: Finished) -> list[Finding]:
 
 def seen_before(case: Finished) -> list[Finding]:
     """The images are like those that the network has learned from."""
-    if not case.found.unlike:
+    if not case.found.drift:
         return []
     why = "the score is of other images than those that were learned"
     remedy = "split at random (data.split_seed, data.stratify=true), prepare images as those of "
     remedy += "the training, or know that you test for another device"
-    return [Finding("warning", "drawn apart", case.found.unlike, why, remedy)]
+    return [Finding("warning", "drawn apart", case.found.drift, why, remedy)]
 
 
 def progress(case: Finished) -> list[Finding]:

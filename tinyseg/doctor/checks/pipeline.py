@@ -95,16 +95,16 @@ def prediction(project: Project) -> list[Finding]:
     told = [
         f"{name}: probabilities {far:.2f} apart" for name, far in zip(names, apart, strict=True)
     ]
-    doors = {
+    pipelines = {
         "training": project.input_pipeline,
-        "prediction": getattr(project.predictor, "door", None),
+        "prediction": getattr(project.predictor, "input_pipeline", None),
     }
-    for where, door in doors.items():
-        if door is not None:
-            seen = image_moments(door.to_batch([door.fit(image) for image in images])).mean(
-                axis=(0, 2)
-            )
-            told.append(f"{where}: images with mean {seen[0]:.2f} and deviation {seen[1]:.2f}")
+    for where, pipeline in pipelines.items():
+        if pipeline is not None:
+            seen = image_moments(
+                pipeline.to_batch([pipeline.tile(image) for image in images])
+            ).mean(axis=(0, 2))
+            told.append(f"{where}: images with mean {seen[0]:.2f} and std {seen[1]:.2f}")
     remedy = "prepare images the same way in both, and use the same weights: look at the "
     remedy += "normalisation, the size, what is cut off or padded, and the order of channels"
     if max(map(_far, expected, turned)) <= ALIKE:
