@@ -4,6 +4,7 @@
 # `tinyseg.train` the function wherever it is asked for.
 from tinyseg import losses, metrics
 from tinyseg.config import Config
+from tinyseg.data import Dataset
 from tinyseg.errors import TinysegError
 from tinyseg.evaluation.evaluate import evaluate
 from tinyseg.inference.predict_files import predict
@@ -18,6 +19,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Config",
+    "Dataset",
     "PredictStep",
     "Run",
     "TinysegError",

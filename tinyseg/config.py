@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import tomllib
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -198,6 +199,17 @@ class Config:
             changed.setdefault(section, {})[name] = value
         parts: dict[str, Any] = {s: replace(getattr(self, s), **v) for s, v in changed.items()}
         return replace(self, **parts)
+
+    def with_settings(self, **settings: object) -> "Config":
+        """Return a copy with other settings: `epochs=20`, or `**{"train.epochs": 20}`.
+
+        Names, types and values are checked as in a TOML file.
+        """
+        table = asdict(self)
+        for key, value in settings.items():
+            section, name = _find_key(key)
+            table[section][name] = os.fspath(value) if isinstance(value, os.PathLike) else value
+        return _from_table(table)
 
     def changes(self, other: "Config") -> dict[str, tuple[Any, Any]]:
         """Each setting that differs in another config: its value here and there."""

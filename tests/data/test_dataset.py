@@ -180,7 +180,7 @@ def test_the_cache_is_bounded_and_forgets_the_oldest(folder):
     data = open_dataset(folder.path, CONFIG)
     first = data.load(0)
     assert data.load(0) is first
-    data._cache_bytes = 2 * first.bytes
+    data.cache_bytes = 2 * first.bytes
     data.load(1)
     assert data.load(0) is first
     data.load(2)

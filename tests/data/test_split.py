@@ -4,6 +4,7 @@ import pytest
 
 from tinyseg.config import DataConfig
 from tinyseg.data import Dataset, Split, make_split, open_dataset
+from tinyseg.data.content import Content
 from tinyseg.data.reading.duplicates import Duplicate
 from tinyseg.data.splits.split import Folds, load_split, make_folds
 from tinyseg.data.splits.strata import group_of
@@ -12,17 +13,18 @@ from tinyseg.errors import DataError
 
 def dataset(names, predefined=None, twins=(), pixels=None):
     """Labels hold `pixels` of each class for each name; without, all hold the same."""
-    return Dataset(
+    content = Content(
         "made up",
         names,
         read=lambda index: pytest.fail("a split must not read images"),
-        fingerprint=str,
+        fingerprint="",
         label_map={0: 0, 255: 1},
         channels=1,
         predefined=predefined,
         duplicates=[Duplicate(names, "identical") for names in twins],
         class_pixels=pixels or [{0: 3, 1: 1}] * len(names),
     )
+    return Dataset(content)
 
 
 NAMES = [f"a{i}" for i in range(100)]

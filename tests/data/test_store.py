@@ -362,6 +362,7 @@ import resource
 import numpy as np
 from tinyseg.config import DataConfig
 from tinyseg.data import Dataset, InputPipeline, InputScale, Sample, prepare_images
+from tinyseg.data.content import Content
 
 def read(index):
     pixels = np.full((2048, 2048), index, np.uint8)
@@ -369,7 +370,8 @@ def read(index):
 
 def fit(count):
     names = [str(index) for index in range(count)]
-    data = Dataset("", names, read, str, {0: 0, 1: 1}, 1, cache_bytes=8 << 20)
+    data = Dataset(Content("", names, read, "", {0: 0, 1: 1}, 1))
+    data.cache_bytes = 8 << 20
     pipeline = InputPipeline(DataConfig(size=512), InputScale((0.0,), (1.0,)))
     tiles = prepare_images(data, names, pipeline)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10, tiles

@@ -1,133 +1,227 @@
-"""A dataset: names and samples, from a folder or simulated, checked when it is opened."""
+"""The public dataset: images and labels by index, split into parts, in batches for a loop."""
 
-import hashlib
+import functools
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tinyseg.common.threads import Progress
-from tinyseg.config import IGNORE, DataConfig
-from tinyseg.data.reading.cases import CaseFacts, check_values
-from tinyseg.data.reading.decode import to_channels
-from tinyseg.data.reading.duplicates import Duplicate
-from tinyseg.data.reading.label_map import (
-    LabelMap,
-    check_label_map,
-    find_label_map,
-    label_text,
-    parse_labels,
-    scans_rest,
-)
-from tinyseg.data.reading.layouts import Case, Layout, find_cases
-from tinyseg.data.reading.scan import (
-    CaseReader,
-    check_all_values,
-    color_remark,
-    duplicate_remark,
-    duplicates_of,
-    empty_remark,
-    remarks,
-)
+from tinyseg.config import Config, DataConfig
+from tinyseg.data.content import Content, read_content
+from tinyseg.data.prepare.batches import epoch_order
+from tinyseg.data.prepare.input_pipeline import InputPipeline
+from tinyseg.data.prepare.prepared_images import cached_scale, prepare_images
+from tinyseg.data.reading.arrays import Arrays
+from tinyseg.data.reading.label_map import LabelMap
+from tinyseg.data.reading.layouts import Layout
 from tinyseg.data.sample import Sample
-from tinyseg.data.simulation.simulate import FACTS, Simulation, parse_simulation
-from tinyseg.data.sources import Named, find_named
-from tinyseg.data.storage.store import Store, digest
+from tinyseg.data.splits.split import PARTS, Split, make_split
+from tinyseg.data.storage.store import Store
 from tinyseg.errors import DataError
 
-_COLORS = {"grey": 1, "rgb": 3}
+Batch = tuple[np.ndarray, np.ndarray]
 
 
 class Dataset:
-    """Samples by index, in natural order of their names; see `open_dataset`."""
+    """Images and labels of a folder, a dataset known by name, a simulation, or arrays.
+
+    `dataset[i]` is a `Sample` with `.image` (H, W, C), `.label` (H, W) class ids and `.name`;
+    `len(dataset)`, `.names`, `.classes`, `.class_names` and `.channels` describe all of them.
+    `.split` names the images for training, validation and test, and `.batches("train")` yields
+    what the network sees. All arrays are NumPy.
+    """
+
+    cache_bytes = 1 << 30
+    """Most memory that loaded images take."""
 
     def __init__(
         self,
-        source: str,
-        names: Sequence[str],
-        read: Callable[[int], Sample],
-        fingerprint: Callable[[], str],
-        label_map: Mapping[int, int],
-        channels: int,
+        source: "str | Path | Arrays | tuple[Any, Any] | Content | Dataset",
+        config: DataConfig | None = None,
         *,
-        class_names: Sequence[str] = (),
-        predefined: Mapping[str, tuple[str, ...]] | None = None,
-        warnings: Sequence[str] = (),
-        duplicates: Sequence[Duplicate] = (),
-        class_pixels: Sequence[Mapping[int, int]] | None = None,
-        sizes: Sequence[tuple[int, int]] | None = None,
+        label_map: Mapping[int, int] | None = None,
+        channels: int | None = None,
+        labelled: bool = True,
+        progress: Progress | None = None,
+        layout: Layout | None = None,
         store: Store | None = None,
-        cache_bytes: int = 1 << 30,
+        **settings: Any,
     ) -> None:
-        self.source = source
-        self.names = tuple(names)
-        self.label_map = dict(label_map)
-        self.classes = LabelMap(self.label_map).classes
-        self.class_names = tuple(class_names) or tuple(f"class {k}" for k in range(self.classes))
-        self.channels = channels
-        self.predefined = dict(predefined) if predefined else None
+        """Open a folder of images and masks, "pets:PATH", "sim:cells?n=64" or (images, masks).
+
+        Every file of a folder is decoded once, so that a bad one is a DataError now, and what was
+        decoded is kept in `store` (in the user's cache folder) by the files' content.
+
+        Args:
+            source: What to read. Another dataset is read again, under the new settings.
+            config: The settings; `settings` by keyword (`size=256`, `val_fraction=0.3`) change it.
+            label_map: Mask value to class id of a run, to be used instead of a found one. Datasets
+                that know their labels (named, simulated) must have the same number of classes.
+            channels: Channels of a run: 1 (gray) or 3 (RGB).
+            labelled: Whether masks are needed; without, only images are read.
+            progress: Called as `progress(done, total)` while files are read.
+            layout: The pairs of files, in place of those that would be found.
+            store: Where decoded images are kept.
+
+        Raises:
+            DataError: The source or one of its files cannot be used.
+            ConfigError: A setting is unknown or has a wrong value.
+        """
+        if isinstance(source, Dataset):
+            config, source = config or source.config, source._origin
+        if isinstance(source, tuple):
+            source = Arrays(*source)
+        self._origin: str | Path | Arrays | Content = source
+        self.config: DataConfig = _configure(config or DataConfig(), settings)
         self.store = store or Store()
-        """Where decoded and fitted images are kept."""
-        self.warnings = (*warnings, *self.store.remarks())
-        self.duplicates = tuple(duplicates)
-        """Images that show one picture, which a split keeps together."""
-        self._class_pixels, self._sizes = class_pixels, sizes
-        self._read, self._fingerprint = read, fingerprint
+        """Where decoded and prepared images are kept."""
+        if not isinstance(source, Content):
+            source = read_content(
+                source,
+                self.config,
+                self.store,
+                label_map=label_map,
+                channels=channels,
+                labelled=labelled,
+                progress=progress,
+                layout=layout,
+            )
+        self._content = source
+        self.source, self.names, self.channels = source.source, source.names, source.channels
+        self.label_map = dict(source.label_map)
+        self.classes = LabelMap(self.label_map).classes
+        self.class_names = source.class_names or tuple(f"class {k}" for k in range(self.classes))
+        self.predefined, self.duplicates = source.predefined, source.duplicates
+        self.warnings = (*source.warnings, *self.store.remarks())
         self._index = {name: index for index, name in enumerate(self.names)}
         self._cache: OrderedDict[int, Sample] = OrderedDict()
-        self._cached, self._cache_bytes = 0, cache_bytes
+        self._cached = 0
         self._lock = threading.Lock()
+
+    @classmethod
+    def from_arrays(
+        cls,
+        images: Sequence[ArrayLike] | np.ndarray,
+        masks: Sequence[ArrayLike] | np.ndarray,
+        names: Sequence[str] | None = None,
+        class_names: Sequence[str] | None = None,
+        **settings: Any,
+    ) -> "Dataset":
+        """Return the dataset of images and masks in memory: one array of each, or lists of arrays.
+
+        Args:
+            images: Each (H, W), (H, W, 1) or (H, W, 3): uint8, uint16, or floats in [0, 1].
+            masks: Each (H, W), of the image's size: bools, or integers from 0 to 65535, which mean
+                what they would mean in mask files: 0 and 255 are background and object, 0, 1, 2 ...
+                are class ids; `labels="0:0,7:1"` says it.
+            names: Unique names of the images; "image_0", "image_1" ... without.
+            class_names: Names of the classes, background first.
+            settings: Settings of the data, such as `size=256`.
+
+        Raises:
+            DataError: Shapes, counts, types or values cannot be used.
+        """
+        return cls(Arrays(images, masks, names, class_names), **settings)
 
     def __len__(self) -> int:
         return len(self.names)
 
+    def __getitem__(self, key: int | str) -> Sample:
+        """Return a sample by its index or its name."""
+        return self.load(self.index(key) if isinstance(key, str) else range(len(self))[key])
+
+    def __iter__(self) -> Iterator[Sample]:
+        return map(self.load, range(len(self)))
+
+    @functools.cached_property
+    def split(self) -> Split:
+        """The names of each part: `.train`, `.val` and `.test`, as the settings divide them."""
+        return make_split(self, self.config)
+
+    def batches(
+        self, part: str, batch_size: int = 8, seed: int = 0, epochs: int = 1
+    ) -> Iterator[Batch]:
+        """Yield batches as training prepares them: images (B, C, S, S) float32, labels (B, S, S).
+
+        Images are preprocessed, brought to the side S = `size` and normalized by the training part;
+        labels are uint8 class ids, 255 where ignored. "train" is shuffled anew in every epoch by
+        the seed, and its last batch is filled up from the epoch's start; "val" and "test" come in
+        order, each tile once, so that their last batch may be smaller.
+        """
+        if part not in PARTS:
+            raise DataError(f"part={part!r} is unknown; give {', '.join(map(repr, PARTS))}")
+        names = getattr(self.split, part)
+        if not names:
+            raise DataError(
+                f"{self.source}: the part {part!r} is empty; raise data.{part}_fraction"
+            )
+        return self._batches(part, names, batch_size, seed, epochs)
+
+    def _batches(
+        self, part: str, names: Sequence[str], batch_size: int, seed: int, epochs: int
+    ) -> Iterator[Batch]:
+        scale = cached_scale(self, self.split.train, self.config)
+        images = prepare_images(self, names, InputPipeline(self.config, scale))
+        for epoch in range(epochs):
+            batches: Sequence[np.ndarray]
+            if part == "train":
+                batches = list(epoch_order(len(images), batch_size, seed, epoch))
+            else:
+                every = np.arange(len(images))
+                batches = [every[i : i + batch_size] for i in every[::batch_size]]
+            for indices in batches:
+                tiles = [images[index] for index in indices]
+                yield InputPipeline.to_batch(tiles), np.array(images.labels[indices])
+
     def index(self, name: str) -> int:
-        """The place of a name; DataError when the dataset does not have it."""
+        """Return the index of a name; DataError when the dataset does not have it."""
         if name not in self._index:
             raise DataError(f"{self.source}: no sample {name!r}; the first is {self.names[0]!r}")
         return self._index[name]
 
     def size(self, index: int) -> tuple[int, int]:
-        """Rows and columns of an image."""
-        if self._sizes is not None:
-            return self._sizes[index]
+        """Return rows and columns of an image."""
+        if self._content.sizes is not None:
+            return self._content.sizes[index]
         rows, columns = self.load(index).image.shape[:2]
         return rows, columns
 
     def class_pixels(self, index: int) -> Mapping[int, int]:
-        """Pixels of each class id in a label (255 = ignored); empty without a label."""
-        if self._class_pixels is not None:
-            return self._class_pixels[index]
+        """Return the pixels of each class id in a label (255 = ignored); empty without a label."""
+        if self._content.class_pixels is not None:
+            return self._content.class_pixels[index]
         label = self.load(index).label
         if label is None:
             return {}
         counts = np.bincount(label.ravel())
-        return {int(kind): int(counts[kind]) for kind in np.flatnonzero(counts)}
+        return {int(class_id): int(counts[class_id]) for class_id in np.flatnonzero(counts)}
 
     def load(self, index: int) -> Sample:
-        """Decodes or draws a sample; the latest ones stay in memory up to `cache_bytes`."""
+        """Decode or draw a sample; the latest ones stay in memory up to `cache_bytes`."""
         with self._lock:
             if index in self._cache:
                 self._cache.move_to_end(index)
                 return self._cache[index]
-        sample = _frozen(self._read(index))
+        sample = _frozen(self._content.read(index))
         with self._lock:
             self._keep(index, sample)
         return sample
 
     def _keep(self, index: int, sample: Sample) -> None:
-        if index not in self._cache and sample.bytes <= self._cache_bytes:
+        if index not in self._cache and sample.bytes <= self.cache_bytes:
             self._cache[index] = sample
             self._cached += sample.bytes
-        while self._cached > self._cache_bytes:
+        while self._cached > self.cache_bytes:
             self._cached -= self._cache.popitem(last=False)[1].bytes
 
     def fingerprint(self) -> str:
-        """16 hex digits over names and file contents, or over the arguments of a simulation."""
-        return self._fingerprint()
+        """Return 16 hex digits over names and contents, or over the arguments of a simulation."""
+        return self._content.fingerprint
 
 
 def _frozen(sample: Sample) -> Sample:
@@ -138,197 +232,11 @@ def _frozen(sample: Sample) -> Sample:
     return sample
 
 
-def open_dataset(
-    source: str | Path,
-    config: DataConfig,
-    *,
-    label_map: Mapping[int, int] | None = None,
-    channels: int | None = None,
-    labelled: bool = True,
-    progress: Progress | None = None,
-    layout: Layout | None = None,
-    store: Store | None = None,
-) -> Dataset:
-    """Opens a folder of images and masks, "pets:PATH" or "sim:cells?n=64&size=128&seed=0".
-
-    A folder is scanned once: every file is decoded, so that a bad one is a DataError now, and what
-    was decoded is kept in `store` (in the user's cache folder) by the files' content.
-    `label_map` and `channels` of a run are enforced instead of found; with `labelled=False` masks
-    are not looked for. Named and simulated datasets know their labels, so that there only the
-    number of classes of a run is compared. `progress(done, total)` is called while scanning.
-    `layout` stands in for the cases that would be found.
-    """
-    channels, store = channels or _COLORS.get(config.color), store or Store()
-    if str(source).startswith("sim:"):
-        made = parse_simulation(str(source))
-        return _open_simulated(made, str(source), label_map, channels, store)
-    named = find_named(str(source))
-    if named:
-        named = replace(named, layout=layout or named.layout)
-        return _open_named(named, str(source), config.labels, label_map, channels, progress, store)
-    layout = layout or find_cases(Path(source), labelled)
-    given = dict(label_map) if label_map else parse_labels(config.labels)
-    settled = label_map is not None or (given is not None and not scans_rest(config.labels))
-    reader = CaseReader(layout.cases, store)
-    facts = reader.scan(given if settled else None, progress)
-    found = _label_map(facts, given or {}, settled, labelled)
-    if labelled and label_map is None:
-        remedy = "check data.labels and the masks"
-        _refuse_all_empty(facts, found.table, str(source), remedy)
-    return _open_folder(str(source), layout, reader, facts, found, settled, channels)
+def _configure(config: DataConfig, settings: Mapping[str, Any]) -> DataConfig:
+    keys = {f"data.{name}": value for name, value in settings.items()}
+    return Config(data=config).with_settings(**keys).data
 
 
-def _open_named(
-    named: Named,
-    source: str,
-    labels: str,
-    label_map: Mapping[int, int] | None,
-    channels: int | None,
-    progress: Progress | None,
-    store: Store,
-) -> Dataset:
-    found = LabelMap(named.label_map)
-    if label_map is not None:
-        _check_classes(label_map, found.classes, source)
-    elif labels != "auto":
-        raise DataError(f"{source}: knows its labels, leave data.labels={labels!r} away")
-    reader = CaseReader(named.layout.cases, store)
-    facts = reader.scan(found.table, progress)
-    if label_map is None:
-        _refuse_all_empty(facts, found.table, source, "choose other options, or check the masks")
-    shape = (found, True, channels, named.class_names)
-    return _open_folder(source, named.layout, reader, facts, *shape)
-
-
-def _label_map(
-    facts: Sequence[CaseFacts], given: dict[int, int], settled: bool, labelled: bool
-) -> LabelMap:
-    if settled:
-        return LabelMap(given)
-    if not labelled:
-        return LabelMap({0: 0, 255: 1})
-    found = find_label_map([mask for fact in facts for mask in fact.masks], given)
-    check_all_values(facts, found.table)
-    return found
-
-
-def _refuse_all_empty(
-    facts: Sequence[CaseFacts], table: Mapping[int, int], source: str, remedy: str
-) -> None:
-    if not any(fact.foreground(table) for fact in facts):
-        raise DataError(
-            f"{source}: all {len(facts)} masks are empty under the label map "
-            f"{label_text(table)!r}; {remedy}"
-        )
-
-
-def _open_folder(
-    source: str,
-    layout: Layout,
-    reader: CaseReader,
-    facts: Sequence[CaseFacts],
-    found: LabelMap,
-    settled: bool,
-    channels: int | None,
-    class_names: Sequence[str] = (),
-) -> Dataset:
-    cases = layout.cases
-    channels = channels or (1 if all(fact.grey for fact in facts) else 3)
-    more = remarks(facts, found.table, not settled)
-    more += color_remark(facts) if channels == 3 else []
-    duplicates = duplicates_of(facts)
-    fingerprint = _fingerprint(reader, found.table if class_names else {})
-    return Dataset(
-        source,
-        [case.name for case in cases],
-        lambda index: _read_case(reader, index, found.table, channels),
-        lambda: fingerprint,
-        found.table,
-        channels,
-        class_names=class_names,
-        predefined=_predefined(cases),
-        warnings=[*layout.warnings, *found.warnings, *more, *duplicate_remark(duplicates)],
-        duplicates=duplicates,
-        class_pixels=[fact.class_pixels(found.table) for fact in facts],
-        sizes=[fact.size for fact in facts],
-        store=reader.store,
-    )
-
-
-def _read_case(reader: CaseReader, index: int, table: Mapping[int, int], channels: int) -> Sample:
-    arrays, facts = reader.read(index)
-    check_values(facts, table)
-    case, image = facts.case, to_channels(arrays["image"], channels)
-    label = facts.classes(table)[arrays["sets"]] if case.masks else None
-    return Sample(case.name, image, label, (case.image, *case.masks))
-
-
-def _fingerprint(reader: CaseReader, table: Mapping[int, int]) -> str:
-    """Of names and contents; of a named dataset also of the labels that its options chose."""
-    whole = hashlib.sha256()
-    for case, files in zip(reader.cases, reader.contents, strict=True):
-        whole.update(case.name.encode(errors="surrogateescape") + b"\0")
-        labels = case.labels or table
-        whole.update(repr(sorted(labels.items())).encode() if labels else b"")
-        whole.update(b"".join(files))
-    return whole.hexdigest()[:16]
-
-
-def _predefined(cases: Sequence[Case]) -> dict[str, tuple[str, ...]] | None:
-    """Names by split when the folders give at least two splits and every image is in one."""
-    splits: dict[str, list[str]] = {"train": [], "val": [], "test": []}
-    for case in cases:
-        if case.split is None:
-            return None
-        splits[case.split].append(case.name)
-    filled = {split: tuple(names) for split, names in splits.items() if names}
-    return filled if "train" in filled and len(filled) > 1 else None
-
-
-def _open_simulated(
-    made: Simulation,
-    source: str,
-    label_map: Mapping[int, int] | None,
-    channels: int | None,
-    store: Store,
-) -> Dataset:
-    facts = FACTS[made.kind]
-    empty = made.empty_names
-    if label_map is not None:
-        _check_classes(label_map, facts.classes, source)
-    elif len(empty) == made.n:
-        raise DataError(f"{source}: all {made.n} images are empty; lower empty={made.empty:g}")
-    channels = channels or facts.channels
-
-    def read(index: int) -> Sample:
-        image, label = _drawn(made, index, store)
-        return Sample(made.names[index], to_channels(image, channels), label)
-
-    return Dataset(
-        source,
-        made.names,
-        read,
-        made.fingerprint,
-        label_map or made.label_map,
-        channels,
-        warnings=empty_remark(empty, made.n),
-        store=store,
-    )
-
-
-def _drawn(made: Simulation, index: int, store: Store) -> tuple[np.ndarray, np.ndarray]:
-    """Image and label from the store: to draw one takes longer (3 to 12 ms at 128 x 128)."""
-    key = digest("simulated", made, index)
-    if kept := store.load(key):
-        return kept["image"], kept["label"]
-    sample = made.sample(index)
-    assert sample.label is not None
-    store.keep(key, {"image": sample.image, "label": sample.label}, {})
-    return sample.image, sample.label
-
-
-def _check_classes(label_map: Mapping[int, int], classes: int, source: str) -> None:
-    check_label_map(label_map, "the label map")
-    wanted = len(set(label_map.values()) - {IGNORE})
-    if wanted != classes:
-        raise DataError(f"{source}: has {classes} classes, the run {wanted}; choose another source")
+def open_dataset(source: str | Path, config: DataConfig, **options: Any) -> Dataset:
+    """Open a dataset; see `Dataset`."""
+    return Dataset(source, config, **options)

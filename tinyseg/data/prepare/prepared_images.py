@@ -3,16 +3,19 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tinyseg.common.threads import Progress, in_threads
 from tinyseg.config import IGNORE, DataConfig
-from tinyseg.data.dataset import Dataset
 from tinyseg.data.prepare.input_pipeline import InputPipeline, Tile, find_scale
 from tinyseg.data.prepare.normalize import InputScale, unit_range
 from tinyseg.data.prepare.resize import Placement, label_tile
 from tinyseg.data.storage.store import digest
+
+if TYPE_CHECKING:
+    from tinyseg.data.dataset import Dataset
 
 Put = Callable[[int, Sequence[np.ndarray]], None]
 
@@ -46,7 +49,7 @@ class PreparedImages:
 
 
 def prepare_images(
-    dataset: Dataset,
+    dataset: "Dataset",
     names: Sequence[str],
     pipeline: InputPipeline,
     overlap: float = 0.0,
@@ -79,7 +82,7 @@ def prepare_images(
         return PreparedImages(preparation.run(key, progress))
 
 
-def cached_scale(dataset: Dataset, names: Sequence[str], config: DataConfig) -> InputScale | None:
+def cached_scale(dataset: "Dataset", names: Sequence[str], config: DataConfig) -> InputScale | None:
     """Return `find_scale` of these images, computed once and kept in the dataset's store."""
     key = digest("scale", *_source(dataset, names), config.preprocess, config.normalize)
     stored = dataset.store.load(key)
@@ -92,7 +95,7 @@ def cached_scale(dataset: Dataset, names: Sequence[str], config: DataConfig) -> 
     return scale
 
 
-def _source(dataset: Dataset, names: Sequence[str]) -> tuple[object, ...]:
+def _source(dataset: "Dataset", names: Sequence[str]) -> tuple[object, ...]:
     """What shapes the pixels before the input pipeline."""
     return dataset.fingerprint(), tuple(names), dataset.channels, dataset.label_map
 
@@ -103,7 +106,7 @@ class _DeepImage(Exception):
 
 @dataclass(frozen=True)
 class _Preparation:
-    dataset: Dataset
+    dataset: "Dataset"
     names: Sequence[str]
     pipeline: InputPipeline
     overlap: float

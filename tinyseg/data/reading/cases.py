@@ -15,7 +15,7 @@ import numpy as np
 from tinyseg.config import IGNORE
 from tinyseg.data.reading.decode import decode_image, decode_mask
 from tinyseg.data.reading.duplicates import SIDE, thumbnail
-from tinyseg.data.reading.label_map import MaskFacts, apply_label_map, mask_facts
+from tinyseg.data.reading.label_map import MaskFacts, mask_facts, unknown_values
 from tinyseg.data.reading.layouts import Case
 from tinyseg.data.storage.store import Arrays
 from tinyseg.errors import DataError
@@ -91,33 +91,49 @@ class CaseFacts:
 
 
 def check_values(facts: CaseFacts, table: Mapping[int, int]) -> None:
-    """Raises DataError, with the mask's name, when a value has no class."""
-    case = facts.case
-    labels = case.labels or table
-    if not labels.keys() >= {value for values in facts.sets for value in values}:
-        for path in case.masks:
-            apply_label_map(decode_mask(path, case.page).pixels, labels, path)
+    """Raise DataError, with the mask's name, when a value has no class."""
+    labels = facts.case.labels or table
+    unknown = {value for values in facts.sets for value in values} - labels.keys()
+    if not unknown:
+        return
+    # of a mask of very many values only the first are in `counts`
+    longest = max(facts.masks, key=lambda mask: len(mask.counts))
+    masks = [mask for mask in facts.masks if unknown & mask.counts.keys()]
+    raise unknown_values((masks or [longest])[0].path, sorted(unknown), labels)
 
 
 def decode_case(case: Case) -> tuple[Arrays, CaseFacts]:
-    """Decodes the files of one case: "image" (H, W, C) and, with masks, "sets" (H, W) numbers."""
+    """Decode the files of one case; see `describe`."""
     image = decode_image(case.image, case.page)
-    height, width, channels = image.pixels.shape
-    more_frames, masks, values = image.more_frames, [], []
-    for path in case.masks:
-        mask = decode_mask(path, case.page)
-        more_frames = more_frames or mask.more_frames
-        check_same_size(case, (height, width), path, mask.pixels.shape)
-        masks.append(mask_facts(mask.pixels, path))
-        values.append(mask.pixels)
-    digest = hashlib.blake2b(image.pixels.tobytes(), digest_size=16)
-    digest.update(repr(image.pixels.shape).encode())
-    arrays: Arrays = {"image": image.pixels}
+    masks = [decode_mask(path, case.page) for path in case.masks]
+    more_frames = any(file.more_frames for file in (image, *masks))
+    return describe(case, image.pixels, [mask.pixels for mask in masks], more_frames)
+
+
+def describe(
+    case: Case, image: np.ndarray, masks: Sequence[np.ndarray], more_frames: bool = False
+) -> tuple[Arrays, CaseFacts]:
+    """Return "image" (H, W, C) and, with masks, "sets" (H, W) numbers; and the facts of both."""
+    height, width, channels = image.shape
+    for path, mask in zip(case.masks, masks, strict=True):
+        check_same_size(case, (height, width), path, mask.shape)
+    digest = hashlib.blake2b(image.tobytes(), digest_size=16)
+    digest.update(repr(image.shape).encode())
+    arrays: Arrays = {"image": image}
     sets, areas = Sets(), tuple[int, ...]()
-    if values:
-        arrays["sets"], sets, areas = join(values)
-    told = (tuple(masks), sets, areas, more_frames, (height, width), thumbnail(image.pixels))
-    return arrays, CaseFacts(case, channels == 1, digest.digest(), *told)
+    if masks:
+        arrays["sets"], sets, areas = join(masks)
+    return arrays, CaseFacts(
+        case,
+        grey=channels == 1,
+        digest=digest.digest(),
+        masks=tuple(map(mask_facts, masks, case.masks)),
+        sets=sets,
+        areas=areas,
+        more_frames=more_frames,
+        size=(height, width),
+        thumbnail=thumbnail(image),
+    )
 
 
 def join(masks: Sequence[np.ndarray]) -> tuple[np.ndarray, Sets, tuple[int, ...]]:

@@ -267,9 +267,13 @@ def apply_label_map(values_hw: np.ndarray, table: Mapping[int, int], path: Path)
         index = np.minimum(np.searchsorted(values, values_hw), len(values) - 1)
         label, bad = ids[index], values[index] != values_hw
     if bad.any():
-        seen = np.unique(values_hw[bad]).tolist()
-        raise DataError(
-            f"{path}: mask values {values_text(seen)} have no class in the label map "
-            f"{label_text(table)!r}; add them in data.labels, e.g. {value_text(seen[0])}:ignore"
-        )
+        raise unknown_values(path, np.unique(values_hw[bad]).tolist(), table)
     return label
+
+
+def unknown_values(path: Path, values: Sequence[int], table: Mapping[int, int]) -> DataError:
+    """Return the error that these values of a mask have no class."""
+    return DataError(
+        f"{path}: mask values {values_text(values)} have no class in the label map "
+        f"{label_text(table)!r}; add them in data.labels, e.g. {value_text(values[0])}:ignore"
+    )

@@ -4,13 +4,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tinyseg.common.files import write_json
 from tinyseg.config import DataConfig
-from tinyseg.data.dataset import Dataset
 from tinyseg.data.sample import name_some
 from tinyseg.data.splits.strata import draw, group_of, in_order, seeded, size, strata_of
 from tinyseg.errors import DataError
+
+if TYPE_CHECKING:
+    from tinyseg.data.dataset import Dataset
 
 PARTS = ("train", "val", "test")
 
@@ -103,7 +106,7 @@ def _twice(names: Sequence[str]) -> list[str]:
     return [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
 
 
-def make_split(dataset: Dataset, config: DataConfig) -> Split:
+def make_split(dataset: "Dataset", config: DataConfig) -> Split:
     """Splits a dataset: a saved file goes before folds, split folders, and seed and fractions.
 
     By fractions the order is that of a hash of seed and name: the same on every machine, and new
@@ -118,7 +121,7 @@ def make_split(dataset: Dataset, config: DataConfig) -> Split:
     return split
 
 
-def draw_split(dataset: Dataset, config: DataConfig) -> Split:
+def draw_split(dataset: "Dataset", config: DataConfig) -> Split:
     """The split of `make_split`, also when a part is empty or a given one tears groups apart."""
     if config.split_file:
         split = _from_file(dataset, config)
@@ -134,7 +137,7 @@ def draw_split(dataset: Dataset, config: DataConfig) -> Split:
     return split
 
 
-def make_folds(dataset: Dataset, config: DataConfig) -> Folds:
+def make_folds(dataset: "Dataset", config: DataConfig) -> Folds:
     """Deals a dataset to `config.folds` validation parts, by the rules of `make_split`.
 
     The test images are those of the test folder, else `config.test` of all; the folders of
@@ -160,7 +163,7 @@ def _without(names: Sequence[str], out: Sequence[str]) -> list[str]:
     return [name for name in names if name not in gone]
 
 
-def _from_file(dataset: Dataset, config: DataConfig) -> Split:
+def _from_file(dataset: "Dataset", config: DataConfig) -> Split:
     saved = load_split(config.split_file)
     if isinstance(saved, Folds):
         count = len(saved.folds)
@@ -186,7 +189,7 @@ def _from_file(dataset: Dataset, config: DataConfig) -> Split:
 
 
 def _from_folders(
-    dataset: Dataset, folders: Mapping[str, tuple[str, ...]], config: DataConfig
+    dataset: "Dataset", folders: Mapping[str, tuple[str, ...]], config: DataConfig
 ) -> Split:
     test = folders.get("test", ())
     if "val" in folders:
@@ -196,7 +199,7 @@ def _from_folders(
 
 
 def _by_fractions(
-    dataset: Dataset, names: Sequence[str], config: DataConfig, test_fraction: float
+    dataset: "Dataset", names: Sequence[str], config: DataConfig, test_fraction: float
 ) -> Split:
     strata = strata_of(dataset, names, config)
     test = draw(strata, test_fraction * len(names))
@@ -224,7 +227,7 @@ def _check_groups(split: Split, pattern: str, source: str) -> None:
         )
 
 
-def _check(split: Split, dataset: Dataset, config: DataConfig) -> None:
+def _check(split: Split, dataset: "Dataset", config: DataConfig) -> None:
     count = len(dataset)
     if not split.val:
         raise DataError(

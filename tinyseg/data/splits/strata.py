@@ -4,14 +4,17 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tinyseg.config import IGNORE, DataConfig
-from tinyseg.data.dataset import Dataset
 from tinyseg.data.reading.duplicates import Duplicate
 from tinyseg.data.reading.layouts import natural
 from tinyseg.errors import DataError
+
+if TYPE_CHECKING:
+    from tinyseg.data.dataset import Dataset
 
 Unit = tuple[str, ...]
 """Names that must stay together."""
@@ -47,7 +50,7 @@ def _take(units: Stratum, wanted: float) -> list[str]:
     return taken
 
 
-def strata_of(dataset: Dataset, names: Sequence[str], config: DataConfig) -> list[Stratum]:
+def strata_of(dataset: "Dataset", names: Sequence[str], config: DataConfig) -> list[Stratum]:
     """The names as units in seeded order, by what their labels hold: see `_kinds`.
 
     The strata of one class stand side by side, so that the draw is even over classes first.
@@ -64,7 +67,7 @@ def strata_of(dataset: Dataset, names: Sequence[str], config: DataConfig) -> lis
     return [strata[kind] for kind in sorted(strata, key=place)]
 
 
-def _kinds(dataset: Dataset, units: Sequence[Unit]) -> list[tuple[int, int]]:
+def _kinds(dataset: "Dataset", units: Sequence[Unit]) -> list[tuple[int, int]]:
     """The rarest class that each unit holds (0: none), and in which quarter by its share of it."""
     pixels = [_class_pixels(dataset, unit) for unit in units]
     objects = [[kind for kind in counts if kind not in (0, IGNORE)] for counts in pixels]
@@ -79,7 +82,7 @@ def _kinds(dataset: Dataset, units: Sequence[Unit]) -> list[tuple[int, int]]:
     return list(zip(rarest, quarters.tolist(), strict=True))
 
 
-def _class_pixels(dataset: Dataset, unit: Unit) -> Counter[int]:
+def _class_pixels(dataset: "Dataset", unit: Unit) -> Counter[int]:
     total: Counter[int] = Counter()
     for name in unit:
         total.update(dataset.class_pixels(dataset.index(name)))

@@ -1,0 +1,128 @@
+"""Images and masks in memory, read like those of files."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyseg.common.threads import Progress, in_threads
+from tinyseg.data.reading.cases import CaseFacts, check_values, describe
+from tinyseg.data.reading.layouts import Case
+from tinyseg.data.sample import name_some
+from tinyseg.errors import DataError
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """What `Dataset.from_arrays` takes."""
+
+    images: Any
+    masks: Any
+    names: Sequence[str] | None = None
+    class_names: Sequence[str] | None = None
+
+
+class ArrayReader:
+    """The arrays as cases, checked; see `CaseReader`."""
+
+    def __init__(self, arrays: Arrays) -> None:
+        images, masks = list(arrays.images), list(arrays.masks)
+        if len(images) != len(masks) or not images:
+            raise DataError(
+                f"{len(images)} images and {len(masks)} masks; give one mask for each image"
+            )
+        self.cases = [
+            Case(name, Path(f"images[{index}]"), (Path(f"masks[{index}]"),))
+            for index, name in enumerate(_names(arrays.names, len(images)))
+        ]
+        self._pairs = list(map(_check_pair, self.cases, images, masks))
+        self._read: dict[int, tuple[dict[str, np.ndarray], CaseFacts]] = {}
+        self.contents = [(_digest(*pair),) for pair in self._pairs]
+        """A digest of each image with its mask."""
+
+    def scan(self, table: Mapping[int, int] | None, progress: Progress | None) -> list[CaseFacts]:
+        """Return the facts of all cases; mask values are checked when `table` is given."""
+
+        def scan(index: int) -> CaseFacts:
+            image, mask = self._pairs[index]
+            self._read[index] = describe(self.cases[index], image, [mask])
+            facts = self._read[index][1]
+            if table is not None:
+                check_values(facts, table)
+            return facts
+
+        return list(in_threads(scan, range(len(self.cases)), progress))
+
+    def read(self, index: int) -> tuple[dict[str, np.ndarray], CaseFacts]:
+        """Return the arrays of `describe`; the image is a view that may be frozen."""
+        arrays, facts = self._read[index]
+        return {**arrays, "image": arrays["image"].view()}, facts
+
+
+def _names(names: Sequence[str] | None, count: int) -> list[str]:
+    if names is None:
+        return [f"image_{index}" for index in range(count)]
+    listed = list(names)
+    if len(listed) != count or not all(isinstance(name, str) and name for name in listed):
+        raise DataError(f"{len(listed)} names for {count} images; give one text for each image")
+    twice = [name for name, times in Counter(listed).items() if times > 1]
+    if twice:
+        raise DataError(f"names that appear twice: {name_some(twice)}; give each image its own")
+    return listed
+
+
+def _check_pair(case: Case, image: Any, mask: Any) -> tuple[np.ndarray, np.ndarray]:
+    image, mask = _image(case, np.asarray(image)), _mask(case, np.asarray(mask))
+    if image.shape[:2] != mask.shape:
+        first = image.shape[1:] == mask.shape
+        remedy = "move the channels last: (H, W, C)" if first else "give both at one size"
+        raise DataError(
+            f"{case.image} has the shape {image.shape} but {case.masks[0]} {mask.shape}; {remedy}"
+        )
+    return image, mask
+
+
+def _image(case: Case, image: np.ndarray) -> np.ndarray:
+    """(H, W, C): uint8, or float32 in [0, 1]."""
+    if image.ndim not in (2, 3) or image.size == 0 or image.shape[2:] not in ((), (1,), (3,)):
+        raise DataError(
+            f"{case.image} has the shape {image.shape}; give (H, W), (H, W, 1) or (H, W, 3)"
+        )
+    if image.dtype not in (np.uint8, np.uint16) and image.dtype.kind != "f":
+        raise DataError(f"{case.image} is {image.dtype}; give uint8, uint16, or floats from 0 to 1")
+    if image.dtype.kind == "f" and not (image.min() >= 0 and image.max() <= 1):
+        raise DataError(
+            f"{case.image} has values from {image.min():g} to {image.max():g}; floats must be "
+            "from 0 to 1: divide by 255, or give uint8"
+        )
+    if image.dtype == np.uint16:
+        image = image.astype(np.float64) / 65535
+    return image.reshape(*image.shape[:2], -1).astype(
+        np.uint8 if image.dtype == np.uint8 else np.float32, copy=False
+    )
+
+
+def _mask(case: Case, mask: np.ndarray) -> np.ndarray:
+    """(H, W): uint8, or int32 when there are larger values."""
+    path = case.masks[0]
+    if mask.ndim != 2:
+        raise DataError(f"{path} has the shape {mask.shape}; give (H, W), a class id per pixel")
+    if mask.dtype.kind not in "bui":
+        raise DataError(f"{path} is {mask.dtype}; give integers or bools, e.g. mask > 0.5")
+    if mask.size and not 0 <= int(mask.min()) <= int(mask.max()) <= 65535:
+        raise DataError(
+            f"{path} has values from {mask.min()} to {mask.max()}; give integers from 0 to 65535"
+        )
+    small = mask.dtype.itemsize == 1 or mask.max(initial=0) <= 255
+    return mask.astype(np.uint8 if small else np.int32, copy=False)
+
+
+def _digest(image: np.ndarray, mask: np.ndarray) -> bytes:
+    whole = hashlib.sha256(repr((image.shape, image.dtype.str)).encode())
+    whole.update(image.tobytes())
+    whole.update(mask.astype(np.int32).tobytes())
+    return whole.digest()
