@@ -1,19 +1,7 @@
 """A small, elegant image-segmentation trainer written purely on tinygrad."""
 
-# These modules have functions of their own name: importing all of them here, once, makes
-# `tinyseg.train` the function wherever it is asked for.
-from tinyseg import losses, metrics
-from tinyseg.config import Config
-from tinyseg.data import Dataset
-from tinyseg.errors import TinysegError
-from tinyseg.evaluation.evaluate import evaluate
-from tinyseg.inference.predict_files import predict
-from tinyseg.inference.run import Run, load_run
-from tinyseg.inference.step import PredictStep
-from tinyseg.models import UNet
-from tinyseg.training.overfit import overfit
-from tinyseg.training.step import TrainStep
-from tinyseg.training.train import train
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
@@ -33,3 +21,45 @@ __all__ = [
     "predict",
     "train",
 ]
+
+# A public name is imported when it is first used: importing tinygrad, SciPy and the rest takes
+# more than a second, in which `tinyseg --help` would say nothing and Ctrl-C give a traceback.
+if TYPE_CHECKING:
+    from tinyseg import losses, metrics
+    from tinyseg.config import Config
+    from tinyseg.data import Dataset
+    from tinyseg.errors import TinysegError
+    from tinyseg.evaluation.evaluate import evaluate
+    from tinyseg.inference.predict_files import predict
+    from tinyseg.inference.run import Run, load_run
+    from tinyseg.inference.step import PredictStep
+    from tinyseg.models import UNet
+    from tinyseg.training.overfit import overfit
+    from tinyseg.training.step import TrainStep
+    from tinyseg.training.train import train
+else:
+    _MODULES = {
+        "Config": "config",
+        "Dataset": "data",
+        "PredictStep": "inference.step",
+        "Run": "inference.run",
+        "TinysegError": "errors",
+        "TrainStep": "training.step",
+        "UNet": "models",
+        "evaluate": "evaluation.evaluate",
+        "load_run": "inference.run",
+        "overfit": "training.overfit",
+        "predict": "inference.predict_files",
+        "train": "training.train",
+    }
+
+    def __getattr__(name: str) -> Any:
+        if name in ("losses", "metrics"):
+            return import_module(f"tinyseg.{name}")
+        if name not in _MODULES:
+            raise AttributeError(f"module 'tinyseg' has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f"tinyseg.{_MODULES[name]}"), name)
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
