@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinyseg.data.reading.decode import COLOUR, decode_image, decode_mask, load_image, to_channels
+from tinyseg.data.reading.decode import COLOR, decode_image, decode_mask, load_image, to_channels
 from tinyseg.errors import DataError
 
 GREY = np.arange(12 * 16, dtype=np.uint8).reshape(12, 16)
@@ -117,7 +117,7 @@ def test_coloured_mask_pixels_get_a_value_per_colour_and_grey_ones_their_grey(fo
     mask = np.zeros((4, 4, 3), np.uint8)
     mask[0], mask[1], mask[2] = (255, 0, 0), (0, 0, 7), (9, 9, 9)
     pixels = decode_mask(folder.save("a.png", mask)).pixels
-    assert pixels[:, 0].tolist() == [COLOUR + 0xFF0000, COLOUR + 7, 9, 0]
+    assert pixels[:, 0].tolist() == [COLOR + 0xFF0000, COLOR + 7, 9, 0]
 
 
 def test_more_frames_are_reported(folder):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinyseg.data.reading.decode import COLOUR
+from tinyseg.data.reading.decode import COLOR
 from tinyseg.data.reading.label_map import (
     LabelMap,
     apply_label_map,
@@ -40,7 +40,7 @@ def soft_disc(size=64):
         ("1:1,2:0,3:ignore", {1: 1, 2: 0, 3: 255}),
         ("1:1,2:0,3:255", {1: 1, 2: 0, 3: 255}),
         ("0-2:0,3-4:1", {0: 0, 1: 0, 2: 0, 3: 1, 4: 1}),
-        ("#000000:0,#FF0001:1", {0: 0, COLOUR + 0xFF0001: 1}),
+        ("#000000:0,#FF0001:1", {0: 0, COLOR + 0xFF0001: 1}),
         ("auto,3:ignore", {3: 255}),
         ("auto", None),
     ],
@@ -68,7 +68,7 @@ def test_bad_texts_are_quoted_with_the_rule(text, said):
 
 
 def test_label_text_is_read_back():
-    table = {0: 0, 7: 255, COLOUR + 0x102030: 1}
+    table = {0: 0, 7: 255, COLOR + 0x102030: 1}
     assert parse_labels(label_text(table)) == table
 
 
@@ -85,7 +85,7 @@ def test_label_text_is_read_back():
         ((0, 1, 255), {0: 0, 1: 1, 255: 255}, 2),
         ((0, 1, 2, 255), {0: 0, 1: 1, 2: 2, 255: 255}, 3),
         (tuple(range(12)), {c: c for c in range(12)}, 12),
-        ((0, COLOUR + 5, COLOUR + 9), {0: 0, COLOUR + 5: 1, COLOUR + 9: 2}, 3),
+        ((0, COLOR + 5, COLOR + 9), {0: 0, COLOR + 5: 1, COLOR + 9: 2}, 3),
     ],
 )
 def test_scanned_values_become_classes(values, table, classes):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tinyseg.config import IGNORE, Config, DataConfig
 from tinyseg.data import open_dataset
-from tinyseg.data.reading.decode import COLOUR, decode_mask
+from tinyseg.data.reading.decode import COLOR, decode_mask
 from tinyseg.data.reading.label_map import apply_label_map
 from tinyseg.errors import DataError
 from tinyseg.inference.postprocess import Postprocess
@@ -88,9 +88,9 @@ MAPS = {
     "voc": PALETTE_MAP,
     "a ninth": {0: 0, 9: 1},
     "16 bits": {0: 0, 1000: 1, 65535: 2},
-    "colours": {0: 0, COLOUR + 0xFF0000: 1, COLOUR + 0x00FF80: 2},
-    "colours and white": {0: 0, COLOUR + 0xFF0000: 1, 255: 2},
-    "colours and a grey background": {128: 0, COLOUR + 0x000001: 1},
+    "colours": {0: 0, COLOR + 0xFF0000: 1, COLOR + 0x00FF80: 2},
+    "colours and white": {0: 0, COLOR + 0xFF0000: 1, 255: 2},
+    "colours and a grey background": {128: 0, COLOR + 0x000001: 1},
 }
 
 

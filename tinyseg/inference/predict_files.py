@@ -14,7 +14,7 @@ from tinyseg.common.progress import Progress
 from tinyseg.config import IGNORE
 from tinyseg.data import DriftMonitor, load_image
 from tinyseg.data.prepare.resize import place_image
-from tinyseg.data.reading.decode import COLOUR, count_pages
+from tinyseg.data.reading.decode import COLOR, count_pages
 from tinyseg.data.reading.layouts import find_images
 from tinyseg.drawing.pictures import palette, write_png
 from tinyseg.errors import DataError, TinysegError
@@ -133,8 +133,8 @@ def mask_picture(classes_hw: Array, label_map: dict[int, int]) -> Image.Image:
     """Class ids (H, W) as a picture with the values of the run's mask files."""
     values = file_values(label_map)[classes_hw]
     used = [value for value, kind in label_map.items() if kind != IGNORE]
-    if max(used) >= COLOUR:
-        packed = np.where(values < COLOUR, values * 0x010101, values)
+    if max(used) >= COLOR:
+        packed = np.where(values < COLOR, values * 0x010101, values)
         planes = np.stack([packed >> 16, packed >> 8, packed], axis=2) & 255
         return Image.fromarray(planes.astype(np.uint8))
     if max(used) > 255:

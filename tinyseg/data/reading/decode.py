@@ -8,8 +8,8 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 
-from tinyseg.data.reading.deep_png import decode_deep_png, header_of
 from tinyseg.errors import DataError
 
 Result = TypeVar("Result")
@@ -17,8 +17,12 @@ Result = TypeVar("Result")
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "PPM", "WEBP")
 PIXEL_LIMIT = 178_956_970
 """Largest image, in pixels; also where Pillow itself refuses one as a decompression bomb."""
-COLOUR = 1 << 24
+COLOR = 1 << 24
 """Added to 0xRRGGBB to make the mask value of a pixel that is not grey."""
+
+_LOW_BYTES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L", "LA;16B": "RGBA"}
+"""Raw modes of 16-bit PNG files with color or alpha, of which Pillow keeps the high bytes, and
+those by which it reads the low bytes: RGBA takes both bytes of gray, then both of alpha."""
 
 # A damaged file makes Pillow raise any of these; Warning only where warnings are errors.
 _DAMAGED = (
@@ -50,7 +54,7 @@ def load_image(path: Path, channels: int | None, page: int | None = None) -> np.
     """Reads an image upright (EXIF applied) as (H, W, C): uint8, or float32 in [0, 1] from 16 bits.
 
     `channels` 1 or 3 converts; None keeps 1 where all channels are equal, else 3. Alpha is
-    dropped. `page` is of a TIFF stack. DataError when the file cannot be used. Of 16-bit colour
+    dropped. `page` is of a TIFF stack. DataError when the file cannot be used. Of 16-bit color
     files only PNG is read at full depth, others at 8 bits.
     """
     return to_channels(decode_image(path, page).pixels, channels)
@@ -67,8 +71,8 @@ def stored_mode(path: Path) -> str:
     "16-bit RGB" is what Pillow alone calls RGB. DataError when the file cannot be used.
     """
 
-    def mode(image: Image.Image) -> str:
-        deep = "16-bit " * (image.format == "PNG" and header_of(path) is not None)
+    def mode(image: ImageFile) -> str:
+        deep = "16-bit " * (_low_bytes(image) is not None)
         return deep + image.mode + "+A" * ("transparency" in image.info)
 
     return _guarded(path, mode)
@@ -89,7 +93,7 @@ def to_channels(image_hwc: np.ndarray, channels: int | None) -> np.ndarray:
 
 def decode_image(path: Path, page: int | None = None) -> Decoded:
     """Reads (H, W, 1) where grey, else (H, W, 3); see `load_image`."""
-    deep = _guarded(path, lambda image: _deep_colour(path, image))
+    deep = _deep_color(path)
     if deep is not None:
         return Decoded(_thin(deep), more_frames=False)
     image, more_frames = _open_upright(path, page)
@@ -97,7 +101,7 @@ def decode_image(path: Path, page: int | None = None) -> Decoded:
         return Decoded(_unit_range(np.asarray(image), path)[..., None], more_frames)
     if image.mode in ("1", "L", "LA", "La"):
         return Decoded(_grey(image)[..., None], more_frames)
-    return Decoded(_thin(_colour(image)), more_frames)
+    return Decoded(_thin(_color(image)), more_frames)
 
 
 def decode_mask(path: Path, page: int | None = None) -> Decoded:
@@ -105,7 +109,7 @@ def decode_mask(path: Path, page: int | None = None) -> Decoded:
 
     1. Palette files give the index (as in Pascal VOC), or the grey when the whole palette is grey.
     2. 1-bit files give 0 and 255. 3. Alpha is dropped. 4. A pixel with three equal channels gives
-    that value; a coloured pixel gives COLOUR + 0xRRGGBB, which label maps write as "#rrggbb".
+    that value; a colored pixel gives COLOR + 0xRRGGBB, which label maps write as "#rrggbb".
     """
     image, more_frames = _open_upright(path, page)
     if image.mode == "P" and not _grey_palette(image):
@@ -114,7 +118,7 @@ def decode_mask(path: Path, page: int | None = None) -> Decoded:
         return Decoded(_grey(image), more_frames)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return Decoded(_whole_numbers(np.asarray(image), path), more_frames)
-    pixels = _colour(image)
+    pixels = _color(image)
     if (pixels == pixels[..., :1]).all():
         return Decoded(np.ascontiguousarray(pixels[..., 0]), more_frames)
     return Decoded(_packed(pixels.astype(np.int32)), more_frames)
@@ -126,20 +130,27 @@ def _thin(pixels: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(pixels[..., :1] if grey else pixels)
 
 
-def _deep_colour(path: Path, image: Image.Image) -> np.ndarray | None:
-    """(H, W, 1 or 3) float32 in [0, 1] of a 16-bit PNG with colour or alpha; None for others."""
-    header = header_of(path) if image.format == "PNG" else None
-    if header is None:
+def _low_bytes(image: ImageFile) -> str | None:
+    """The raw mode of the low bytes of a 16-bit PNG with color or alpha; None for others."""
+    return _LOW_BYTES.get(str(image.tile[0][3])) if image.format == "PNG" and image.tile else None
+
+
+def _deep_color(path: Path) -> np.ndarray | None:
+    """(H, W, 1 or 3) float32 in [0, 1] of a 16-bit PNG with color or alpha; None for others."""
+
+    def planes(image: ImageFile) -> np.ndarray | None:
+        raw_mode = _low_bytes(image)
+        if raw_mode is None:
+            return None
+        _check_size(path, image)
+        image.tile = [(*image.tile[0][:3], raw_mode)]  # type: ignore[list-item]
+        low = np.asarray(ImageOps.exif_transpose(image))
+        return low[..., 1:2] if raw_mode == "RGBA" else low[..., :3]
+
+    low = _guarded(path, planes)
+    if low is None:
         return None
-    _check_size(path, image)
-    values = decode_deep_png(path, header)
-    image.load()  # Pillow may find more that is damaged, and EXIF behind the pixels
-    planes = []
-    for part in (values >> 8, values & 255):  # of 16 bits Pillow turns no colour
-        picture = Image.fromarray(part.astype(np.uint8))
-        picture.info.update(image.info)
-        planes.append(np.asarray(ImageOps.exif_transpose(picture)))
-    high, low = (plane[..., : 1 if header.samples == 2 else 3] for plane in planes)
+    high = np.asarray(_open_upright(path, None)[0])[..., : low.shape[2]]
     unit: np.ndarray = high.astype(np.float32)
     unit *= 256
     unit += low
@@ -148,7 +159,7 @@ def _deep_colour(path: Path, image: Image.Image) -> np.ndarray | None:
 
 
 def _open_upright(path: Path, page: int | None) -> tuple[Image.Image, bool]:
-    def upright(image: Image.Image) -> tuple[Image.Image, bool]:
+    def upright(image: ImageFile) -> tuple[Image.Image, bool]:
         more_frames = image.format in ("TIFF", "GIF") and getattr(image, "is_animated", False)
         if page:
             image.seek(page)
@@ -159,7 +170,7 @@ def _open_upright(path: Path, page: int | None) -> tuple[Image.Image, bool]:
     return _guarded(path, upright)
 
 
-def _guarded(path: Path, read: Callable[[Image.Image], Result]) -> Result:
+def _guarded(path: Path, read: Callable[[ImageFile], Result]) -> Result:
     """What `read` gives of an opened image; whatever a damaged file raises is a DataError."""
     if not path.is_file():
         raise DataError(f"{path}: no such file; give the path of an image")
@@ -198,20 +209,20 @@ def _grey(image: Image.Image) -> np.ndarray:
     return np.array(image if image.mode == "L" else image.convert("LA").getchannel(0))
 
 
-def _colour(image: Image.Image) -> np.ndarray:
+def _color(image: Image.Image) -> np.ndarray:
     # Through RGBA because Pillow warns when it drops a palette's transparency.
     wanted = "RGB" if image.mode in ("RGB", "CMYK", "YCbCr", "LAB", "HSV") else "RGBA"
     return np.array(image if image.mode == wanted else image.convert(wanted))[..., :3]
 
 
 def _grey_palette(image: Image.Image) -> bool:
-    colours = np.array(image.getpalette("RGB") or [0, 0, 0]).reshape(-1, 3)
-    return bool((colours == colours[:, :1]).all())
+    colors = np.array(image.getpalette("RGB") or [0, 0, 0]).reshape(-1, 3)
+    return bool((colors == colors[:, :1]).all())
 
 
 def _packed(rgb: np.ndarray) -> np.ndarray:
     grey = (rgb == rgb[..., :1]).all(axis=2)
-    code = COLOUR + (rgb[..., 0] << 16) + (rgb[..., 1] << 8) + rgb[..., 2]
+    code = COLOR + (rgb[..., 0] << 16) + (rgb[..., 1] << 8) + rgb[..., 2]
     return np.where(grey, rgb[..., 0], code).astype(np.int32)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tinyseg.config import IGNORE
-from tinyseg.data.reading.decode import COLOUR
+from tinyseg.data.reading.decode import COLOR
 from tinyseg.data.sample import name_some
 from tinyseg.errors import DataError
 
@@ -121,12 +121,12 @@ def _parse_part(part: str, text: str) -> dict[int, int]:
 def _colour_value(text: str) -> int:
     number = int(text[1:], 16)
     red, green, blue = number >> 16, (number >> 8) & 255, number & 255
-    return red if red == green == blue else COLOUR + number
+    return red if red == green == blue else COLOR + number
 
 
 def value_text(value: int) -> str:
     """A mask value as label maps write it: a number, or "#rrggbb"."""
-    return f"#{value - COLOUR:06x}" if value >= COLOUR else str(value)
+    return f"#{value - COLOR:06x}" if value >= COLOR else str(value)
 
 
 def values_text(values: Sequence[int]) -> str:

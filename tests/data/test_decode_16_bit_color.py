@@ -13,7 +13,6 @@ from tinyseg.config import Config, DataConfig
 from tinyseg.data import open_dataset
 from tinyseg.data.checks.check import check
 from tinyseg.data.reading.decode import decode_image, decode_mask, load_image, stored_mode
-from tinyseg.data.reading.deep_png import header_of
 from tinyseg.errors import DataError
 
 COLOURS = {2: 4, 3: 2, 4: 6}
@@ -119,12 +118,12 @@ def test_it_is_turned_as_its_exif_says(folder):
 def test_only_16_bits_with_colour_or_alpha_are_read_here(folder):
     values = deep((6, 4), 4)
     path = folder.text("a.png", png(values, filtered(values, [0] * 6)))
-    assert header_of(path) is not None
     assert stored_mode(path) == "16-bit RGBA"
-    for shape in ((6, 4), (6, 4, 3)):
+    for shape, mode in (((6, 4), "L"), ((6, 4, 3), "RGB")):
         eight = folder.save("b.png", np.zeros(shape, np.uint8))
-        assert header_of(eight) is None
-    assert header_of(folder.save("c.png", np.zeros((6, 4), np.uint16))) is None
+        assert stored_mode(eight) == mode
+        assert decode_image(eight).pixels.dtype == np.uint8
+    assert stored_mode(folder.save("c.png", np.zeros((6, 4), np.uint16))) == "I;16"
     np.testing.assert_array_equal(decode_mask(path).pixels >= 0, True)  # masks stay at 8 bits
 
 
@@ -145,13 +144,9 @@ def test_what_does_not_hold_what_it_says_is_told(folder):
     values = deep((30, 20))
     rows = filtered(values, [1] * 30)
     good, unknown = png(values, rows), bytes([7]) + rows[1:]
-    wrong = bytearray(good)
-    wrong[-13] ^= 1  # the checksum of the last IDAT
-    told = {"filter 7": png(values, unknown), "fewer": png(values, rows[:-3])}
-    told |= {"more": png(values, rows + b"\0" * 200), "too early": good[:-12]}
-    told |= {"a checksum": bytes(wrong), "checksum|early": good[:60]}
-    for said, bad in told.items():
-        with pytest.raises(DataError, match=rf"a\.png: damaged or truncated \(.*({said})"):
+    damaged = [png(values, unknown), png(values, rows[:-3]), good[:60], good[:-40]]
+    for bad in damaged:
+        with pytest.raises(DataError, match=r"a\.png: damaged or truncated"):
             load_image(folder.text("a.png", bad), None)
 
 
@@ -159,12 +154,10 @@ def test_a_bomb_is_refused_before_it_unpacks(folder):
     values = np.broadcast_to(np.zeros(3, np.uint16), (60_000, 60_000, 3))
     with pytest.raises(DataError, match=r"a\.png: larger than 178 million pixels"):
         load_image(folder.text("a.png", png(values, b"")), None)
-    for shape in ((1, 65_536), (7000, 8000)):
-        large = np.broadcast_to(np.zeros(3, np.uint16), (*shape, 3))
-        rows = bytes(shape[0] * (1 + 6 * shape[1]))
-        told = rf"a\.png: {shape[0]} x {shape[1]} pixels of 16-bit colour: up to 50 million and"
-        with pytest.raises(DataError, match=told):
-            load_image(folder.text("a.png", png(large, rows)), None)
+    line = np.broadcast_to(np.arange(3, dtype=np.uint16), (1, 65_536, 3))
+    rows = b"\0" + line.astype(">u2").tobytes()
+    read = load_image(folder.text("a.png", png(line, rows)), None)
+    np.testing.assert_array_equal(read, (line / 65535).astype(np.float32))
 
 
 def test_damaged_bytes_give_pixels_or_a_data_error_in_time(folder):
