@@ -71,10 +71,10 @@ def alone(text: str, image: Any, label: Any, rounds: int) -> list[float]:
     from tinygrad import Device, Tensor
 
     from tinyseg.augment import Augmentation
-    from tinyseg.device.capture import jit_function
+    from tinyseg.device.capture import JitFunction
 
     augmentation, found = Augmentation(text), []
-    run = jit_function(lambda state, *batch: Tensor.realize(*augmentation(*batch), *state))
+    run = JitFunction(lambda state, *batch: Tensor.realize(*augmentation(*batch), *state))
     for _ in range(rounds + 3):
         begin = time.perf_counter()
         run(list(augmentation.state.values()), image, label)

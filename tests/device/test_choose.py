@@ -14,7 +14,7 @@ from tinygrad.helpers import CPU_COUNT
 from tinyseg.device import choose as module
 from tinyseg.device import compilers as compiling
 from tinyseg.device import environment
-from tinyseg.device.capture import jit_function
+from tinyseg.device.capture import JitFunction
 from tinyseg.device.choose import backend
 from tinyseg.device.compilers import Compiler, compilers
 from tinyseg.device.environment import cpu_model, versions
@@ -124,7 +124,7 @@ def test_only_a_whole_realized_buffer_is_owned() -> None:
 def test_what_is_owned_really_enters_a_jitted_step(make) -> None:
     """The oracle of `owns_buffer`: replays see the new argument when it says yes."""
     data = [to_device(np.full((4, 3, 2), value, np.float32)) for value in range(4)]
-    step = jit_function(lambda t: (t + 0).sum().realize())
+    step = JitFunction(lambda t: (t + 0).sum().realize())
     inputs = [make(tensor) for tensor in data]
     inputs = [t if owns_buffer(t) else t.clone().realize() for t in inputs]
     assert all(map(owns_buffer, inputs))
@@ -139,7 +139,7 @@ def test_jitted_captures_at_its_first_call() -> None:
         calls.append(1)
         return (tensor * 2).realize()
 
-    step = jit_function(double)
+    step = JitFunction(double)
     found = [step(to_device(np.array([value], np.float32))).numpy().tolist() for value in range(4)]
     assert found == [[0], [2], [4], [6]]
     assert len(calls) == 1

@@ -16,7 +16,7 @@ from tinygrad.runtime.graph.hcq import HCQGraph
 
 from tinyseg import kernels
 from tinyseg.device import graph as graphs
-from tinyseg.device.capture import jit_function
+from tinyseg.device.capture import JitFunction
 from tinyseg.device.choose import backend
 from tinyseg.device.compilers import compilers
 from tinyseg.device.tensors import to_device
@@ -52,7 +52,7 @@ def inputs(seed: int) -> tuple[Tensor, Tensor]:
 
 @launched
 def test_all_kernels_of_a_step_are_one_graph_with_the_results_of_single_calls() -> None:
-    jit = jit_function(chain)
+    jit = JitFunction(chain)
     for seed in range(4):
         given = inputs(seed)
         with Context(JIT=0):
@@ -70,9 +70,9 @@ from tinyseg import kernels
 from tinyseg.device import graph as graphs
 graphs.SPINS = {spins}
 import tests.device.test_graph as here
-from tinyseg.device.capture import jit_function
+from tinyseg.device.capture import JitFunction
 from tinygrad.helpers import Context
-jit, given = jit_function(here.chain), here.inputs(0)
+jit, given = JitFunction(here.chain), here.inputs(0)
 with Context(JIT=0):
     right = here.chain(*given).numpy()
 for _ in range({calls}):
@@ -108,7 +108,7 @@ def test_a_replay_takes_each_argument_anew_also_through_a_view_of_it() -> None:
     def work(batch: Tensor) -> Tensor:
         return (batch.permute(0, 2, 1).contiguous() + batch[0].contiguous().T).realize()
 
-    jit = jit_function(work)
+    jit = JitFunction(work)
     for value in range(5):
         array = np.arange(24, dtype=np.float32).reshape(2, 3, 4) * value
         expected = array.transpose(0, 2, 1) + array[0].T
@@ -123,7 +123,7 @@ def test_a_call_may_be_queued_while_the_one_before_still_runs() -> None:
         counter.assign(counter + step).realize()
         return (counter[:4] * 1).contiguous().realize()
 
-    jit, steps = jit_function(work), [to_device(np.full(1, n, np.float32)) for n in range(50)]
+    jit, steps = JitFunction(work), [to_device(np.full(1, n, np.float32)) for n in range(50)]
     for step in steps:
         jit(counter, step)
     assert (counter.numpy() == sum(range(50))).all()
@@ -203,7 +203,7 @@ def test_our_device_is_not_locked(captures_at_once: bool) -> None:
         first = batch[0].contiguous()
         return ((first + 1).contiguous() * 2).sum().realize()
 
-    step = jit_function(work) if captures_at_once else TinyJit(work)
+    step = JitFunction(work) if captures_at_once else TinyJit(work)
     batches = [to_device(np.full((2, 8), value, np.float32)) for value in range(5)]
     assert [int(step(batch).item()) for batch in batches] == RIGHT
 

@@ -8,7 +8,7 @@ from tinygrad.nn import optim
 from tinygrad.nn.state import get_parameters
 
 from tinyseg import kernels
-from tinyseg.device.capture import jit_function
+from tinyseg.device.capture import JitFunction
 from tinyseg.device.tensors import to_device
 from tinyseg.models import UNet
 from tinyseg.nn import (
@@ -245,7 +245,7 @@ def test_dropout_in_a_jitted_step_draws_on_as_without() -> None:
     images = [to_device(np.ones((2, 64, 1, 1), np.float32)) for _ in range(5)]
     plain, layer = Dropout(generator(), 0.5), Dropout(generator(), 0.5)
     expected = [plain(image, training=True).numpy().copy() for image in images]
-    step = jit_function(lambda key, image: layer(image, training=True).realize(key))
+    step = JitFunction(lambda key, image: layer(image, training=True).realize(key))
     found = [step(layer.key, image).numpy().copy() for image in images]
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(layer.key.numpy(), plain.key.numpy())

@@ -13,16 +13,25 @@ from tinyseg.device.compilers import _Clang
 from tinyseg.device.graph import finalize
 
 
-def jit_function(function: Callable[..., Any]) -> TinyJit:
-    """A TinyJit that captures at its first call; all state must be realized before."""
-    finalize()
-    jit = _Jit(function)
-    jit.cnt = 1  # call 0 would run eagerly and compile everything twice
-    return jit
+class JitFunction(TinyJit):  # type: ignore[misc]
+    """Captures at its first call, compiles its kernels side by side, replays them as one graph.
 
+    All state must be realized before.
+    """
 
-class _Jit(TinyJit):  # type: ignore[misc]
-    """Compiles the kernels of a capture in several processes at once; replays them as one graph."""
+    def __init__(self, function: Callable[..., Any]):
+        finalize()
+        super().__init__(function)
+        self.cnt = 1  # call 0 would run eagerly and compile everything twice
+
+    @property
+    def program(self) -> Any:
+        """What was captured, to be replayed as `program(buffers, {})`; None before the capture."""
+        return self.captured
+
+    @program.setter
+    def program(self, program: Any) -> None:
+        self.captured = program
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         with Context(JIT_BATCH_SIZE=0) if self.captured is None else contextlib.nullcontext():

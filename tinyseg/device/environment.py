@@ -6,7 +6,8 @@ import platform
 import re
 from pathlib import Path
 
-import tinygrad.helpers
+from tinygrad import Device
+from tinygrad.helpers import ContextVar
 
 
 def versions() -> dict[str, str]:
@@ -18,7 +19,7 @@ def versions() -> dict[str, str]:
 
 def settings() -> dict[str, str]:
     """tinygrad's switches as they are now: nearly all change what is compiled."""
-    known = tinygrad.helpers.ContextVar._cache.items()
+    known = ContextVar._cache.items()
     switches = {name: repr(value.value) for name, value in known if name not in _TALK}
     return switches | {name: os.environ[name] for name in sorted(os.environ) if _shapes(name)}
 
@@ -30,6 +31,13 @@ _TALK = ("DEBUG", "NO_COLOR", "CACHELEVEL", "CCACHE", "CAPTURING", "ALLOW_DEVICE
 def _shapes(name: str) -> bool:
     starts = ("BEAM_", "MV", "REDUCEOP_", "HCQ", "UNSAFE_", "GRAPH_", "LLVM")
     return name.startswith(starts) or name in ("CC", "JITBEAM", "EXPAND_SSA", "ALLOW_HALF8")
+
+
+def renderer(device: str) -> str:
+    """Return what writes and compiles the kernels of a device."""
+    writer = Device[device].renderer
+    compiler = f"{type(writer.compiler).__name__} {getattr(writer.compiler, 'cachekey', None)}"
+    return f"{type(writer).__name__} {writer.target!r} {compiler}"
 
 
 def cpu_model() -> str:

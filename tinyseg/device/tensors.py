@@ -1,14 +1,19 @@
 """Tensors with a buffer of their own: how NumPy arrays reach the device."""
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from tinygrad import Tensor
+from tinygrad import Tensor, UOp
 from tinygrad.dtype import _from_np_dtype, _to_np_dtype
 
 from tinyseg.common.arrays import Array
 from tinyseg.device.choose import backend
 from tinyseg.errors import StepError
+
+Tensors = dict[str, Tensor]
+"""By name."""
 
 
 def to_device(array: Array) -> Tensor:
@@ -34,6 +39,11 @@ def owns_buffer(tensor: Tensor) -> bool:
     return bool(uop.op.name == "BUFFER" and uop.is_realized)
 
 
+def buffer_of(tensor: Tensor) -> UOp:
+    """Return what stands for the whole buffer of a tensor, the same for all that share it."""
+    return tensor.uop.base
+
+
 def ensure_buffer(*tensors: Tensor) -> None:
     """Gives each tensor a whole buffer of its own; `realize` alone leaves a constant without one.
 
@@ -56,10 +66,37 @@ def clone(tensor: Tensor) -> Tensor:
     return made
 
 
-Tensors = dict[str, Tensor]
+@contextmanager
+def restored(tensors: Iterable[Tensor]) -> Iterator[None]:
+    """Undo, at the end, what was assigned to tensors meanwhile and not realized."""
+    kept = [(tensor, tensor.uop) for tensor in tensors]
+    try:
+        yield
+    finally:
+        for tensor, uop in kept:
+            tensor.uop = uop
 
 
-def realize_weights(weights: dict[str, Tensor]) -> None:
+@contextmanager
+def finite_only(statistics: Iterable[Tensor]) -> Iterator[None]:
+    """Keep, of what is assigned to `statistics` meanwhile, the finite values only (unrealized).
+
+    One NaN in a running mean, as tinygrad's own BatchNorm assigns it, would stay there.
+    """
+    kept = []
+    for tensor in statistics:
+        kept.append((tensor, tensor.uop, tensor.clone().uop))
+        tensor.uop = kept[-1][-1]
+    try:
+        yield
+    finally:
+        for tensor, old, copy in kept:
+            new, tensor.uop = Tensor(tensor.uop), old
+            if new.uop is not copy:
+                tensor.assign(new.isfinite().where(new, tensor))
+
+
+def realize_weights(weights: Tensors) -> None:
     """Give all weights of a network buffers of their own; StepError where that cannot be.
 
     Either they were made on another device, before tinyseg chose one, or two share one buffer.
@@ -74,7 +111,7 @@ def realize_weights(weights: dict[str, Tensor]) -> None:
     ensure_buffer(*weights.values())
     owners: dict[Any, str] = {}
     for name, tensor in weights.items():
-        owner = owners.setdefault(tensor.uop.base, name)
+        owner = owners.setdefault(buffer_of(tensor), name)
         if owner != name:
             raise StepError(
                 f"the weights {owner} and {name} are two Tensors in one buffer: to tie them, make "

@@ -8,7 +8,7 @@ from tinygrad import Tensor, TinyJit
 
 from tinyseg.common.arrays import Array
 from tinyseg.device.random import tinygrad_random
-from tinyseg.device.tensors import copy_, ensure_buffer
+from tinyseg.device.tensors import copy_, ensure_buffer, restored
 from tinyseg.nn import forward, parameters, state_dict
 
 DEEP = 8
@@ -46,12 +46,8 @@ class State:
 
 def probe(model: Any, image: Tensor, training: bool) -> Tensor:
     """Return a network's logits; what it assigns meanwhile, as running statistics, is undone."""
-    kept = [(tensor, tensor.uop) for tensor in state_dict(model).values()]
-    try:
+    with restored(state_dict(model).values()):
         return forward(model, image, training)
-    finally:
-        for tensor, uop in kept:
-            tensor.uop = uop
 
 
 def tensors_of(thing: Any, deep: int = DEEP, seen: set[int] | None = None) -> Iterator[Tensor]:

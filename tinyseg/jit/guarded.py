@@ -17,9 +17,9 @@ from tinygrad.helpers import JIT
 
 from tinyseg.common.arrays import Array
 from tinyseg.common.cache_dir import CacheOff
-from tinyseg.device.capture import jit_function
+from tinyseg.device.capture import JitFunction
 from tinyseg.device.choose import backend
-from tinyseg.device.tensors import clone, copy_, owns_buffer, to_device
+from tinyseg.device.tensors import buffer_of, clone, copy_, owns_buffer, to_device
 from tinyseg.errors import StepError
 from tinyseg.jit.key import NotCacheable, signature, step_key
 from tinyseg.jit.serialize import NotSerializable, pack, unpack
@@ -58,7 +58,7 @@ class GuardedJit:
         self.origin = ""
         """Where the compiled step came from and whether it was kept, in words."""
         self.signature: list[tuple[Any, ...]] = []
-        self.jit = jit_function(lambda state, *inputs: self._realize(*inputs)) if jit else None
+        self.jit = JitFunction(lambda state, *inputs: self._realize(*inputs)) if jit else None
         self._settled: list[UOp] = []
 
     @property
@@ -92,7 +92,7 @@ class GuardedJit:
     def _run(self, inputs: Inputs) -> Tensor:
         if self.jit is None or not JIT:
             return self._realize(*inputs)
-        captured, buffers = getattr(self.jit, "captured", None), self._buffers(inputs)
+        captured, buffers = self.jit.program, self._buffers(inputs)
         if captured is None:
             output = self.jit(list(self.state.values()), *inputs)
         else:
@@ -103,11 +103,11 @@ class GuardedJit:
 
     def _buffers(self, inputs: Inputs) -> list[Any]:
         """The buffers of all arguments in TinyJit's order: first the Tensors, then the list."""
-        state = [tensor.uop.base for tensor in self.state.values()]
+        state = [buffer_of(tensor) for tensor in self.state.values()]
         if not _are_same(state, self._settled):
             self._settle()
-            state = self._settled = [tensor.uop.base for tensor in self.state.values()]
-        buffers = [*(tensor.uop.base for tensor in inputs), *state]
+            state = self._settled = [buffer_of(tensor) for tensor in self.state.values()]
+        buffers = [*map(buffer_of, inputs), *state]
         if len({id(buffer) for buffer in buffers}) < len(buffers):
             raise StepError("a step got the same Tensor twice; pass copies: tensor.clone()")
         return buffers
@@ -164,7 +164,7 @@ class GuardedJit:
         try:
             header, _, program = content.partition(b"\n")
             facts = json.loads(header)
-            self.jit.captured = unpack(program)
+            self.jit.program = unpack(program)
             proven = bool(self._proof(inputs) == facts["proof"])
         except Exception:  # noqa: BLE001  what does not load or run, in any way, is compiled anew
             proven = False
@@ -172,11 +172,11 @@ class GuardedJit:
             self.names[:], self.plain[:] = facts["names"], facts["plain"]
             self.origin = "taken from the cache"
         else:
-            self.jit.captured = None
+            self.jit.program = None
         return proven
 
     def _store(self, cache: StepCache, key: str, inputs: Inputs) -> None:
-        captured = getattr(self.jit, "captured", None)
+        captured = self.jit.program if self.jit else None
         if captured is None:  # JIT=0
             return
         try:

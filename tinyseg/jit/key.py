@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tinygrad import Device, Tensor
+from tinygrad import Tensor
 
 from tinyseg.device.choose import backend
-from tinyseg.device.environment import cpu_model, settings, versions
+from tinyseg.device.environment import cpu_model, renderer, settings, versions
 from tinyseg.kernels import plans
 
 PACKAGE = Path(__file__).parents[1]
@@ -117,11 +117,9 @@ def _is_ours(module: str) -> bool:
 def environment() -> dict[str, str]:
     """All that a compiled step depends on beside itself: machine, compiler, versions, our code."""
     chosen = backend()
-    renderer = Device[chosen.device].renderer
-    compiler = f"{chosen.compiler} {getattr(renderer.compiler, 'cachekey', None)}"
     return {
-        "device": f"{chosen.device} {renderer.target!r} {type(renderer).__name__}",
-        "compiler": f"{compiler} {type(renderer.compiler).__name__}",
+        "device": f"{chosen.device} {renderer(chosen.device)}",
+        "compiler": str(chosen.compiler),
         "processor": f"{cpu_model()} {_processor_flags()}",
         "threads": str(chosen.threads),
         "versions": json.dumps(versions()),

@@ -1,7 +1,7 @@
 """Layers and blocks: plain classes whose Tensors are found by walking their attributes."""
 
 from tinyseg.nn.blocks import AttentionGate, DoubleConv, Up
-from tinyseg.nn.forward import finite_only, forward
+from tinyseg.nn.forward import forward
 from tinyseg.nn.layers import (
     BatchNorm,
     Conv2d,
@@ -24,7 +24,6 @@ __all__ = [
     "GroupNorm",
     "Identity",
     "Up",
-    "finite_only",
     "forward",
     "layers",
     "parameters",

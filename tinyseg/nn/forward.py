@@ -1,8 +1,6 @@
 """How a network is called: ours and a user's, in training and in evaluation."""
 
 import inspect
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from tinygrad import Tensor
@@ -23,22 +21,3 @@ def forward(model: Any, x_bchw: Tensor, training: bool) -> Tensor:
         positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         needed = [p for p in taken if p.kind in positional and p.default is p.empty]
         return model(x_bchw, training) if len(needed) == 2 else model(x_bchw)
-
-
-@contextmanager
-def finite_only(statistics: Iterable[Tensor]) -> Iterator[None]:
-    """While it lasts, what is assigned to `statistics` is taken up (unrealized) where it is finite.
-
-    One NaN in a running mean, as tinygrad's own BatchNorm moves it, would stay there.
-    """
-    kept = []
-    for tensor in statistics:
-        kept.append((tensor, tensor.uop, tensor.clone().uop))
-        tensor.uop = kept[-1][-1]
-    try:
-        yield
-    finally:
-        for tensor, old, copy in kept:
-            new, tensor.uop = Tensor(tensor.uop), old
-            if new.uop is not copy:
-                tensor.assign(new.isfinite().where(new, tensor))

@@ -17,13 +17,13 @@ from tinyseg.common.arrays import Array
 from tinyseg.config import IGNORE
 from tinyseg.device.choose import backend
 from tinyseg.device.random import TinygradRandom
-from tinyseg.device.tensors import Tensors, realize_weights, to_device
+from tinyseg.device.tensors import Tensors, finite_only, realize_weights, to_device
 from tinyseg.errors import StepError
 from tinyseg.jit.guarded import CompiledStep, GuardedJit, alter_image
 from tinyseg.jit.key import NotCacheable, describe
 from tinyseg.losses import Loss, Part
 from tinyseg.metrics.summary import mean_dice
-from tinyseg.nn import finite_only, forward, parameters, state_dict, update_running_stats
+from tinyseg.nn import forward, parameters, state_dict, update_running_stats
 from tinyseg.training.loss_scale import LossScale
 from tinyseg.training.optimizer import Optimizer, clip, joint_norm
 
