@@ -20,12 +20,6 @@ PACKAGE = Path(__file__).parents[2] / "tinyseg"
 PUBLIC = {f"tinygrad.{name}" for name in ("Tensor", "Device", "TinyJit", "Context", "dtypes")}
 PUBLIC |= {"tinygrad", "tinygrad.helpers", "tinygrad.dtype.dtypes"}
 PUBLIC |= {"tinygrad.helpers.Context", "tinygrad.helpers.ContextVar"}
-    "tinygrad.helpers.Context",
-    "tinygrad.dtype.dtypes",
-    "tinygrad",
-    "tinygrad.helpers.ContextVar",
-    "tinygrad.helpers",
-}
 
 SIGNATURES = {
     "tinygrad.Tensor.is_param_": ("self", "is_param"),
