@@ -25,10 +25,10 @@ class Clock:
         self.seconds = 0.0
 
     def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(*arguments: Any) -> Any:
+        def timed(*arguments: Any, **named: Any) -> Any:
             begin = time.perf_counter()
             try:
-                return function(*arguments)
+                return function(*arguments, **named)
             finally:
                 self.seconds += time.perf_counter() - begin
 
@@ -37,39 +37,34 @@ class Clock:
 
 def clocks_on_counting() -> tuple[Any, Clock]:
     """The training loop's module, with a clock on all that counts pixels."""
+    import tinyseg.evaluation.score as scoring
     import tinyseg.training.trainer as loop
 
     clock = Clock()
     loop.Histograms.add = clock.around(loop.Histograms.add)  # type: ignore[attr-defined]
-    loop.score_image = clock.around(loop.score_image)  # type: ignore[attr-defined]
+    scoring.to_classes = clock.around(scoring.to_classes)  # type: ignore[attr-defined]
+    scoring.evaluate_image = clock.around(scoring.evaluate_image)  # type: ignore[attr-defined]
     return loop, clock
-
-
-def plainly(p_khw: Any, label: Any, counts: Any, classes: int, threshold: float) -> Any:
-    """The scores of a validation without thresholds: pixels are counted at 0.5 alone."""
-    from tinyseg.inference.predictor import to_classes
-    from tinyseg.metrics.summary import evaluate_image
-
-    return evaluate_image(to_classes(p_khw, threshold), label, classes)
 
 
 def measure(side: int, square: int, rounds: int, folder: Path, loop: Any, clock: Clock) -> Row:
     """Validations without and with thresholds, in turns; each the least of `rounds`."""
     trainer = make_trainer(side, square, folder)
     taken: dict[str, list[float]] = {"rest": [], "plain": [], "every": [], "best": []}
-    learn = loop.Histograms.add, loop.score_image
+    add = loop.Histograms.add
     clocked(trainer, clock)  # compiles
     for _ in range(rounds):
-        loop.Histograms.add, loop.score_image = lambda *_: None, clock.around(plainly)
+        loop.Histograms.add = lambda *_: None
         at_half, rest, plain = clocked(trainer, clock)
-        loop.Histograms.add, loop.score_image = learn
+        loop.Histograms.add = add
         found, _, counted = clocked(trainer, clock)
         check(at_half, found)
         taken["rest"].append(rest)
         taken["plain"].append(plain)
         for which in EPOCHS:
             begin = time.perf_counter()
-            loop.to_facts(found.histograms, loop.find(found.histograms, resample=which == "best"))
+            reports = loop.find_thresholds(found.histograms, resample=which == "best")
+            loop.to_facts(found.histograms, reports)
             taken[which].append(counted + time.perf_counter() - begin)
     least = {f"{which}_ms": 1000 * min(seconds) for which, seconds in taken.items()}
     without = least["rest_ms"] + least["plain_ms"]

@@ -12,7 +12,6 @@ from tinyseg.inference.predictor import to_classes
 from tinyseg.metrics.best_threshold import find_thresholds, stored_threshold, to_facts
 from tinyseg.metrics.bootstrap import Interval, dice_interval, gain_of, gain_of_choosing
 from tinyseg.metrics.calibration import calibration_error, fit_temperature
-from tinyseg.metrics.pixel import confusion
 from tinyseg.metrics.summary import ImageScores, evaluate_image, foreground_mean, summarize
 from tinyseg.metrics.threshold_curves import (
     BINS,
@@ -21,7 +20,6 @@ from tinyseg.metrics.threshold_curves import (
     average_precision,
     best_edge,
     image_measures,
-    matrix_at,
     outcomes,
     roc_auc,
 )
@@ -76,18 +74,6 @@ def test_every_threshold_is_as_if_the_images_were_scored_with_it() -> None:
             assert values[index] == pytest.approx(wanted.pooled[name][1], abs=1e-15, nan_ok=True)
             mean = wanted.per_image[name][1]
             assert per_image[name][index] == pytest.approx(mean, abs=1e-12, nan_ok=True)
-
-
-def test_the_matrix_at_a_threshold_is_that_of_counting_there() -> None:
-    for p, label in [
-        *scored(11, images=3),
-        (np.ones((1, 2, 2), np.float32), np.eye(2, dtype=np.uint8)),
-    ]:
-        counts = histograms([(p, label)]).counts[0, 0]
-        for edge in EDGES[::50]:
-            wanted = confusion(to_classes(p, float(edge)), label, 2)
-            np.testing.assert_array_equal(matrix_at(counts, float(edge)), wanted)
-        assert matrix_at(counts, 0.3) is None
 
 
 def test_classes_of_a_softmax_head_are_each_against_the_rest() -> None:

@@ -39,7 +39,6 @@ from tinyseg.inference.predictor import to_classes
 from tinyseg.inference.run import Run, load_run
 from tinyseg.losses import Loss, bce
 from tinyseg.metrics.summary import evaluate_image, foreground_mean, summarize
-from tinyseg.metrics.threshold_curves import Histograms
 from tinyseg.runs import checkpoint
 from tinyseg.runs.metrics_log import read_log
 from tinyseg.runs.phases import Phase, parse_phases
@@ -47,7 +46,7 @@ from tinyseg.training.overfit import overfit
 from tinyseg.training.schedule import Schedule
 from tinyseg.training.step import EpochMeans, TrainStep
 from tinyseg.training.train import train
-from tinyseg.training.trainer import Trainer, score_image
+from tinyseg.training.trainer import Trainer
 
 DATA = "sim:cells?n=10&size=32&seed=1"
 SMALL = ["data.size=32", "model.base=2", "model.depth=1", "train.batch=4"]
@@ -683,15 +682,3 @@ def test_old_names_in_run_json_still_open(run: Run, tmp_path: Path) -> None:
     table["scale"]["deviation"] = table["scale"].pop("std")
     (old / "run.json").write_text(json.dumps(table))
     assert load_run(old).facts == run.facts
-
-
-@pytest.mark.parametrize(("channels", "threshold"), [(1, 0.5), (1, 0.3), (3, 0.5)])
-def test_scores_read_from_histograms_are_those_of_counting(channels: int, threshold: float) -> None:
-    random = np.random.default_rng(0)
-    p_khw = random.random((channels, 9, 7), np.float32)
-    label = random.integers(0, max(2, channels), (9, 7)).astype(np.uint8)
-    label[0] = 255
-    counts, classes = Histograms().add(p_khw, label), max(2, channels)
-    found = score_image(p_khw, label, counts, classes, threshold)
-    wanted = evaluate_image(to_classes(p_khw, threshold), label, classes)
-    np.testing.assert_array_equal(found.matrix, wanted.matrix)

@@ -18,6 +18,7 @@ from tinyseg.drawing.pictures import (
     overlay,
     row,
 )
+from tinyseg.evaluation.score import score_run
 from tinyseg.inference.predictor import to_classes
 from tinyseg.inference.run import Run
 from tinyseg.runs.metrics_log import Epoch
@@ -41,12 +42,10 @@ def lesson_picture(project: Project, lesson: Lesson) -> Array:
 
 def run_picture(run: Run, dataset: Dataset, names: Sequence[str], captions: Sequence[str]) -> Array:
     """Images as a run predicts them: image, label, probability, prediction."""
-    rows = []
-    for name in names[:MOST]:
-        sample = dataset.load(dataset.index(name))
-        p_khw = run.probabilities(sample.image)
-        prediction = run.postprocess()(to_classes(p_khw, run.threshold))
-        rows.append(row(sample.image, sample.label, p_khw, prediction, dataset.classes))
+    rows = [
+        row(one.sample.image, one.label, one.probability, one.mask, dataset.classes)
+        for one in score_run(run, dataset, names[:MOST])
+    ]
     return draw_grid(rows, captions[:MOST], side=SIDE, legend=legend_of(dataset.class_names))
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,8 +14,8 @@ from tinyseg.common.progress import Progress
 from tinyseg.data import Dataset, DriftMonitor
 from tinyseg.drawing.pictures import color_image, legend_of, row, save_grid
 from tinyseg.errors import DataError
+from tinyseg.evaluation.score import Scored, label_of, load_samples, score, score_image
 from tinyseg.inference.postprocess import Postprocess
-from tinyseg.inference.predictor import to_classes
 from tinyseg.inference.run import Run
 from tinyseg.inference.tta import PredictFunction, combine_runs
 from tinyseg.metrics.baselines import Baseline, baselines
@@ -23,7 +24,6 @@ from tinyseg.metrics.bootstrap import Interval, gain_of
 from tinyseg.metrics.summary import (
     ImageScores,
     Summary,
-    evaluate_image,
     foreground_mean,
     mean,
     summarize,
@@ -194,6 +194,23 @@ class Part:
     threshold: float
     postprocess: Postprocess
 
+    def score(
+        self,
+        dataset: Dataset,
+        names: Sequence[str] | None = None,
+        monitor: DriftMonitor | None = None,
+        surface: bool = False,
+    ) -> Iterator[Scored]:
+        """Yield the scores of its images, or of those with these names."""
+        return score(
+            partial(self.network, monitor=monitor),
+            load_samples(dataset, self.names if names is None else names),
+            self.runs[0].facts.classes,
+            self.threshold,
+            self.postprocess,
+            surface,
+        )
+
     def seen(self, dataset: Dataset) -> set[str]:
         """The images that one of the runs has trained on."""
         known = dataset.fingerprint()
@@ -226,16 +243,6 @@ def parts_of(
         network = combine_runs(members, tta)
         found.append(Part(some, members, network, used, own[0].postprocess(postprocess)))
     return found
-
-
-def predicted(
-    parts: Sequence[Part], dataset: Dataset, monitor: DriftMonitor | None = None
-) -> Iterator[tuple[str, Array, Part]]:
-    """Name and probabilities (K, H, W) of each image, part after part."""
-    for part in parts:
-        images = (dataset.load(dataset.index(name)).image for name in part.names)
-        for name, p_khw in zip(part.names, part.network(images, monitor), strict=True):
-            yield name, p_khw, part
 
 
 def evaluate(
@@ -272,14 +279,14 @@ def evaluate(
     found: dict[str, tuple[ImageScores, ImageScores]] = {}
     monitor, histograms, channels = DriftMonitor(), Histograms(), 0
     with Progress("evaluating", len(names)) as progress:
-        for name, p_khw, part in predicted(parts, dataset, monitor):
-            label, channels = _label(dataset, dataset.index(name)), len(p_khw)
-            histograms.add(p_khw, label)
-            maps = (part.postprocess(to_classes(p_khw, one)) for one in (HALF, part.threshold))
-            at_half = evaluate_image(next(maps), label, first.facts.classes)
-            used = evaluate_image(next(maps), label, first.facts.classes, surface=surface)
-            found[name] = at_half, used
-            progress.update(len(found))
+        for part in parts:
+            for one in part.score(dataset, monitor=monitor, surface=surface):
+                channels = len(one.probability)
+                histograms.add(one.probability, one.label)
+                known = one.sample, one.probability, first.facts.classes
+                at_half = score_image(*known, HALF, part.postprocess).scores
+                found[one.sample.name] = at_half, one.scores
+                progress.update(len(found))
     at_halves, scores = zip(*(found[name] for name in names), strict=True)
     drift = monitor.warning(first.facts.input_statistics)
     if drift:
@@ -344,13 +351,7 @@ def _threshold_images(
 
 def _pixels(dataset: Dataset, indices: Sequence[int]) -> tuple[list[Array], list[Array]]:
     images = [color_image(dataset.load(index).image) for index in indices]
-    return images, [_label(dataset, index) for index in indices]
-
-
-def _label(dataset: Dataset, index: int) -> Array:
-    label = dataset.load(index).label
-    assert label is not None  # the dataset was opened with labels
-    return label
+    return images, [label_of(dataset.load(index)) for index in indices]
 
 
 def _save_picture(
@@ -370,11 +371,9 @@ def _save_picture(
     kinds |= dict.fromkeys(drawn.tolist(), "random")
     rows, captions = [], []
     for index in sorted(kinds, key=order.index):
-        sample = dataset.load(dataset.index(names[index]))
         part = next(part for part in parts if names[index] in part.names)
-        p_khw = next(part.network([sample.image]))
-        prediction = part.postprocess(to_classes(p_khw, part.threshold))
-        rows.append(row(sample.image, sample.label, p_khw, prediction, classes))
+        one = next(part.score(dataset, [names[index]]))
+        rows.append(row(one.sample.image, one.label, one.probability, one.mask, classes))
         told = "nothing to find" if np.isnan(dice[index]) else f"Dice {dice[index]:.3f}"
         captions.append(f"{kinds[index]}: {names[index]}: {told}")
     save_grid(path, rows, captions, legend=legend_of(dataset.class_names))

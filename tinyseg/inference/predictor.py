@@ -59,6 +59,16 @@ class Predictor:
             self._run(waiting)
         yield from (stitcher.image() for stitcher in begun)
 
+    def from_tiles(
+        self, prepared: Iterable[Tiles | Sequence[Tile]]
+    ) -> Callable[[Iterable[Array]], Iterator[Array]]:
+        """Return a function of images that uses tiles prepared before, an image's each."""
+
+        def predict(images: Iterable[Array]) -> Iterator[Array]:
+            return self.predict_tiles(tiles for _, tiles in zip(images, prepared, strict=True))
+
+        return predict
+
     def _run(self, waiting: Sequence[tuple[Stitcher, Tile]]) -> None:
         tiles = [tile for _, tile in waiting]
         # the compiled shape is kept: a short batch is filled with its own first image

@@ -74,18 +74,6 @@ def _count(p_hw: Map, label_hw: Map, kind: int) -> Counts:
     return counted[:, :BINS].astype(np.uint32)
 
 
-def matrix_at(counts: Counts, threshold: float) -> Counts | None:
-    """The confusion matrix (2, 2) that a threshold of EDGES gives, of counts (2, BINS).
-
-    As `metrics.confusion` of the class against the rest; None for a threshold between two edges.
-    """
-    edge = threshold * BINS
-    if edge != int(edge):
-        return None
-    above = counts[:, int(edge) :].sum(1, dtype=np.int64)
-    return np.stack([counts.sum(1, dtype=np.int64) - above, above], axis=1)
-
-
 # 1. Curves over the thresholds
 
 

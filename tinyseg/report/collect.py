@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from tinyseg.common.arrays import Array
 from tinyseg.common.files import read_json
 from tinyseg.common.findings import Finding
 from tinyseg.common.progress import Progress
@@ -18,9 +17,8 @@ from tinyseg.data import Dataset
 from tinyseg.doctor.checks.finished import Finished
 from tinyseg.drawing.pictures import FALSE, HIT, MISSED, color_image, color_map, palette
 from tinyseg.errors import RunError
-from tinyseg.evaluation.evaluate import Evaluation, evaluate, names_of, parts_of, predicted, runs_of
-from tinyseg.inference.postprocess import Postprocess
-from tinyseg.inference.predictor import to_classes
+from tinyseg.evaluation.evaluate import Evaluation, evaluate, names_of, parts_of, runs_of
+from tinyseg.evaluation.score import Scored
 from tinyseg.inference.run import Run
 from tinyseg.metrics.summary import Summary, foreground_mean
 from tinyseg.metrics.threshold_curves import HALF
@@ -244,11 +242,12 @@ def _images(
     for folds, dataset, found in zip(runs, datasets, scored, strict=True):
         parts = parts_of(folds, found.split, names)
         with Progress("drawing", len(names)) as progress:
-            for count, (name, p_khw, part) in enumerate(predicted(parts, dataset), start=1):
-                picture = shown[names.index(name)]
-                scores = found.images[chosen[names.index(name)]]
+            drawn = (one for part in parts for one in part.score(dataset))
+            for count, one in enumerate(drawn, start=1):
+                place = names.index(one.sample.name)
+                picture, scores = shown[place], found.images[chosen[place]]
                 area = number(scores.matrix[:, 1:].sum() / max(1, scores.matrix.sum()))
-                maps = _maps(part.postprocess, p_khw, tuple(picture["size"]))
+                maps = _maps(one, tuple(picture["size"]))
                 told = {"scores": _scores(scores.values), **maps, "area": area}
                 picture["runs"].append(told)
                 progress.update(count)
@@ -277,11 +276,10 @@ def _picture(dataset: Dataset, name: str, side: int) -> dict[str, Any]:
     }
 
 
-def _maps(tidy: Postprocess, p_khw: Array, size: tuple[int, int]) -> dict[str, Any]:
+def _maps(one: Scored, size: tuple[int, int]) -> dict[str, Any]:
     """The probability of each channel and, where there are several, the predicted classes."""
-    small = np.stack([shrink(p_hw, size, smooth=True) for p_hw in p_khw])
+    small = np.stack([shrink(p_hw, size, smooth=True) for p_hw in one.probability])
     maps = {"probability": [pack(level) for level in levels(small)]}
-    if len(p_khw) == 1:
+    if len(one.probability) == 1:
         return maps
-    classes = tidy(to_classes(p_khw))
-    return {**maps, "prediction": pack(shrink(classes, size, smooth=False))}
+    return {**maps, "prediction": pack(shrink(one.mask, size, smooth=False))}

@@ -12,10 +12,10 @@ from tinyseg.common.progress import Progress
 from tinyseg.config import Config
 from tinyseg.data import Dataset
 from tinyseg.errors import RunError
+from tinyseg.evaluation.score import score_run
 from tinyseg.inference.predict_files import write
-from tinyseg.inference.predictor import to_classes
 from tinyseg.inference.run import FOLD, Run, load_run
-from tinyseg.metrics.summary import ImageScores, Summary, evaluate_image, foreground_mean, summarize
+from tinyseg.metrics.summary import ImageScores, Summary, foreground_mean, summarize
 from tinyseg.training.train import train
 
 OUT_OF_FOLD = "out-of-fold"
@@ -161,17 +161,14 @@ def _predict(
     run: Run, dataset: Dataset, folder: Path | None = None, probability: bool = False
 ) -> Iterator[ImageScores]:
     """Scores of a run's validation images; given a folder, also writes their masks."""
-    indices = [dataset.index(name) for name in run.split.val]
-    images = (dataset.load(index).image for index in indices)
-    with Progress("out-of-fold predictions", len(indices)) as progress:
-        for count, p_khw in enumerate(run.predictor(images), start=1):
-            sample = dataset.load(indices[count - 1])
-            classes_hw = run.postprocess()(to_classes(p_khw, run.threshold))
+    names = run.split.val
+    with Progress("out-of-fold predictions", len(names)) as progress:
+        for count, one in enumerate(score_run(run, dataset, names), start=1):
             if folder:
-                told = run.facts.label_map, p_khw if probability else None
-                write(folder, Path(f"{sample.name}.png"), classes_hw, *told)
-            assert sample.label is not None
-            yield evaluate_image(classes_hw, sample.label, run.facts.classes)
+                p_khw = one.probability if probability else None
+                file = Path(f"{one.sample.name}.png")
+                write(folder, file, one.mask, run.facts.label_map, p_khw)
+            yield one.scores
             progress.update(count)
 
 

@@ -10,6 +10,7 @@ from tinyseg.common.progress import Progress, duration
 from tinyseg.config import Config
 from tinyseg.data import (
     InputPipeline,
+    Sample,
     find_scale,
     open_dataset,
     place_image,
@@ -18,8 +19,8 @@ from tinyseg.data import (
 )
 from tinyseg.device.tensors import to_device
 from tinyseg.errors import DataError, NonFiniteError
-from tinyseg.inference.predictor import Predictor, to_classes
-from tinyseg.metrics.summary import evaluate_image, foreground_mean
+from tinyseg.evaluation.score import score
+from tinyseg.inference.predictor import Predictor
 from tinyseg.metrics.threshold_curves import HALF
 from tinyseg.models import build
 from tinyseg.training.nan_report import first_not_finite
@@ -97,12 +98,15 @@ def overfit(
     predictor = Predictor(model, pipeline, batch=len(samples), jit=jit)
     image, label = to_device(pipeline.to_batch(tiles)), to_device(np.stack(labels))
 
-    threshold = train.threshold or HALF
+    prepared = [
+        Sample(sample.name, tile.pixels, label)
+        for sample, tile, label in zip(samples, tiles, labels, strict=True)
+    ]
 
-    def score() -> tuple[float, ...]:
-        maps = (to_classes(p, threshold) for p in predictor.predict_tiles([tile] for tile in tiles))
-        pairs = zip(maps, labels, strict=True)
-        return tuple(foreground_dice(p, y, dataset.classes) for p, y in pairs)
+    def each_dice() -> tuple[float, ...]:
+        predict = predictor.from_tiles([tile] for tile in tiles)
+        scored = score(predict, prepared, dataset.classes, train.threshold or HALF)
+        return tuple(one.dice for one in scored)
 
     names = tuple(sample.name for sample in samples)
 
@@ -119,15 +123,9 @@ def overfit(
     with Progress(f"learning {len(samples)} images", steps, first=1) as progress:
         for done in range(2, steps + 2):
             if done % CHECK_EVERY == 1 or done > steps:
-                dice = score()
+                dice = each_dice()
                 if min(dice) >= PASS_DICE or done > steps:
                     break
             loss = learn(done)
             progress.update(done, note=f"worst Dice {min(dice):.3f}")
     return Overfit(names, dice, done - 1, loss)
-
-
-def foreground_dice(prediction: np.ndarray, label: np.ndarray, classes: int) -> float:
-    """Mean Dice of the foreground classes of one image; 0 where there is nothing to find."""
-    value = foreground_mean(evaluate_image(prediction, label, classes).values["dice"])
-    return 0.0 if np.isnan(value) else value

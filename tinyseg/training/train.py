@@ -22,8 +22,8 @@ from tinyseg.data import (
     place_tiles,
 )
 from tinyseg.errors import DataError, RunError
+from tinyseg.evaluation.score import load_samples, score
 from tinyseg.inference.postprocess import Postprocess, choose
-from tinyseg.inference.predictor import to_classes
 from tinyseg.inference.run import Run, load_run
 from tinyseg.losses import Loss
 from tinyseg.models import head_channels
@@ -115,17 +115,17 @@ def _continue_with(run: Run, config: Config, say: Say) -> None:
 
 def _choose_postprocess(run: Run, dataset: Dataset, say: Say) -> None:
     """Keeps in the run what helps the best checkpoint on the validation images."""
-    samples = [dataset.load(dataset.index(name)) for name in run.split.val]
+    names, classes = run.split.val, run.facts.classes
 
     def pairs() -> Iterator[tuple[Array, Array]]:
-        with Progress("post-processing", len(samples)) as progress:
-            found = run.predictor(sample.image for sample in samples)
-            for count, (p_khw, sample) in enumerate(zip(found, samples, strict=True), start=1):
-                assert sample.label is not None
-                yield to_classes(p_khw, run.threshold), sample.label
+        with Progress("post-processing", len(names)) as progress:
+            samples = load_samples(dataset, names)
+            scored = score(run.predictor, samples, classes, run.threshold)
+            for count, one in enumerate(scored, start=1):
+                yield one.mask, one.label
                 progress.update(count)
 
-    text, before, after = choose(pairs(), run.facts.classes)
+    text, before, after = choose(pairs(), classes)
     run.remember(postprocess=text)
     told = f"validation Dice {before:.4f}, with the best {after:.4f}"
     say(f"post-processing: {text or 'none helps'} ({told})")

@@ -1,7 +1,7 @@
 """The training loop: a page that reads from top to bottom."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
@@ -24,13 +24,13 @@ from tinyseg.device.choose import backend
 from tinyseg.device.tensors import to_device
 from tinyseg.drawing.pictures import legend_of, row, save_grid
 from tinyseg.errors import NonFiniteError, RunError
-from tinyseg.inference.predictor import to_classes
+from tinyseg.evaluation.score import load_samples, score
 from tinyseg.inference.run import Run, assign
 from tinyseg.inference.step import PredictStep
 from tinyseg.losses import Loss
 from tinyseg.metrics.best_threshold import find_thresholds, to_facts
-from tinyseg.metrics.summary import ImageScores, Summary, evaluate_image, foreground_mean, summarize
-from tinyseg.metrics.threshold_curves import HALF, Histograms, matrix_at
+from tinyseg.metrics.summary import Summary, foreground_mean, summarize
+from tinyseg.metrics.threshold_curves import HALF, Histograms
 from tinyseg.nn import parameters, state_dict
 from tinyseg.runs import checkpoint
 from tinyseg.runs.metrics_log import MetricsLog
@@ -62,16 +62,6 @@ class Position:
     best_epoch: int = 0
     waited: int = 0
     """Epochs since the best."""
-
-
-def score_image(
-    p_khw: Array, label: Array, counts: Array, classes: int, threshold: float
-) -> ImageScores:
-    """Scores at one threshold, read from the image's histograms where they tell: nothing twice."""
-    matrix = matrix_at(counts[0], threshold) if len(p_khw) == 1 else None
-    if matrix is not None:
-        return ImageScores(matrix, {})
-    return evaluate_image(to_classes(p_khw, threshold), label, classes)
 
 
 @dataclass(frozen=True)
@@ -117,7 +107,7 @@ class Trainer:
         self.predictor = run.make_predictor(self.model)
         overlap = run.config.data.overlap
         self.held_out = self._prepare(run.split.val, overlap, "preparing validation images")
-        self.shown = [self.dataset.index(name) for name in run.split.val[:SHOWN]]
+        self.shown = run.split.val[:SHOWN]
 
     # 1. The loop
 
@@ -237,27 +227,25 @@ class Trainer:
 
     def _validate(self) -> Validation:
         """Scores over the validation images at one threshold and at all, in one pass."""
-        indices = [self.dataset.index(name) for name in self.run.split.val]
-        classes, threshold = self.run.facts.classes, self.config.threshold or HALF
-        probabilities = self.predictor.predict_tiles(self.held_out.images())
+        names, classes = self.run.split.val, self.run.facts.classes
+        samples, threshold = load_samples(self.dataset, names), self.config.threshold or HALF
         scores, pictures, histograms = [], [], Histograms()
-        with Progress("validation", len(indices)) as progress:
-            for count, index in enumerate(indices, start=1):
-                p_khw = self._first_prediction(probabilities)
-                sample = self.dataset.load(index)
-                assert sample.label is not None
-                counts = histograms.add(p_khw, sample.label)
-                scores.append(score_image(p_khw, sample.label, counts, classes, threshold))
-                if index in self.shown:
-                    prediction = to_classes(p_khw, threshold)
-                    pictures.append(row(sample.image, sample.label, p_khw, prediction, classes))
-                progress.update(count)
+        with Progress("validation", len(names)) as progress:
+            for one in score(self._probabilities, samples, classes, threshold):
+                histograms.add(one.probability, one.label)
+                scores.append(one.scores)
+                if one.sample.name in self.shown:
+                    parts = (one.sample.image, one.label, one.probability, one.mask)
+                    pictures.append(row(*parts, classes))
+                progress.update(len(scores))
         return Validation(summarize(scores), histograms, pictures)
 
-    def _first_prediction(self, probabilities: Iterator[Array]) -> Array:
-        if self.predictor.step.compiled:
-            return next(probabilities)
-        return self._compiling("validation", self.predictor.step, lambda: next(probabilities))
+    def _probabilities(self, images: Iterable[Array]) -> Iterator[Array]:
+        """Yield those of the validation images; the first one may have to compile the step."""
+        probabilities = self.predictor.from_tiles(self.held_out.images())(images)
+        if not self.predictor.step.compiled:
+            yield self._compiling("validation", self.predictor.step, lambda: next(probabilities))
+        yield from probabilities
 
     def _compiling(
         self, what: str, step: TrainStep | PredictStep, call: Callable[[], Result]
@@ -311,9 +299,8 @@ class Trainer:
         # after the last one: killed here, a resumed run makes the best again from it
         if improved:
             checkpoint.share(last, folder / "best.safetensors")
-            names = [self.dataset.names[index] for index in self.shown]
             legend = legend_of(self.dataset.class_names)
-            save_grid(self.run.samples / "best.png", pictures, names, legend=legend)
+            save_grid(self.run.samples / "best.png", pictures, self.shown, legend=legend)
 
     def _resume(self) -> None:
         """Goes to the last whole checkpoint, if there is one; clears what a kill left half."""

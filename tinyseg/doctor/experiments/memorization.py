@@ -11,12 +11,13 @@ import numpy as np
 
 from tinyseg.common.arrays import Array
 from tinyseg.common.progress import Progress
+from tinyseg.data import Sample
 from tinyseg.doctor.experiments.step_probe import number_of
 from tinyseg.doctor.project import Batch, Project
-from tinyseg.inference.predictor import to_classes
+from tinyseg.evaluation.score import score_image
 from tinyseg.inference.step import probabilities
 from tinyseg.metrics.threshold_curves import EDGES, HALF, Histograms, best_edge, outcomes
-from tinyseg.training.overfit import PASS_DICE, foreground_dice
+from tinyseg.training.overfit import PASS_DICE
 
 BUDGET = {1: 80, 4: 160, 9: 300}
 """Steps for so many images."""
@@ -182,16 +183,18 @@ class School:
 
     def _dice(self, threshold: float, squares: Sequence[int], maps: Array) -> tuple[float, ...]:
         pairs = zip(squares, maps, strict=True)
-        return tuple(self._one(square, to_classes(p, threshold)) for square, p in pairs)
+        return tuple(self._one(square, p, threshold) for square, p in pairs)
 
-    def _one(self, square: int, prediction: Array) -> float:
-        label = self.project.squares.labels[square]
-        return foreground_dice(prediction, label, self.project.dataset.classes)
+    def _one(self, square: int, p_khw: Array, threshold: float) -> float:
+        project = self.project
+        pixels, label = project.squares[square].pixels, project.squares.labels[square]
+        sample = Sample(project.name_of(square), pixels, label)
+        return score_image(sample, p_khw, project.dataset.classes, threshold).dice
 
     def best(self, square: int, p_khw: Array) -> tuple[float, float]:
         """The threshold with the best Dice (of equals the middle one), and that Dice."""
         if len(p_khw) > 1:
-            return float("nan"), self._one(square, to_classes(p_khw))
+            return float("nan"), self._one(square, p_khw, HALF)
         (counts,) = Histograms().add(p_khw, self.project.squares.labels[square])
         dice = np.nan_to_num(outcomes(counts).measures()["dice"])
         place = int(best_edge(dice))
