@@ -122,7 +122,7 @@ def test_a_lock_leaves_nothing_and_a_file_is_no_folder(tmp_path: Path) -> None:
 
 def test_of_many_processes_one_holds_a_lock_at_a_time(tmp_path: Path) -> None:
     program = (
-        "import sys, time, pathlib; from tinyseg.files import locked\n"
+        "import sys, time, pathlib; from tinyseg.common.files import locked\n"
         "from tinyseg.errors import RunError\n"
         "folder, done = pathlib.Path(sys.argv[1]), 0\n"
         "while done < 30:\n"

@@ -29,7 +29,7 @@ class Bare:
 
     config, squares, foreign = Config(), range(4), True
     images = np.random.default_rng(7).random((4, 1, 8, 8))
-    door = SimpleNamespace(enter=lambda squares: Bare.images[squares])
+    input_pipeline = SimpleNamespace(to_batch=lambda squares: Bare.images[squares])
 
 
 def verdict(attempt: Attempt, project: object = None) -> Finding:

@@ -301,7 +301,7 @@ def test_other_settings_of_a_resumed_run_are_refused_by_name(run: Run) -> None:
 def test_a_run_that_another_process_trains_is_left_alone(tmp_path: Path) -> None:
     out = tmp_path / "run"
     holds = (
-        "import sys, pathlib; from tinyseg.files import locked\n"
+        "import sys, pathlib; from tinyseg.common.files import locked\n"
         "with locked(pathlib.Path(sys.argv[1])): print('locked', flush=True); input()"
     )
     command = [sys.executable, "-c", holds, str(out)]
@@ -613,10 +613,10 @@ def test_training_validation_evaluation_and_prediction_see_the_same_bits(
     cut = [replace(s, image=s.image[:, i:], label=s.label[:, i:]) for i, s in enumerate(samples)]  # type: ignore[index]
     write_pairs(cut, tmp_path / "set")
     entered: list[np.ndarray] = []
-    enter = InputPipeline.enter
+    to_batch = InputPipeline.to_batch
 
     def spy(fitted: list[Tile]) -> np.ndarray:
-        x_bchw = enter(fitted)
+        x_bchw = to_batch(fitted)
         entered.extend(x_bchw)
         return x_bchw
 
