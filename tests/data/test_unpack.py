@@ -146,7 +146,7 @@ def test_links_and_devices_in_a_zip(tmp_path, kind):
 @pytest.mark.parametrize("names", [("a", "a"), ("a", "./a"), ("a", "a/b"), ("a//b", "a/b")])
 def test_a_name_that_stands_twice(tmp_path, make, names):
     archive = make(tmp_path / "archive", [(name, b"x") for name in names])
-    refused(archive, "stands twice")
+    refused(archive, "appears twice")
 
 
 @pytest.mark.parametrize("make", [zipped, tarred])

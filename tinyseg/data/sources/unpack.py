@@ -1,6 +1,10 @@
-"""Archives of strangers to files: nothing leaves the target folder, nothing fills the disk."""
+"""Unpack downloaded archives: nothing leaves the target folder, and nothing fills the disk.
 
-import gzip
+Files are written by their checked names, with their content and nothing else. `tarfile`'s own
+data filter is not enough: it lets links through (which could escape, CVE-2025-4517), makes
+absolute names relative without a word, and does not cover zip files.
+"""
+
 import stat
 import struct
 import tarfile
@@ -8,10 +12,11 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
+from gzip import BadGzipFile, GzipFile
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from shutil import copyfileobj
+from typing import IO, Any, BinaryIO, NamedTuple
 
 from tinyseg.errors import DataError
 
@@ -19,14 +24,14 @@ MOST_BYTES = 8 << 30
 """Of all files in an archive together."""
 MOST_MEMBERS = 200_000
 MOST_RATIO = 100
-"""Bytes unpacked for a byte of the archive; photos and masks stay far below."""
+"""Unpacked bytes per byte of the archive; photos and masks stay far below."""
 _ALWAYS = 64 << 20
 """Bytes that even the smallest archive may hold."""
 _MOST_HEADER = 16 << 20
 _CHUNK = 1 << 20
 
 _DAMAGED = (
-    gzip.BadGzipFile,
+    BadGzipFile,
     zipfile.BadZipFile,
     tarfile.TarError,
     zlib.error,
@@ -38,13 +43,12 @@ _DAMAGED = (
 )
 
 
-@dataclass(frozen=True)
-class _Member:
+class _Member(NamedTuple):
     name: str
     size: int
     """Bytes, as declared."""
-    refused: str
-    """Why it must not be unpacked, else empty."""
+    plain: bool
+    """Whether it is a file or a folder, not a link or a device."""
     open: Callable[[], IO[bytes] | None] | None
     """None for a folder."""
 
@@ -55,37 +59,34 @@ def unpack(
     inside: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Unpacks a .zip, .tar or .tar.gz below `target`, a new folder; only files, with new rights.
+    """Unpack a .zip, .tar or .tar.gz below `target`, a new folder.
 
     `inside` keeps what lies in that folder of the archive, without the folder ("*" is any one).
-    DataError when it is damaged, or a member is a link or a device, leaves the target, stands
-    twice, or is too large; `target` is then to be thrown away. `progress(done, total)` counts
-    bytes of the archive.
+    `progress(done, total)` counts bytes of the archive. DataError when the archive is damaged, or
+    a member is a link or a device, leaves the target, appears twice, or is too large; delete
+    `target` then.
     """
-    limit = min(MOST_BYTES, _ALWAYS + MOST_RATIO * archive.stat().st_size)
+    size = archive.stat().st_size
+    limit = min(MOST_BYTES, _ALWAYS + MOST_RATIO * size)
     try:
         with archive.open("rb") as file:
             total = 0
             for count, member in enumerate(_members(file, limit), start=1):
-                parts = _safe_parts(archive, member)
                 total += member.size
                 if member.size < 0 or total > limit or count > MOST_MEMBERS:
                     raise DataError(
                         f"{archive}: more than {limit >> 20} MiB or {MOST_MEMBERS} files when "
                         "unpacked: not what was published, remove it"
                     )
-                kept = _below(parts, inside)
-                if kept and member.refused:
-                    raise _refusal(archive, member, member.refused)
-                _write(member, target, kept)
+                _write(archive, member, target, inside)
                 if progress:
-                    progress(file.tell(), archive.stat().st_size)
+                    progress(file.tell(), size)
     except _DAMAGED as error:
         text = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{archive}: damaged ({text}); remove it and download it again") from None
     except FileExistsError as error:
         raise DataError(
-            f"{archive}: {error.filename} stands twice in it: not what was published, remove it"
+            f"{archive}: {error.filename} appears twice in it: not what was published, remove it"
         ) from None
     except OSError as error:
         raise DataError(
@@ -94,43 +95,31 @@ def unpack(
         ) from None
 
 
-def _safe_parts(archive: Path, member: _Member) -> list[str]:
-    name, why = member.name, ""
+def _write(archive: Path, member: _Member, target: Path, inside: str) -> None:
+    """Write a member if it lies in the folder `inside` of the archive."""
+    name = member.name
     parts = [part for part in name.split("/") if part not in ("", ".")]
-    if name.startswith("/") or "\\" in name or ".." in parts or name[1:2] == ":":
-        why = "leaves the target folder"
     if not name.isprintable():  # not UTF-8, or control characters
-        why = "has a name that is no readable text"
-    if why:
-        raise _refusal(archive, member, why)
-    return parts
-
-
-def _refusal(archive: Path, member: _Member, why: str) -> DataError:
-    return DataError(
-        f"{archive}: {member.name[:80]!r} {why}: nothing is unpacked, remove the archive"
-    )
-
-
-def _below(parts: list[str], inside: str) -> list[str]:
-    """What remains of a path below the folder `inside`; nothing when it is not in there."""
+        raise _refusal(archive, name, "has a name that is no readable text")
+    if name.startswith("/") or "\\" in name or ".." in parts or name[1:2] == ":":
+        raise _refusal(archive, name, "leaves the target folder")
     wanted = [part for part in inside.split("/") if part]
-    same = len(parts) > len(wanted) and all(
-        want in ("*", part) for want, part in zip(wanted, parts, strict=False)
-    )
-    return parts[len(wanted) :] if same else []
-
-
-def _write(member: _Member, target: Path, parts: list[str]) -> None:
-    if not parts or not member.open:
+    matches = (want in ("*", part) for want, part in zip(wanted, parts, strict=False))
+    if len(parts) <= len(wanted) or not all(matches):
         return
-    path = target.joinpath(*parts)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    source = member.open()
-    assert source is not None  # a regular file has content
-    with source, path.open("xb") as out:
-        while chunk := source.read(_CHUNK):
-            out.write(chunk)
+    if not member.plain:
+        raise _refusal(archive, name, "is a link or a device")
+    if member.open:
+        path = target.joinpath(*parts[len(wanted) :])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        source = member.open()
+        assert source is not None  # a regular file has content
+        with source, path.open("xb") as out:
+            copyfileobj(source, out, _CHUNK)
+
+
+def _refusal(archive: Path, name: str, reason: str) -> DataError:
+    return DataError(f"{archive}: {name[:80]!r} {reason}: nothing is unpacked, remove the archive")
 
 
 def _members(file: BinaryIO, limit: int) -> Iterator[_Member]:
@@ -139,7 +128,7 @@ def _members(file: BinaryIO, limit: int) -> Iterator[_Member]:
     if magic[:2] == b"PK":
         yield from _zip_members(file)
     elif magic[:2] == b"\x1f\x8b":
-        with gzip.GzipFile(fileobj=file) as stream:
+        with GzipFile(fileobj=file) as stream:
             yield from _tar_members(stream)
             _check_rest(stream, limit)
     else:
@@ -150,17 +139,16 @@ def _zip_members(file: BinaryIO) -> Iterator[_Member]:
     with zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
             kind = stat.S_IFMT(info.external_attr >> 16)
-            refused = "" if kind in (0, stat.S_IFREG, stat.S_IFDIR) else "is a link or a device"
+            plain = kind in (0, stat.S_IFREG, stat.S_IFDIR)
             read = None if info.is_dir() else partial(archive.open, info)
-            yield _Member(info.filename, info.file_size, refused, read)
+            yield _Member(info.filename, info.file_size, plain, read)
 
 
 def _tar_members(stream: Any) -> Iterator[_Member]:
     with closing(tarfile.TarFile(fileobj=_Careful(stream))) as archive:  # type: ignore[arg-type]
         for info in archive:
-            refused = "" if info.isreg() or info.isdir() else "is a link or a device"
             read = None if info.isdir() else partial(archive.extractfile, info)
-            yield _Member(info.name, info.size, refused, read)
+            yield _Member(info.name, info.size, info.isreg() or info.isdir(), read)
 
 
 class _Careful:
@@ -175,8 +163,8 @@ class _Careful:
         return bytes(self.file.read(size))
 
 
-def _check_rest(stream: gzip.GzipFile, limit: int) -> None:
-    """Reads what follows the last file: only at its end gzip compares the checksum."""
+def _check_rest(stream: GzipFile, limit: int) -> None:
+    """Read what follows the last file: gzip compares its checksum at the end only."""
     rest = 0
     while chunk := stream.read(_CHUNK):
         rest += len(chunk)
