@@ -650,7 +650,7 @@ def test_training_validation_evaluation_and_prediction_see_the_same_bits(
     run.facts = replace(run.facts, scale=InputScale((0.0,) * 3, (1.0,) * 3))
     run._predictor = None
     predict(run, [tmp_path / "set" / "images"], tmp_path / "masks", say=warnings.append)
-    assert [text[:30] for text in warnings] == ["warning: the images differ from"]
+    assert [text[:31] for text in warnings] == ["warning: the images differ from"]
 
 
 def test_a_run_from_before_the_input_statistics_opens_and_gets_one(

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -203,7 +202,7 @@ class Part:
     ) -> Iterator[Scored]:
         """Yield the scores of its images, or of those with these names."""
         return score(
-            partial(self.network, monitor=monitor),
+            lambda images: self.network(images, monitor),
             load_samples(dataset, self.names if names is None else names),
             self.runs[0].facts.classes,
             self.threshold,
