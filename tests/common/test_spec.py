@@ -37,17 +37,31 @@ def test_a_sum_is_weights_and_calls() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "character 1: found the end where a name"),
-        ("focal(alpha=0.9", "character 16: found the end where ',' or '"),
-        ("focal(alpha)", "character 12: found '\\)' where '='"),
-        ("focal(alpha=)", "character 13: found '\\)' where a number, true"),
-        ("focal(0.9)", "character 7: found '0.9' where an argument"),
-        ("focal(alpha=1,alpha=2)", "character 15: found 'alpha' where an argument not given"),
-        ("focal(alpha=1e999)", "character 13: found '1e999' where a finite number"),
-        ("ce(weights=[])", "character 13: found '\\]' where a number"),
-        ("ce(weights=[1;2])", "character 14: found ';' where ',' or '\\]'"),
-        ("adam lr=1", "character 6: found 'lr' where the end"),
-        ("__import__('os')", 'character 12: found "\'" where an argument'),
+        ("", "character 1: found the end, expected name"),
+        ("focal(alpha=0.9", r"character 6: found '\(', expected a bracket that closes it"),
+        ("focal(alpha)", "character 7: found 'alpha', expected an argument such as name=value"),
+        ("focal(alpha=)", r"character 13: found '\)', expected"),
+        ("focal(0.9)", "character 7: found '0.9', expected an argument"),
+        ("focal(alpha=1,alpha=2)", "character 15: found 'alpha', expected .* each name once"),
+        ("focal(**x)", r"character 7: found '\*', expected an argument"),
+        ("focal(alpha=1e999)", "character 13: found '1e999', expected a finite number"),
+        (f"focal(alpha={'9' * 400})", "character 13: found '9+', expected a finite number"),
+        ("focal(alpha=1j)", "character 13: found '1j', expected a number, true"),
+        ("focal(alpha=x.y)", "character 13: found 'x.y', expected a number, true"),
+        ("ce(weights=[])", r"character 12: found '\[', expected a list of numbers"),
+        ("ce(weights=[1;2])", "character 14: found ';', expected"),
+        ("ce(weights=[1,x])", "character 15: found 'x', expected a number"),
+        ("adam lr=1", "character 6: found 'lr', expected"),
+        ("dice+bce", r"character 5: found '\+', expected the end"),
+        ("dice # best", "character 6: found '#', expected no '#'"),
+        ("  é(x=ü.a)", "character 7: found 'ü.a', expected a number, true"),
+        ("__import__('os')", 'character 12: found "\'", expected an argument'),
+        ("a.b(x=1)", "character 1: found 'a.b', expected a name"),
+        ("lambda: 1", "character 1: found 'lambda', expected a name"),
+        ("a\0b", "cannot be read"),
+        ("(" * 1000, "cannot be read"),
+        ("-" * 1900 + "1", "cannot be read"),
+        ("a" * 2001, r"a'\.\.\. has 2001 characters: at most 2000 are read"),
     ],
 )
 def test_what_cannot_be_read_names_the_place(text: str, message: str) -> None:
@@ -58,11 +72,16 @@ def test_what_cannot_be_read_names_the_place(text: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("bce+", "character 5: found the end where a name or a weight"),
-        ("bce-dice", "character 4: found '-' where '\\+' or the end"),
-        ("0.5bce", "character 4: found 'bce' where '\\*'"),
-        ("0.5*", "character 5: found the end where a name"),
-        ("bce dice", "character 5: found 'dice' where '\\+' or the end"),
+        ("bce+", "character 5: found the end, expected name"),
+        ("bce-dice", r"character 4: found '-', expected '\+' or the end"),
+        ("bce - dice", r"character 5: found '-', expected '\+' or the end"),
+        ("0.5bce", "cannot be read at character"),
+        ("0.5*", "character 5: found the end, expected name"),
+        ("2*3*bce", r"character 2: found '\*', expected one weight before"),
+        ("bce*2", "character 1: found 'bce', expected one weight before"),
+        ("0.5", "character 1: found '0.5', expected a name"),
+        ("bce dice", "character 5: found 'dice', expected"),
+        ("bce+0.5*(dice+ce)", r"character 14: found '\+', expected the end"),
     ],
 )
 def test_a_bad_sum_names_the_place_in_one_line(text: str, message: str) -> None:
@@ -70,6 +89,11 @@ def test_a_bad_sum_names_the_place_in_one_line(text: str, message: str) -> None:
         parse_sum(text)
     assert repr(text) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_sum_may_be_long_and_go_over_several_lines() -> None:
+    assert len(parse_sum("+".join(["bce"] * 400))) == 400
+    assert parse_sum("bce\n +\t2*dice") == [(1.0, Call("bce")), (2.0, Call("dice"))]
 
 
 def test_fill_puts_written_arguments_over_defaults() -> None:
@@ -97,3 +121,7 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     check_name(Call("adam"), ["sgd", "adam"], "optimizer")
     with pytest.raises(ConfigError, match="unknown optimizer 'lion'; known: sgd, adam"):
         check_name(Call("lion"), ["sgd", "adam"], "optimizer")
+    with pytest.raises(ConfigError, match=r"known: sgd, adam; did you mean adam\?"):
+        check_name(Call("Adan"), ["sgd", "adam"], "optimizer")
+    with pytest.raises(ConfigError, match=r"'momentun'; known for sgd: momentum; did you mean mom"):
+        fill(Call("sgd", {"momentun": 1.0}), {"momentum": 0.9})
