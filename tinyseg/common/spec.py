@@ -161,10 +161,11 @@ class _Reader:
     def _number(self, node: ast.expr, wanted: str) -> float:
         negative = isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub)
         digits = node.operand if isinstance(node, ast.UnaryOp) and negative else node
-        if not isinstance(digits, ast.Constant) or type(digits.value) not in (int, float):
+        value = digits.value if isinstance(digits, ast.Constant) else None
+        if isinstance(value, bool) or not isinstance(value, int | float):
             raise self._refuse(node, wanted)
         try:
-            value = float(digits.value)
+            value = float(value)
         except OverflowError:
             value = math.inf
         if not math.isfinite(value):
