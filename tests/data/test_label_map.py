@@ -7,7 +7,7 @@ from PIL import Image
 from tinyseg.data.reading.decode import COLOR
 from tinyseg.data.reading.label_map import (
     LabelMap,
-    apply_label_map,
+    check_known,
     find_label_map,
     label_text,
     mask_facts,
@@ -22,9 +22,9 @@ def bands(*values):
     return np.repeat(np.array(values), 5)[:, None].repeat(20, 1).astype(np.int32)
 
 
-def scan(*masks, given=None):
+def scan(*masks, preset=None):
     facts = [mask_facts(mask, Path(f"m{i}.png")) for i, mask in enumerate(masks)]
-    return find_label_map(facts, given or {})
+    return find_label_map(facts, preset or {})
 
 
 def soft_disc(size=64):
@@ -114,7 +114,7 @@ def test_unusual_values_are_remarked_with_the_text_to_set():
 
 
 def test_given_values_leave_the_rest_to_the_scan():
-    found = scan(bands(0, 1, 2, 11), given={11: 255})
+    found = scan(bands(0, 1, 2, 11), preset={11: 255})
     assert found.table == {0: 0, 1: 1, 2: 2, 11: 255}
     assert found.classes == 3
 
@@ -160,21 +160,12 @@ def test_more_than_64_solid_values_are_taken_for_numbered_objects():
         scan(bands(*range(80)))
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.int32])
-def test_apply_gives_ids_and_names_unknown_values(dtype):
-    values = bands(9, 200, 3).astype(dtype)
-    table = {200: 0, 3: 255, 9: 1}
-    label = apply_label_map(values, table, FILE)
-    assert label.dtype == np.uint8
-    np.testing.assert_array_equal(label, np.vectorize(table.get)(values))
+def test_unknown_values_are_named_with_the_file():
+    check_known([9, 200, 3], {200: 0, 3: 255, 9: 1}, FILE)
     with pytest.raises(DataError, match=r"masks/a\.png: mask values 9 have no class .*9:ignore"):
-        apply_label_map(values, {200: 0, 3: 1}, FILE)
-
-
-def test_apply_beyond_the_largest_known_value():
-    for dtype in (np.uint8, np.int32):
-        with pytest.raises(DataError, match="values 7, 8"):
-            apply_label_map(np.array([[0, 7, 8]], dtype), {0: 0, 1: 1}, FILE)
+        check_known([9, 200, 3], {200: 0, 3: 1}, FILE)
+    with pytest.raises(DataError, match="values 7, 8"):
+        check_known([0, 8, 7], {0: 0, 1: 1}, FILE)
 
 
 def test_classes_leave_the_ignored_id_out():

@@ -15,7 +15,7 @@ import numpy as np
 from tinyseg.config import IGNORE
 from tinyseg.data.reading.decode import decode_image, decode_mask
 from tinyseg.data.reading.duplicates import SIDE, thumbnail
-from tinyseg.data.reading.label_map import MaskFacts, mask_facts, unknown_values
+from tinyseg.data.reading.label_map import MaskFacts, check_known, mask_facts
 from tinyseg.data.reading.layouts import Case
 from tinyseg.data.storage.store import Arrays
 from tinyseg.errors import DataError
@@ -93,13 +93,13 @@ class CaseFacts:
 def check_values(facts: CaseFacts, table: Mapping[int, int]) -> None:
     """Raise DataError, with the mask's name, when a value has no class."""
     labels = facts.case.labels or table
-    unknown = {value for values in facts.sets for value in values} - labels.keys()
-    if not unknown:
+    values = {value for values in facts.sets for value in values}
+    if values <= labels.keys():
         return
-    # of a mask of very many values only the first are in `counts`
-    longest = max(facts.masks, key=lambda mask: len(mask.counts))
-    masks = [mask for mask in facts.masks if unknown & mask.counts.keys()]
-    raise unknown_values((masks or [longest])[0].path, sorted(unknown), labels)
+    for mask in facts.masks:
+        check_known(mask.counts, labels, mask.path)
+    # of a mask with very many values only the first are in `counts`
+    check_known(values, labels, max(facts.masks, key=lambda mask: len(mask.counts)).path)
 
 
 def decode_case(case: Case) -> tuple[Arrays, CaseFacts]:
