@@ -50,7 +50,7 @@ def test_channels_follow_the_images_the_config_or_the_run(folder):
     data = open_dataset(folder.path, CONFIG)
     assert data.channels == 3
     assert data.warnings == (
-        "only 1 of 3 images have colour: c; set data.color=grey to read all as grey",
+        "only 1 of 3 images have color: c; set data.color=grey to read all as grey",
     )
     assert [data.load(i).image.shape[2] for i in range(3)] == [3, 3, 3]
     assert open_dataset(folder.path, CONFIG, channels=1).load(2).image.shape[2] == 1

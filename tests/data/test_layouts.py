@@ -155,11 +155,11 @@ def test_images_without_mask_and_masks_without_image_are_named(folder):
         ),
         (["images/a.png", "masks/a.png", "labels/a.png"], "a.png: masks in several folders"),
         (["images/a.png", "masks/a.png", "masks/a.gif"], "a.png: masks of one name"),
-        (["a.png", "b.png"], "2 images but no mask beside them"),
+        (["a.png", "b.png"], "2 images but no mask next to them"),
         (["notes.txt"], "no images found"),
         (["masks/a.png"], "no images found"),
         (["images/a.png", "images/b/a_mask.png", "masks/a.png"], "images/b/a_mask.png"),
-        (["images/a.png", "masks/b.png"], "no mask beside"),
+        (["images/a.png", "masks/b.png"], "no mask next to"),
         (["images/a.png", "images/c.png", "masks/b.png", "masks/c.png"], "image: masks/b.png"),
     ],
 )

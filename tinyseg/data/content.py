@@ -13,7 +13,7 @@ from tinyseg.config import IGNORE, DataConfig
 from tinyseg.data.reading.arrays import ArrayReader, Arrays
 from tinyseg.data.reading.cases import CaseFacts, check_values
 from tinyseg.data.reading.decode import to_channels
-from tinyseg.data.reading.duplicates import Duplicate
+from tinyseg.data.reading.duplicates import Duplicate, find_duplicates
 from tinyseg.data.reading.label_map import (
     LabelMap,
     check_label_map,
@@ -23,15 +23,7 @@ from tinyseg.data.reading.label_map import (
     scans_rest,
 )
 from tinyseg.data.reading.layouts import Case, Layout, find_cases
-from tinyseg.data.reading.scan import (
-    CaseReader,
-    check_all_values,
-    color_remark,
-    duplicate_remark,
-    duplicates_of,
-    empty_remark,
-    remarks,
-)
+from tinyseg.data.reading.scan import CaseReader, check_all_values, empty_warning, warnings_of
 from tinyseg.data.sample import Sample
 from tinyseg.data.simulation.simulate import FACTS, Simulation, parse_simulation
 from tinyseg.data.sources import find_named
@@ -107,19 +99,20 @@ def read_content(
             "for each, background first"
         )
     channels = channels or (1 if all(fact.grey for fact in facts) else 3)
-    duplicates = duplicates_of(facts)
-    warnings = [*layout.warnings, *found.warnings, *remarks(facts, found.table, scan)]
-    warnings += color_remark(facts) if channels == 3 else []
+    names = tuple(case.name for case in reader.cases)
+    thumbnails = [fact.thumbnail for fact in facts]
+    duplicates = find_duplicates(names, [fact.digest for fact in facts], thumbnails)
+    warnings = warnings_of(facts, duplicates, found.table, scanned=scan, color=channels == 3)
     return Content(
         text,
-        tuple(case.name for case in reader.cases),
+        names,
         functools.partial(_read_case, reader, found.table, channels),
         _fingerprint(reader, own or {}),
         found.table,
         channels,
         class_names=class_names,
         predefined=_predefined(reader.cases),
-        warnings=(*warnings, *duplicate_remark(duplicates)),
+        warnings=(*layout.warnings, *found.warnings, *warnings),
         duplicates=duplicates,
         class_pixels=[fact.class_pixels(found.table) for fact in facts],
         sizes=[fact.size for fact in facts],
@@ -216,7 +209,7 @@ def _simulated(
         simulation.fingerprint(),
         label_map or simulation.label_map,
         channels,
-        warnings=tuple(empty_remark(empty, simulation.n)),
+        warnings=tuple(empty_warning(empty, simulation.n)),
     )
 
 

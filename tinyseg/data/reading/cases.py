@@ -1,4 +1,4 @@
-"""One case decoded: image and masks together, before a label map gives the masks a meaning.
+"""A case decoded: image and masks together, before a label map gives mask values their class.
 
 The label of several masks is the highest class of the values at a pixel. So it depends on the set
 of those values alone, and there are few sets: a case is kept as one array that numbers them.
@@ -28,7 +28,7 @@ Sets = tuple[tuple[int, ...], ...]
 
 @dataclass(frozen=True)
 class CaseFacts:
-    """What a scan keeps of one case; the pixels are let go."""
+    """What a scan keeps of one case, without its pixels."""
 
     case: Case
     grey: bool
@@ -43,24 +43,24 @@ class CaseFacts:
     size: tuple[int, int]
     """Rows and columns."""
     thumbnail: np.ndarray = field(compare=False)
-    """Small and grey, see `duplicates.thumbnail`."""
+    """Small and gray, see `duplicates.thumbnail`."""
 
     def classes(self, table: Mapping[int, int]) -> np.ndarray:
-        """The class id of each set, uint8: the highest one wins, and ignored over all."""
+        """Return the class id of each set, uint8: the highest one, with "ignored" above all."""
         labels = self.case.labels or table
         ids = [max(labels[value] for value in values) for values in self.sets]
         return np.array(ids, np.uint8)
 
     def class_pixels(self, table: Mapping[int, int]) -> dict[int, int]:
-        """Pixels of each class id of the label (255 = ignored)."""
+        """Return the pixels of each class id of the label (255 = ignored)."""
         pixels: dict[int, int] = {}
-        for kind, area in zip(self.classes(table).tolist(), self.areas, strict=True):
-            pixels[kind] = pixels.get(kind, 0) + area
+        for class_id, area in zip(self.classes(table).tolist(), self.areas, strict=True):
+            pixels[class_id] = pixels.get(class_id, 0) + area
         return dict(sorted(pixels.items()))
 
     def foreground(self, table: Mapping[int, int]) -> int:
-        """Pixels of a class other than background and ignored."""
-        return sum(n for kind, n in self.class_pixels(table).items() if kind not in (0, IGNORE))
+        """Return the pixels of all classes but background and ignored."""
+        return sum(n for c, n in self.class_pixels(table).items() if c not in (0, IGNORE))
 
     @property
     def pixels(self) -> int:
@@ -68,7 +68,7 @@ class CaseFacts:
         return sum(self.areas)
 
     def to_json(self) -> dict[str, Any]:
-        """All but the files' names, which are not part of the content."""
+        """Return all but the names of the files, which are not part of the content."""
         masks = [[list(m.counts.items()), m.between, m.thin] for m in self.masks]
         rest = {"grey": self.grey, "digest": self.digest.hex(), "more_frames": self.more_frames}
         rest["size"] = self.size
@@ -77,7 +77,7 @@ class CaseFacts:
 
     @staticmethod
     def from_json(facts: Mapping[str, Any], case: Case) -> "CaseFacts":
-        """Reads what `to_json` wrote of the same content."""
+        """Read what `to_json` wrote of the same content."""
         masks = [
             MaskFacts(path, dict(counts), between, thin)
             for path, (counts, between, thin) in zip(case.masks, facts["masks"], strict=True)
@@ -137,7 +137,7 @@ def describe(
 
 
 def join(masks: Sequence[np.ndarray]) -> tuple[np.ndarray, Sets, tuple[int, ...]]:
-    """Masks (H, W) as one array of numbers, the set of mask values of each, and its pixels."""
+    """Join masks (H, W) to an array of set numbers; return it, the sets, and the pixels of each."""
     numbers, present = _numbered(masks[0])
     sets: list[tuple[int, ...]] = [(value,) for value in present]
     for mask in masks[1:]:
@@ -156,7 +156,7 @@ def join(masks: Sequence[np.ndarray]) -> tuple[np.ndarray, Sets, tuple[int, ...]
 
 
 def _numbered(values_hw: np.ndarray) -> tuple[np.ndarray, list[int]]:
-    """The values' ranks, and the values in order."""
+    """Return the rank of each value, and the values in order."""
     if values_hw.dtype == np.uint8:
         present = np.flatnonzero(np.bincount(values_hw.ravel()))
         lookup = np.zeros(256, np.uint8)
@@ -171,7 +171,7 @@ def _dtype(count: int) -> type[np.integer[Any]]:
 
 
 def check_same_size(case: Case, image: tuple[int, int], path: Path, mask: tuple[int, ...]) -> None:
-    """Raises DataError when a mask has another size than its (upright) image."""
+    """Raise DataError when a mask has another size than its (upright) image."""
     if image == mask:
         return
     turned = " (the mask lies on its side: is the photo turned by its EXIF tag?)"

@@ -1,4 +1,4 @@
-"""Image files to arrays: the content decides the format, and every bad file is one DataError."""
+"""Image files to arrays: the content decides the format, and every bad file is a DataError."""
 
 import struct
 import zlib
@@ -18,8 +18,9 @@ FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "PPM", "WEBP")
 PIXEL_LIMIT = 178_956_970
 """Largest image, in pixels; also where Pillow itself refuses one as a decompression bomb."""
 COLOR = 1 << 24
-"""Added to 0xRRGGBB to make the mask value of a pixel that is not grey."""
+"""Added to 0xRRGGBB: the mask value of a pixel that is not gray."""
 
+_GRAY = ("1", "L", "LA", "La")
 _LOW_BYTES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L", "LA;16B": "RGBA"}
 """Raw modes of 16-bit PNG files with color or alpha, of which Pillow keeps the high bytes, and
 those by which it reads the low bytes: RGBA takes both bytes of gray, then both of alpha."""
@@ -44,14 +45,14 @@ _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
 class Decoded(NamedTuple):
-    """Pixels of a page, and whether the file holds more than the first, which nobody asked for."""
+    """Pixels of a page, and whether the file holds more, though no page was asked for."""
 
     pixels: np.ndarray
     more_frames: bool
 
 
 def load_image(path: Path, channels: int | None, page: int | None = None) -> np.ndarray:
-    """Reads an image upright (EXIF applied) as (H, W, C): uint8, or float32 in [0, 1] from 16 bits.
+    """Read an image upright (EXIF applied) as (H, W, C): uint8, or float32 in [0, 1] from 16 bits.
 
     `channels` 1 or 3 converts; None keeps 1 where all channels are equal, else 3. Alpha is
     dropped. `page` is of a TIFF stack. DataError when the file cannot be used. Of 16-bit color
@@ -61,14 +62,14 @@ def load_image(path: Path, channels: int | None, page: int | None = None) -> np.
 
 
 def count_pages(path: Path) -> int:
-    """Number of images in a TIFF stack."""
+    """Return the number of images in a TIFF stack."""
     return _guarded(path, lambda image: int(getattr(image, "n_frames", 1)))
 
 
 def stored_mode(path: Path) -> str:
-    """Pillow's name of how a file stores its pixels: "L", "RGBA", "I;16"; "P+A" has transparency.
+    """Return Pillow's name of how pixels are stored: "L", "RGBA", "I;16"; "P+A" has transparency.
 
-    "16-bit RGB" is what Pillow alone calls RGB. DataError when the file cannot be used.
+    "16-bit RGB" is what Pillow calls RGB. DataError when the file cannot be used.
     """
 
     def mode(image: ImageFile) -> str:
@@ -79,7 +80,7 @@ def stored_mode(path: Path) -> str:
 
 
 def to_channels(image_hwc: np.ndarray, channels: int | None) -> np.ndarray:
-    """Grey to RGB by repeating, RGB to grey by ITU-R 601 luma; None keeps the image."""
+    """Convert gray to RGB by repeating, RGB to gray by ITU-R 601 luma; None keeps the image."""
     if channels in (None, image_hwc.shape[2]):
         return image_hwc
     if channels == 3:
@@ -92,31 +93,31 @@ def to_channels(image_hwc: np.ndarray, channels: int | None) -> np.ndarray:
 
 
 def decode_image(path: Path, page: int | None = None) -> Decoded:
-    """Reads (H, W, 1) where grey, else (H, W, 3); see `load_image`."""
+    """Read (H, W, 1) where gray, else (H, W, 3); see `load_image`."""
     deep = _deep_color(path)
     if deep is not None:
         return Decoded(_thin(deep), more_frames=False)
     image, more_frames = _open_upright(path, page)
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+    if _is_deep(image):
         return Decoded(_unit_range(np.asarray(image), path)[..., None], more_frames)
-    if image.mode in ("1", "L", "LA", "La"):
-        return Decoded(_grey(image)[..., None], more_frames)
+    if image.mode in _GRAY:
+        return Decoded(_gray(image)[..., None], more_frames)
     return Decoded(_thin(_color(image)), more_frames)
 
 
 def decode_mask(path: Path, page: int | None = None) -> Decoded:
-    """Reads the values of a mask as (H, W) integers.
+    """Read the values of a mask as (H, W) integers.
 
-    1. Palette files give the index (as in Pascal VOC), or the grey when the whole palette is grey.
+    1. Palette files give the index (as in Pascal VOC), or the gray when the whole palette is gray.
     2. 1-bit files give 0 and 255. 3. Alpha is dropped. 4. A pixel with three equal channels gives
-    that value; a colored pixel gives COLOR + 0xRRGGBB, which label maps write as "#rrggbb".
+    that value; a pixel of color gives COLOR + 0xRRGGBB, which label maps write as "#rrggbb".
     """
     image, more_frames = _open_upright(path, page)
-    if image.mode == "P" and not _grey_palette(image):
+    if image.mode == "P" and not _gray_palette(image):
         return Decoded(np.array(image), more_frames)
-    if image.mode in ("1", "L", "LA", "La"):
-        return Decoded(_grey(image), more_frames)
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+    if image.mode in _GRAY:
+        return Decoded(_gray(image), more_frames)
+    if _is_deep(image):
         return Decoded(_whole_numbers(np.asarray(image), path), more_frames)
     pixels = _color(image)
     if (pixels == pixels[..., :1]).all():
@@ -124,10 +125,14 @@ def decode_mask(path: Path, page: int | None = None) -> Decoded:
     return Decoded(_packed(pixels.astype(np.int32)), more_frames)
 
 
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode in ("I", "F") or image.mode.startswith("I;16")
+
+
 def _thin(pixels: np.ndarray) -> np.ndarray:
     """One channel where all are equal."""
-    grey = bool((pixels == pixels[..., :1]).all())
-    return np.ascontiguousarray(pixels[..., :1] if grey else pixels)
+    gray = bool((pixels == pixels[..., :1]).all())
+    return np.ascontiguousarray(pixels[..., :1] if gray else pixels)
 
 
 def _low_bytes(image: ImageFile) -> str | None:
@@ -171,7 +176,7 @@ def _open_upright(path: Path, page: int | None) -> tuple[Image.Image, bool]:
 
 
 def _guarded(path: Path, read: Callable[[ImageFile], Result]) -> Result:
-    """What `read` gives of an opened image; whatever a damaged file raises is a DataError."""
+    """Return what `read` does of an opened image; whatever a damaged file raises is a DataError."""
     if not path.is_file():
         raise DataError(f"{path}: no such file; give the path of an image")
     try:
@@ -205,7 +210,7 @@ def _why(path: Path, error: BaseException) -> str:
     return f"damaged or truncated ({text}); replace or remove it"
 
 
-def _grey(image: Image.Image) -> np.ndarray:
+def _gray(image: Image.Image) -> np.ndarray:
     return np.array(image if image.mode == "L" else image.convert("LA").getchannel(0))
 
 
@@ -215,15 +220,15 @@ def _color(image: Image.Image) -> np.ndarray:
     return np.array(image if image.mode == wanted else image.convert(wanted))[..., :3]
 
 
-def _grey_palette(image: Image.Image) -> bool:
+def _gray_palette(image: Image.Image) -> bool:
     colors = np.array(image.getpalette("RGB") or [0, 0, 0]).reshape(-1, 3)
     return bool((colors == colors[:, :1]).all())
 
 
 def _packed(rgb: np.ndarray) -> np.ndarray:
-    grey = (rgb == rgb[..., :1]).all(axis=2)
+    gray = (rgb == rgb[..., :1]).all(axis=2)
     code = COLOR + (rgb[..., 0] << 16) + (rgb[..., 1] << 8) + rgb[..., 2]
-    return np.where(grey, rgb[..., 0], code).astype(np.int32)
+    return np.where(gray, rgb[..., 0], code).astype(np.int32)
 
 
 def _unit_range(values: np.ndarray, path: Path) -> np.ndarray:

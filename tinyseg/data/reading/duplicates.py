@@ -1,4 +1,4 @@
-"""Finds images that show one picture: equal pixels, saved again, or nearly the same.
+"""Find images that show one picture: equal pixels, saved again, or nearly the same.
 
 1. Equal digests are equal pixels. 2. Of the others a perceptual hash, the signs of a thumbnail's
 low cosine coefficients, proposes pairs. 3. The coefficients of both thumbnails decide by their
@@ -27,7 +27,7 @@ two scenes come beyond 0.74; copies saved again reach 0.99 (0.86 to 0.99 with cl
 SAME = 0.98
 """Correlation from which a thumbnail shows no difference: saved again, or a camera at rest."""
 FLAT = 1 / 255
-"""Deviation of a thumbnail below which it shows nothing that could be compared."""
+"""Std of a thumbnail below which it shows nothing that could be compared."""
 _ROWS, _PAIRS = 1024, 1 << 16  # so many are compared at a time, to bound the memory
 
 # transposed, upside down, mirrored (in this order) makes the first picture of the second, which
@@ -63,7 +63,7 @@ class Duplicate:
 
     @property
     def words(self) -> str:
-        """How alike they are."""
+        """How similar they are, in words."""
         if self.kind == "identical":
             return "equal pixel for pixel"
         turned = f", {self.turned}" if self.turned else ""
@@ -72,20 +72,20 @@ class Duplicate:
 
 
 def thumbnail(image_hwc: np.ndarray) -> np.ndarray:
-    """An image (H, W, 1 or 3), uint8 or float32 in [0, 1], as (SIDE, SIDE) float32 in [0, 1]."""
+    """Shrink an image (H, W, 1 or 3) to (SIDE, SIDE) gray, float32 in [0, 1]."""
     scale = 255 if image_hwc.dtype == np.uint8 else 1
-    grey = Image.fromarray(to_channels(image_hwc, 1)[..., 0]).convert("F")
-    small = grey.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    gray = Image.fromarray(to_channels(image_hwc, 1)[..., 0]).convert("F")
+    small = gray.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     return np.asarray(small, np.float32) / np.float32(scale)
 
 
 def find_duplicates(
     names: Sequence[str], digests: Sequence[bytes], thumbnails: Sequence[np.ndarray]
 ) -> tuple[Duplicate, ...]:
-    """All duplicates: identical images first, then those that look alike, the closest first.
+    """Return all duplicates: identical images first, then similar ones, the closest first.
 
     A digest is of all pixels. Of identical images only the first is compared further, and flat
-    images (a deviation of one grey level or less) are never near.
+    images (a std of one gray level or less) are never near.
     """
     groups: dict[bytes, list[int]] = {}
     for index, digest in enumerate(digests):
@@ -103,7 +103,7 @@ def find_duplicates(
 
 
 def _near(names: Sequence[str], thumbnails: np.ndarray) -> list[Duplicate]:
-    """Images that hang together by near pairs."""
+    """Return groups of images that near pairs connect."""
     first, second, r, turn = _pairs(thumbnails)
     if not len(first):
         return []
@@ -112,19 +112,19 @@ def _near(names: Sequence[str], thumbnails: np.ndarray) -> list[Duplicate]:
 
     links = coo_array((np.ones(len(first)), (first, second)), (len(names), len(names)))
     groups = connected_components(links, directed=False)[1]
-    found = []
+    duplicates = []
     for group in np.unique(groups[first]):
         inside = groups[first] == group
         lowest = float(r[inside].min())
         members = tuple(names[index] for index in np.flatnonzero(groups == group).tolist())
         turned = tuple(_TURNS.values())[turn[inside].min()] if len(members) == 2 else ""
         kind = "same" if lowest >= SAME else "near"
-        found.append(Duplicate(members, kind, min(lowest, 1.0), turned))
-    return sorted(found, key=lambda same: -same.correlation)
+        duplicates.append(Duplicate(members, kind, min(lowest, 1.0), turned))
+    return sorted(duplicates, key=lambda same: -same.correlation)
 
 
 def _pairs(thumbnails: np.ndarray) -> list[np.ndarray]:
-    """First, second, correlation and number of the orientation of each near pair."""
+    """Return first, second, correlation and number of the orientation of each near pair."""
     waves = _coefficients(thumbnails)
     blocks = [
         (*block, np.full(len(block[0]), number))
@@ -137,7 +137,7 @@ def _pairs(thumbnails: np.ndarray) -> list[np.ndarray]:
 def _close(
     waves: np.ndarray, turned: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """First, second and correlation of near pairs in one orientation, in blocks; each pair once."""
+    """Yield first, second and correlation of near pairs in one orientation, in blocks."""
     used = _weights().ravel() > 0
     waves, turned = waves[:, used], turned[:, used]
     hashes, others = (np.where(x >= 0, np.float32(1), np.float32(-1)) for x in (waves, turned))
@@ -157,27 +157,22 @@ def _close(
 
 
 def _coefficients(thumbnails: np.ndarray) -> np.ndarray:
-    """(N, SIDE * SIDE) weighted cosine coefficients of unit length."""
-    cosine = _cosine()
+    """Return weighted cosine coefficients of unit length, (N, SIDE * SIDE)."""
+    k = np.arange(SIDE)  # the DCT-II, its rows of one length but for the first
+    cosine = np.cos(np.pi / SIDE * k[:, None] * (k + 0.5)).astype(np.float32)
     waves = (cosine @ thumbnails @ cosine.T * _weights()).reshape(len(thumbnails), -1)
     unit: np.ndarray = waves / np.maximum(np.linalg.norm(waves, axis=1, keepdims=True), 1e-9)
     return unit
 
 
-def _cosine() -> np.ndarray:
-    """The DCT-II with rows of one length, but for the first, as in SciPy without `norm`."""
-    k = np.arange(SIDE)
-    return np.cos(np.pi / SIDE * k[:, None] * (k + 0.5)).astype(np.float32)
-
-
 def _weights() -> np.ndarray:
-    """Waves count by their frequency, as natural images fall off with it; the mean not at all."""
+    """Weights by frequency, as natural images fall off with it; none for the mean."""
     radius = np.hypot(*np.meshgrid(np.arange(SIDE), np.arange(SIDE)))
     return np.where(radius <= RADIUS, radius, 0).astype(np.float32)
 
 
 def _turn(waves: np.ndarray, turn: tuple[bool, bool, bool]) -> np.ndarray:
-    """The coefficients of the turned thumbnails: a mirrored wave changes its sign when odd."""
+    """Return the coefficients of turned thumbnails: a mirrored wave changes its sign when odd."""
     transposed, upside_down, mirrored = turn
     planes = waves.reshape(-1, SIDE, SIDE)
     sign = (-1.0) ** np.arange(SIDE, dtype=np.float32)

@@ -10,33 +10,18 @@ from pathlib import Path
 from tinyseg.data.sample import name_some
 from tinyseg.errors import DataError
 
-SUFFIXES = frozenset(
-    [
-        ".png",
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".tif",
-        ".tiff",
-        ".bmp",
-        ".dib",
-        ".gif",
-        ".pgm",
-        ".ppm",
-        ".pbm",
-        ".pnm",
-        ".webp",
-    ]
-)
+SUFFIXES = frozenset([
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".dib", ".gif", ".pgm",
+    ".ppm", ".pbm", ".pnm", ".webp",
+])  # fmt: skip
 _SPLITS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
+    word: split
+    for split, words in {
+        "train": ("train", "training"),
+        "val": ("val", "valid", "validation"),
+        "test": ("test", "testing"),
+    }.items()
+    for word in words
 }
 _IMAGE = "images?|imgs?|inputs?|photos?|pictures?|jpegimages|originals?"
 _MASK = (
@@ -67,7 +52,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Layout:
-    """The cases of a folder in natural order, and what was left out, a line each."""
+    """The cases of a folder in natural order, and warnings about files that are left out."""
 
     cases: tuple[Case, ...]
     warnings: tuple[str, ...]
@@ -79,13 +64,15 @@ class Layout:
 
 @dataclass
 class _File:
-    """A file with what its folders say: role, split, the folders that say neither, and its stem."""
+    """A file, and what the names of its folders mean."""
 
     path: Path
     relative: str
     folders: tuple[str, ...]
+    """Those that stand for neither a role nor a split."""
     stem: str
     role: str | None
+    """image or mask."""
     split: str | None
     masks: list["_File"] = field(default_factory=list)
 
@@ -95,25 +82,27 @@ class _File:
 
 
 def natural(text: str) -> tuple[object, ...]:
-    """Sort key by which "a2" comes before "a10"; equal only for equal texts."""
+    """Return a sort key by which "a2" comes before "a10"; equal only for equal texts."""
     parts = re.split(r"(\d{1,18})", text)
     return ([int(p) if i % 2 else p.casefold() for i, p in enumerate(parts)], text)
 
 
 def find_cases(root: Path, labelled: bool = True, strict: bool = True) -> Layout:
-    """Pairs the images below `root` with their masks.
+    """Pair the images below `root` with their masks.
 
     Rules, in this order. 1. A folder named like images/, masks/, train/, trainannot/ or
     masks_val/ gives role and split; other folders become part of the name. 2. Without a role, a
-    stem such as NAME_mask or NAME_mask_1 is a mask of the image NAME beside it. 3. A mask belongs
-    to the image of the same stem, with or without such an ending. 4. In a folder of one case
-    (CASE/images/ with one image, CASE/masks/) all masks belong to that image. DataError names
-    images without mask, masks without image (unless `strict` is off: then the layout lists them)
-    and names that stand twice.
+    stem such as NAME_mask or NAME_mask_1 is a mask of the image NAME in the same folder. 3. A
+    mask belongs to the image of the same stem, with or without such an ending. 4. In a folder of
+    one case (CASE/images/ with one image, CASE/masks/) all masks belong to that image. DataError
+    names images without mask, masks without image (unless `strict` is off: then the layout lists
+    them), and names that appear twice.
     """
-    files, skipped = _sorted_out(root)
+    files, skipped = _list_files(root)
     images, masks, warnings = _roles(files, labelled)
-    warnings = _skipped_warning(skipped) + warnings
+    if skipped:
+        text = f"{len(skipped)} files that are no images left out: {name_some(skipped)}"
+        warnings = [text, *warnings]
     if not images:
         raise DataError(f"{root}: no images found; {_LAYOUT}")
     by_key = _by_key(images, root)
@@ -136,12 +125,12 @@ def find_cases(root: Path, labelled: bool = True, strict: bool = True) -> Layout
 
 
 def find_images(root: Path) -> list[Path]:
-    """The images below `root`, in natural order; masks are left out by rules 1 and 2."""
-    images, _, _ = _roles(_sorted_out(root)[0], labelled=False)
+    """Return the images below `root` in natural order; rules 1 and 2 leave out masks."""
+    images, _, _ = _roles(_list_files(root)[0], labelled=False)
     return [file.path for file in sorted(images, key=lambda file: natural(file.relative))]
 
 
-def _sorted_out(root: Path) -> tuple[list[_File], list[str]]:
+def _list_files(root: Path) -> tuple[list[_File], list[str]]:
     if not root.exists():
         raise DataError(
             f"{root}: no such folder; give a folder of images, pets:FOLDER, or sim:cells"
@@ -160,14 +149,14 @@ def _sorted_out(root: Path) -> tuple[list[_File], list[str]]:
 
 
 def _walk(root: Path) -> Iterator[Path]:
-    """Files below `root`, hidden ones and folders seen before (symlink loops) left out."""
-    folders, seen = [root], set()
+    """Yield the files below `root` but hidden ones; each folder once, also with looping links."""
+    folders, visited = [root], set()
     while folders:
         folder = folders.pop()
         status = folder.stat()
-        if (status.st_dev, status.st_ino) in seen:
+        if (status.st_dev, status.st_ino) in visited:
             continue
-        seen.add((status.st_dev, status.st_ino))
+        visited.add((status.st_dev, status.st_ino))
         for path in _entries(folder):
             if path.is_dir():
                 folders.append(path)
@@ -199,12 +188,12 @@ def _describe(path: Path, relative: str) -> _File:
 
 @cache
 def folder_meaning(folder: str) -> tuple[str | None, str | None, bool]:
-    """Split, role ("image", "mask") and whether it says neither: "trainannot" -> train, mask."""
+    """Return split, role, and whether it means neither: "trainannot" -> train, mask, False."""
     word, split = folder.casefold(), None
-    found = re.fullmatch(rf"(?:({_SPLIT})[ _-]*(.*)|(.*?)[ _-]*({_SPLIT}))", word)
-    if found:
-        split = _SPLITS[found[1] or found[4]]
-        word = found[2] if found[1] else found[3]
+    match = re.fullmatch(rf"(?:({_SPLIT})[ _-]*(.*)|(.*?)[ _-]*({_SPLIT}))", word)
+    if match:
+        split = _SPLITS[match[1] or match[4]]
+        word = match[2] if match[1] else match[3]
     role = _FOLDER.fullmatch(word)
     if not role:
         return None, None, True
@@ -216,24 +205,15 @@ def _roles(files: list[_File], labelled: bool) -> tuple[list[_File], list[_File]
     masks = [file for file in files if file.role == "mask"]
     unclear = [file for file in files if file.role is None]
     if images and unclear:
-        return images, masks, [_beside_warning(unclear)]
+        text = f"{len(unclear)} images outside the images folder left out: {_list(unclear)}"
+        return images, masks, [text]
     known = {(file.place, file.stem.casefold()) for file in unclear}
     for file in unclear:
-        found = _MASK_STEM.fullmatch(file.stem)
-        beside = found and (file.place, found["base"].casefold()) in known
-        is_mask = beside or (found and labelled)
+        match = _MASK_STEM.fullmatch(file.stem)
+        has_image = match and (file.place, match["base"].casefold()) in known
+        is_mask = has_image or (match and labelled)
         (masks if is_mask else images).append(file)
     return images, masks, []
-
-
-def _beside_warning(files: list[_File]) -> str:
-    return f"{len(files)} images outside the images folder left out: {_list(files)}"
-
-
-def _skipped_warning(skipped: list[str]) -> list[str]:
-    return [f"{len(skipped)} files that are no images left out: {name_some(skipped)}"] * bool(
-        skipped
-    )
 
 
 def _by_key(images: list[_File], root: Path) -> dict[tuple[object, ...], _File]:
@@ -243,10 +223,9 @@ def _by_key(images: list[_File], root: Path) -> dict[tuple[object, ...], _File]:
         if key in by_key:
             raise _same_name(root, by_key[key].relative, image.relative)
         by_key[key] = image
-    short = [(file, _IMAGE_STEM.fullmatch(file.stem)) for file in images]
-    for image, found in short:
-        if found:
-            by_key.setdefault((image.place, found["base"].casefold()), image)
+    for image in images:
+        if match := _IMAGE_STEM.fullmatch(image.stem):
+            by_key.setdefault((image.place, match["base"].casefold()), image)
     return by_key
 
 
@@ -257,7 +236,7 @@ def _same_name(root: Path, first: str, second: str) -> DataError:
 
 
 def _assign(masks: list[_File], by_key: dict[tuple[object, ...], _File]) -> list[_File]:
-    """Hangs each mask on its image; returns the masks without one."""
+    """Add each mask to its image; return the masks without one."""
     left = []
     for mask in masks:
         image = next(filter(None, (by_key.get((mask.place, s)) for s in _stems(mask.stem))), None)
@@ -277,15 +256,15 @@ def _assign(masks: list[_File], by_key: dict[tuple[object, ...], _File]) -> list
 
 
 def _stems(stem: str) -> list[str]:
-    found = _MASK_STEM.fullmatch(stem)
+    match = _MASK_STEM.fullmatch(stem)
     inner = Path(stem)
-    stems = [stem, *([found["base"]] if found else [])]
+    stems = [stem, *([match["base"]] if match else [])]
     stems += [inner.stem] if inner.suffix.casefold() in SUFFIXES else []
     return [text.casefold() for text in stems]
 
 
 def _only_images(images: Iterable[_File]) -> dict[tuple[str, ...], _File]:
-    """The image of each folder that holds one only, in a folder of its own (not the root)."""
+    """Return the image of each folder (not the root) that holds one only."""
     by_place: dict[tuple[str, ...], set[str]] = {}
     files = {image.relative: image for image in images}
     for image in files.values():
@@ -298,11 +277,11 @@ def _only_images(images: Iterable[_File]) -> dict[tuple[str, ...], _File]:
 
 
 def _labelled_images(images: list[_File], root: Path) -> tuple[list[_File], list[str]]:
-    """Leaves out the splits in which no image has a mask, such as a challenge's test set."""
+    """Leave out the splits in which no image has a mask, such as a challenge's test set."""
     splits = {image.split for image in images}
     bare = {s for s in splits if not any(image.masks for image in images if image.split == s)}
     if bare == splits:
-        raise DataError(f"{root}: {len(images)} images but no mask beside them; {_LAYOUT}")
+        raise DataError(f"{root}: {len(images)} images but no mask next to them; {_LAYOUT}")
     out = [image for image in images if image.split in bare]
     kept = [image for image in images if image.split not in bare]
     warnings = [f"{len(out)} images without any mask left out: {_list(out)}"] if out else []
@@ -310,14 +289,14 @@ def _labelled_images(images: list[_File], root: Path) -> tuple[list[_File], list
 
 
 def _check_pairs(bare: list[_File], orphans: list[_File], root: Path) -> None:
-    seen = []
+    parts = []
     if bare:
-        seen.append(f"{len(bare)} images without mask: {_list(bare)}")
+        parts.append(f"{len(bare)} images without mask: {_list(bare)}")
     if orphans:
-        seen.append(f"{len(orphans)} masks without image: {_list(orphans)}")
-    if seen:
+        parts.append(f"{len(orphans)} masks without image: {_list(orphans)}")
+    if parts:
         raise DataError(
-            f"{root}: {'; '.join(seen)}; every image needs a mask of the same name: add or rename "
+            f"{root}: {'; '.join(parts)}; every image needs a mask of the same name: add or rename "
             "it (all black where there is no object) or move the file away"
         )
 
