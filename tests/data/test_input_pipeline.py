@@ -18,7 +18,7 @@ def image(height: int, width: int) -> np.ndarray:
 
 
 def test_preprocessing_comes_before_resizing_and_the_scale_last() -> None:
-    config = DataConfig(size=32, preprocess="median(size=3)+quantise(bits=2)")
+    config = DataConfig(size=32, preprocess="median(size=3)+quantize(bits=2)")
     pixels = image(50, 70)
     found = InputPipeline(config, SCALE).tile(pixels)
     placement = place_image(50, 70, 32, "resize")
@@ -58,7 +58,7 @@ def test_neighbours_in_a_batch_change_no_bit(text: str) -> None:
 
 
 def test_the_scale_of_the_dataset_is_that_of_preprocessed_images() -> None:
-    config = DataConfig(size=32, preprocess="quantise(bits=1)")
+    config = DataConfig(size=32, preprocess="quantize(bits=1)")
     images = [image(10, 12), image(8, 9)]
     found = find_scale(config, images, 1)
     black_or_white = np.concatenate([(one >= 128).ravel() for one in images])

@@ -87,7 +87,7 @@ def test_a_dataset_is_measured_as_it_would_be_trained_on() -> None:
     plain = open_stats("sim:cells?n=4&size=32", DataConfig())
     assert plain.channel_names == ("red", "green", "blue")
     assert json.loads(json.dumps(plain.to_dict()))["images"] == 4
-    two = open_stats("sim:cells?n=4&size=32", DataConfig(preprocess="quantise(bits=1)"))
+    two = open_stats("sim:cells?n=4&size=32", DataConfig(preprocess="quantize(bits=1)"))
     assert all(set(np.flatnonzero(i.counts.sum(axis=0))) <= {0, 255} for i in two.images)
     grey = open_stats("sim:ultrasound?n=3&size=32", DataConfig())
     assert grey.channel_names == ("grey",)
