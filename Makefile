@@ -13,8 +13,8 @@ CELLS := sim:cells?n=64&size=96&seed=0
 
 demo: .venv/ready
 	rm -rf $(DEMO)
-	$(BIN)/tinyseg train "$(CELLS)" --out $(DEMO)/run --set data.size=96 model.base=8 \
-		model.depth=3 train.batch=8 train.epochs=15 train.optimizer="adam(lr=0.01)"
+	$(BIN)/tinyseg train "$(CELLS)" --out $(DEMO)/run --set data.size=96 model.base_channels=8 \
+		model.depth=3 train.batch_size=8 train.epochs=15 train.optimizer="adam(lr=0.01)"
 	$(BIN)/tinyseg simulate $(DEMO)/new --kind cells --n 8 --size 96 --seed 1
 	$(BIN)/tinyseg predict $(DEMO)/run $(DEMO)/new/images --out $(DEMO)/predictions
 	$(BIN)/tinyseg evaluate $(DEMO)/run "$(CELLS)" --picture $(DEMO)/grid.png

@@ -112,7 +112,7 @@ def _step(case: Any, text: str) -> Any:
     from tinyseg.models.unet import UNet
     from tinyseg.training.step import TrainStep
 
-    model = UNet(case.channels, base=case.base, depth=case.depth)
+    model = UNet(case.channels, base_channels=case.base, depth=case.depth)
     return TrainStep(model, loss="bce", optimizer="adam(lr=0.001)", augment=text)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from record import HELP, ROOT, keep, machine
 
 Row = dict[str, Any]
-SETTINGS = ("model.base=16", "model.depth=4", "data.size=128", "train.batch=4")
+SETTINGS = ("model.base_channels=16", "model.depth=4", "data.size=128", "train.batch_size=4")
 WANTED = 0.95
 
 

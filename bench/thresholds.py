@@ -86,7 +86,12 @@ def make_trainer(side: int, square: int, folder: Path) -> Any:
     from tinyseg.inference.run import Run
     from tinyseg.training.trainer import Trainer
 
-    settings = [f"data.size={square}", "data.val=0.5", "model.base=16", "model.depth=4"]
+    settings = [
+        f"data.size={square}",
+        "data.val_fraction=0.5",
+        "model.base_channels=16",
+        "model.depth=4",
+    ]
     config = Config().override(settings)
     dataset = open_dataset(f"sim:cells?n={2 * IMAGES}&size={side}", config.data)
     split = make_split(dataset, config.data)

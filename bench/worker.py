@@ -120,7 +120,9 @@ class Ours:
         from tinyseg.models.unet import UNet
         from tinyseg.training.step import TrainStep
 
-        model = UNet(case.channels, base=case.base, depth=case.depth, precision=self.precision)
+        model = UNet(
+            case.channels, base_channels=case.base, depth=case.depth, precision=self.precision
+        )
         if not weights.exists():
             tensors = model.state_dict().items()
             np.savez(weights, **{name: tensor.numpy() for name, tensor in tensors})

@@ -74,7 +74,7 @@ def stock_graphs() -> None:
 
 
 def learned(make: Callable[[UNet], Step]) -> tuple[list[float], list[np.ndarray]]:
-    model = UNet(3, 1, base=8, depth=2, seed=0)
+    model = UNet(3, 1, base_channels=8, depth=2, seed=0)
     step = make(model)
     for number in range(STEPS):
         step(number % 8)

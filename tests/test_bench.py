@@ -158,7 +158,7 @@ def test_the_shares_of_an_epoch(epoch):
 @pytest.mark.slow
 def test_an_epoch_is_measured(tmp_path):
     options = ["--images", "12", "--side", "40", "--epochs", "1", "--starts", "1"]
-    small = ["--settings", "model.base=2", "model.depth=1", "data.size=32"]
+    small = ["--settings", "model.base_channels=2", "model.depth=1", "data.size=32"]
     command = [sys.executable, str(BENCH / "epoch.py"), *options, *small]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -216,7 +216,9 @@ def test_a_network_of_tinygrads_layers_is_the_same_jitted_and_plain_bit_for_bit(
 
 
 def test_our_own_networks_have_keys_of_their_own_and_no_other_random_state() -> None:
-    assert not [n for n in TrainStep(UNet(1, 1, base=2, depth=1)).state if n.startswith("random")]
+    assert not [
+        n for n in TrainStep(UNet(1, 1, base_channels=2, depth=1)).state if n.startswith("random")
+    ]
 
 
 # 3. A fresh network

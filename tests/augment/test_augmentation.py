@@ -201,7 +201,7 @@ def test_image_and_label_stay_together(text: str) -> None:
 
 
 def run_steps(jit: bool, seed: int = 7, text: str = f"flip+{GEOMETRY}") -> Any:
-    model = UNet(1, 1, base=2, depth=1, dropout=0.2, seed=1)
+    model = UNet(1, 1, base_channels=2, depth=1, dropout=0.2, seed=1)
     step = TrainStep(model, "bce", jit=jit, augment=Augmentation(text, seed))
     numbers = []
     for number in range(4):
@@ -229,7 +229,7 @@ def test_another_seed_is_another_run_and_compiles_nothing() -> None:
 
 
 def test_a_step_on_one_batch_draws_anew_each_time() -> None:
-    step = TrainStep(UNet(1, 1, base=2, depth=1), "bce", augment="translate")
+    step = TrainStep(UNet(1, 1, base_channels=2, depth=1), "bce", augment="translate")
     step.learning_rate = 0.0
     image, label = map(to_device, batch(size=16, count=2))
     losses = [step(image, label).numbers()["loss"] for _ in range(6)]
@@ -237,5 +237,5 @@ def test_a_step_on_one_batch_draws_anew_each_time() -> None:
 
 
 def test_no_augmentation_adds_nothing() -> None:
-    step = TrainStep(UNet(1, 1, base=2, depth=1), "bce", augment="none")
+    step = TrainStep(UNet(1, 1, base_channels=2, depth=1), "bce", augment="none")
     assert not any(name.startswith("augment") for name in step.state)

@@ -104,7 +104,13 @@ class Noise:
 
 @pytest.mark.slow
 def test_training_sends_every_training_image_through_it_and_nothing_else(tmp_path: Path) -> None:
-    small = ["data.size=32", "model.base=2", "model.depth=1", "train.epochs=2", "train.batch=3"]
+    small = [
+        "data.size=32",
+        "model.base_channels=2",
+        "model.depth=1",
+        "train.epochs=2",
+        "train.batch_size=3",
+    ]
     config = Config().override(small)
     losses = []
     for name, pipeline in (("a", Noise()), ("b", Noise()), ("c", None)):

@@ -16,7 +16,7 @@ from PIL import Image
 from tinyseg.cli.parser import main, parser
 from tinyseg.data import simulate, write_pairs
 
-SMALL = ["data.size=32", "model.base=2", "model.depth=1", "train.epochs=1"]
+SMALL = ["data.size=32", "model.base_channels=2", "model.depth=1", "train.epochs=1"]
 
 
 TWO = "fixed(mean=[0.5,0.5],std=[1,1])"
@@ -115,18 +115,30 @@ def test_limit_images_uses_fewer(cells: Path, tmp_path: Path) -> None:
 
 
 def test_a_config_file_and_settings_are_joined(cells: Path, tmp_path: Path) -> None:
-    (tmp_path / "c.toml").write_text("[train]\nepochs = 1\nbatch = 2\n[model]\nbase = 2\n")
+    (tmp_path / "c.toml").write_text(
+        "[train]\nepochs = 1\nbatch_size = 2\n[model]\nbase_channels = 2\n"
+    )
     out = tmp_path / "run"
     command = ["train", str(cells), "--out", str(out), "--config", str(tmp_path / "c.toml")]
     assert main([*command, "--set", "model.depth=1", "data.size=32"]) == 0
     written = (out / "config.toml").read_text()
-    assert "batch = 2" in written
+    assert "batch_size = 2" in written
     assert "depth = 1" in written
 
 
 def test_settings_given_twice_are_both_taken() -> None:
-    command = ["train", "x", "--out", "y", "--set", "base=2", "--set", "depth=1", "epochs=3"]
-    assert parser().parse_args(command).set == ["base=2", "depth=1", "epochs=3"]
+    command = [
+        "train",
+        "x",
+        "--out",
+        "y",
+        "--set",
+        "base_channels=2",
+        "--set",
+        "depth=1",
+        "epochs=3",
+    ]
+    assert parser().parse_args(command).set == ["base_channels=2", "depth=1", "epochs=3"]
 
 
 def test_a_closed_pipe_is_no_error() -> None:
@@ -194,7 +206,7 @@ def test_bad_input_is_one_line_with_the_file_and_the_remedy(
 ) -> None:
     new = tmp_path / "new"
     (tmp_path / "empty").mkdir()
-    (tmp_path / "bad.toml").write_text("[model]\nbase = 'many'\n")
+    (tmp_path / "bad.toml").write_text("[model]\nbase_channels = 'many'\n")
     cases = {
         "no such": ("train", tmp_path / "nowhere", "--out", new),
         "empty": ("train", tmp_path / "empty", "--out", new),
@@ -206,9 +218,9 @@ def test_bad_input_is_one_line_with_the_file_and_the_remedy(
         "3 channels; give": ("train", cells, "--out", new, "--set", f"normalize={TWO}"),
         "size is odd": ("data", "stats", cells, "--set", "preprocess=median(size=4)"),
         "unknown loss": ("train", cells, "--out", new, "--set", "loss=dise"),
-        "train.batch=": ("train", cells, "--out", new, "--set", "train.batch=64"),
+        "train.batch_size=": ("train", cells, "--out", new, "--set", "train.batch_size=64"),
         "not empty": ("train", cells, "--out", run, "--set", *SMALL),
-        "keeps its settings": ("train", cells, "--out", run, "--resume", "--set", "batch=3"),
+        "keeps its settings": ("train", cells, "--out", run, "--resume", "--set", "batch_size=3"),
         "no run.json": ("evaluate", cells, cells),
         "--split all": ("evaluate", run, "sim:cells?n=4&size=32&seed=9"),
         "the test split is empty": ("evaluate", run, cells, "--split", "test"),

@@ -23,8 +23,8 @@ def test_a_call_is_read_and_written_back(text: str, call: Call) -> None:
 
 
 def test_a_call_is_written_without_needless_digits() -> None:
-    assert str(parse_call("sgd(lr=0.10,decay=1E-4,nesterov=TRUE)")) == (
-        "sgd(lr=0.1,decay=0.0001,nesterov=true)"
+    assert str(parse_call("sgd(lr=0.10,weight_decay=1E-4,nesterov=TRUE)")) == (
+        "sgd(lr=0.1,weight_decay=0.0001,nesterov=true)"
     )
 
 

@@ -21,7 +21,7 @@ def masks(count=6, shape=(20, 24), value=1):
 
 def test_arrays_are_samples_by_index_name_and_in_order():
     pixels, labels = images(), masks()
-    data = tinyseg.Dataset.from_arrays(pixels, labels, size=32, val=0.5)
+    data = tinyseg.Dataset.from_arrays(pixels, labels, size=32, val_fraction=0.5)
     assert data.names == tuple(f"image_{i}" for i in range(6))
     assert len(data) == 6
     assert (data.classes, data.channels, data.class_names) == (2, 1, ("class 0", "class 1"))
@@ -132,10 +132,10 @@ def test_what_cannot_be_a_dataset(pixels, labels, more, said):
 
 def test_settings_are_checked_as_in_a_file(folder):
     folder.pairs(5)
-    data = Dataset(folder.path, DataConfig(size=32), val=0.4, split_seed=3)
-    assert data.config == DataConfig(size=32, val=0.4, split_seed=3)
+    data = Dataset(folder.path, DataConfig(size=32), val_fraction=0.4, split_seed=3)
+    assert data.config == DataConfig(size=32, val_fraction=0.4, split_seed=3)
     for settings, said in [
-        ({"sise": 3}, "unknown setting 'data.sise'; known: data.size"),
+        ({"sise": 3}, "unknown setting 'data.sise'; did you mean data.size"),
         ({"epochs": 3}, "unknown setting 'data.epochs'"),
         ({"size": "32"}, "data.size='32' is not a whole number"),
         ({"size": 3}, "data.size=3 cannot be used"),
@@ -159,7 +159,7 @@ def test_a_dataset_is_opened_again_with_other_settings(folder):
 
 
 def test_batches_are_those_of_training():
-    data = Dataset.from_arrays(images(9), masks(9), size=32, val=0.3)
+    data = Dataset.from_arrays(images(9), masks(9), size=32, val_fraction=0.3)
     names = data.split.train
     pipeline = InputPipeline(
         data.config, find_scale(data.config, [data[name].image for name in names], 1)
@@ -179,7 +179,7 @@ def test_batches_are_those_of_training():
 
 def test_batches_to_measure_on_hold_each_tile_once():
     data = Dataset.from_arrays(
-        images(8, (40, 20)), masks(8, (40, 20)), size=16, fit="window", val=0.5
+        images(8, (40, 20)), masks(8, (40, 20)), size=16, fit="tile", val_fraction=0.5
     )
     batches = list(data.batches("val", batch_size=8))
     assert [len(image) for image, _ in batches] == [8, 8, 8]  # 3 x 2 tiles of 4 images

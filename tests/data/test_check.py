@@ -298,15 +298,23 @@ def test_groups_across_a_given_split(cells, tmp_path):
 
 
 def test_no_and_few_validation_images(cells):
-    assert only(found(cells, "data.val=0"), "error", "split").seen == "no validation images"
-    assert only(found(cells, "data.val=0.1"), "warning", "split").seen == "few validation images: 3"
+    assert (
+        only(found(cells, "data.val_fraction=0"), "error", "split").seen == "no validation images"
+    )
+    assert (
+        only(found(cells, "data.val_fraction=0.1"), "warning", "split").seen
+        == "few validation images: 3"
+    )
 
 
 def test_no_and_few_training_images(cells):
-    finding = only(found(cells, "data.limit=3"), "error", "split")
+    finding = only(found(cells, "data.max_train_images=3"), "error", "split")
     assert finding.seen == "3 training images are fewer than a batch of 4"
-    assert "train.batch=3" in finding.remedy
-    assert only(found(cells, "data.limit=6"), "warning", "split").seen == "few training images: 6"
+    assert "train.batch_size=3" in finding.remedy
+    assert (
+        only(found(cells, "data.max_train_images=6"), "warning", "split").seen
+        == "few training images: 6"
+    )
 
 
 def test_a_split_that_cannot_be_drawn(cells, tmp_path):
@@ -371,8 +379,8 @@ def test_folds_are_told_beside_each_other(cells):
         (lambda cells: cells.mask("masks/cells_0003.png", height=16), []),
         (lambda cells: cells.mask("masks/cells_0003.png", (0, 7), 32, 32), ["labels=0:0,255:1"]),
         (lambda cells: None, ["fit=pad", "size=16"]),
-        (lambda cells: None, ["limit=3"]),
-        (lambda cells: None, ["val=0"]),
+        (lambda cells: None, ["max_train_images=3"]),
+        (lambda cells: None, ["val_fraction=0"]),
         (lambda cells: None, ["groups=cells"]),
         (lambda cells: None, ["folds=31"]),
         (lambda cells: None, ["split_file=nowhere.json"]),

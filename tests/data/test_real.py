@@ -102,7 +102,7 @@ def test_busi_equal_images_stay_together(real_data):
     assert [pair.kind for pair in near] == [*["same"] * 5, "near"]
     assert any("23 of 145 masks are empty" in warning for warning in data.warnings)
     for seed in range(10):
-        split = make_split(data, DataConfig(split_seed=seed, test=0.2))
+        split = make_split(data, DataConfig(split_seed=seed, test_fraction=0.2))
         for pair in data.duplicates:
             names = set(pair.names)
             assert names in [names & set(part) for part in (split.train, split.val, split.test)]

@@ -98,7 +98,7 @@ def test_pets_by_species(pets):
 
 
 def test_pets_official_lists_are_the_split(pets):
-    split = make_split(opened("pets", pets), DataConfig(val=0.25))
+    split = make_split(opened("pets", pets), DataConfig(val_fraction=0.25))
     assert split.test == ("Abyssinian_10", "beagle_10")
     assert (len(split.train), len(split.val)) == (3, 1)
     assert opened("pets", pets, "?split=none").predefined is None
@@ -200,7 +200,7 @@ def test_busi_equal_images_never_straddle(busi):
     twins = {"benign/benign (2)", "malignant/malignant (1)"}
     assert [set(same.names) for same in data.duplicates] == [twins]
     for seed in range(20):
-        split = make_split(data, DataConfig(val=0.3, test=0.3, split_seed=seed))
+        split = make_split(data, DataConfig(val_fraction=0.3, test_fraction=0.3, split_seed=seed))
         parts = [twins & set(part) for part in (split.train, split.val, split.test)]
         assert twins in parts, seed
 
@@ -266,7 +266,7 @@ def test_camvid_says_which_sequences_the_official_split_cuts(camvid):
     assert warnings == (f"{told}0001TP (test, train); 0016E5 (train, val)",)
     data = opened("camvid", camvid, "?split=none")
     assert (data.predefined, data.warnings) == (None, ())
-    split = make_split(data, DataConfig(val=0.4, groups=r"/(\w+?)_"))
+    split = make_split(data, DataConfig(val_fraction=0.4, groups=r"/(\w+?)_"))
     sequences = [
         {name.split("/")[1].split("_")[0] for name in part} for part in (split.train, split.val)
     ]

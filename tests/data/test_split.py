@@ -35,7 +35,7 @@ def parts(split):
 
 
 def test_fractions_are_met_and_no_name_is_lost_or_doubled():
-    split = make_split(dataset(NAMES), DataConfig(val=0.25, test=0.1))
+    split = make_split(dataset(NAMES), DataConfig(val_fraction=0.25, test_fraction=0.1))
     assert [len(part) for part in parts(split)] == [65, 25, 10]
     assert set.union(*parts(split)) == set(NAMES)
     assert list(split.train[:20]) == sorted(split.train[:20], key=lambda name: int(name[1:]))
@@ -43,7 +43,7 @@ def test_fractions_are_met_and_no_name_is_lost_or_doubled():
 
 @pytest.mark.parametrize(("count", "sizes"), [(2, [1, 1]), (3, [2, 1]), (7, [6, 1]), (8, [6, 2])])
 def test_small_datasets_still_get_a_validation_image(count, sizes):
-    split = make_split(dataset(NAMES[:count]), DataConfig(val=0.2))
+    split = make_split(dataset(NAMES[:count]), DataConfig(val_fraction=0.2))
     assert [len(split.train), len(split.val)] == sizes
 
 
@@ -67,7 +67,9 @@ def test_new_images_leave_most_old_ones_where_they_are():
 @pytest.mark.parametrize("seed", range(8))
 def test_groups_never_straddle(seed):
     names = [f"patient{p}_{i}" for p in range(12) for i in range(1 + p % 5)]
-    config = DataConfig(groups=r"(patient\d+)_", split_seed=seed, val=0.3, test=0.2)
+    config = DataConfig(
+        groups=r"(patient\d+)_", split_seed=seed, val_fraction=0.3, test_fraction=0.2
+    )
     split = make_split(dataset(names), config)
     groups = [{name.split("_")[0] for name in part} for part in parts(split)]
     assert all(groups)
@@ -86,7 +88,9 @@ def test_one_large_group_does_not_swallow_the_training_images():
 def test_equal_images_stay_together():
     twins = (("a1", "a50"), ("a50", "a70"), ("a2", "a3"))
     for seed in range(12):
-        split = make_split(dataset(NAMES, twins=twins), DataConfig(split_seed=seed, test=0.3))
+        split = make_split(
+            dataset(NAMES, twins=twins), DataConfig(split_seed=seed, test_fraction=0.3)
+        )
         for pair in twins:
             assert sum(any(name in part for name in pair) for part in parts(split)) == 1
 
@@ -111,25 +115,27 @@ def test_a_bad_pattern_is_quoted():
 
 
 def test_the_limit_cuts_training_images_only_after_splitting():
-    whole = make_split(dataset(NAMES), DataConfig(test=0.1))
-    cut = make_split(dataset(NAMES), DataConfig(test=0.1, limit=7))
+    whole = make_split(dataset(NAMES), DataConfig(test_fraction=0.1))
+    cut = make_split(dataset(NAMES), DataConfig(test_fraction=0.1, max_train_images=7))
     assert len(cut.train) == 7
     assert set(cut.train) < set(whole.train)
     assert (cut.val, cut.test) == (whole.val, whole.test)
-    more = make_split(dataset(NAMES), DataConfig(test=0.1, limit=8))
+    more = make_split(dataset(NAMES), DataConfig(test_fraction=0.1, max_train_images=8))
     assert set(cut.train) < set(more.train)
 
 
 def test_split_folders_go_before_fractions():
     folders = {"train": ("t/a", "t/b"), "val": ("v/a",), "test": ("e/a",)}
     names = [name for part in folders.values() for name in part]
-    assert make_split(dataset(names, folders), DataConfig(val=0.9)) == Split(*folders.values())
+    assert make_split(dataset(names, folders), DataConfig(val_fraction=0.9)) == Split(
+        *folders.values()
+    )
 
 
 def test_missing_validation_folder_is_cut_from_training():
     folders = {"train": tuple(f"t/{i}" for i in range(10)), "test": ("e/0",)}
     names = [name for part in folders.values() for name in part]
-    split = make_split(dataset(names, folders), DataConfig(val=0.3, test=0.5))
+    split = make_split(dataset(names, folders), DataConfig(val_fraction=0.3, test_fraction=0.5))
     assert (len(split.train), len(split.val), split.test) == (7, 3, ("e/0",))
 
 
@@ -186,8 +192,8 @@ def test_bad_split_files(tmp_path, content, said):
     [
         (
             NAMES,
-            DataConfig(val=0.0),
-            r"zero validation samples of 100 \(data.val=0\); raise data.val",
+            DataConfig(val_fraction=0.0),
+            r"zero validation samples of 100 \(data.val_fraction=0\); raise data.val_fraction",
         ),
         (["a"], DataConfig(), "zero training samples of 1"),
         (["p_1", "p_2"], DataConfig(groups="p"), "zero training samples of 2 .*check data.groups"),
@@ -231,7 +237,7 @@ def shares(names, empty=0.3):
 def test_every_part_gets_its_share_of_empty_small_and_large(seed):
     pixels = dict(zip(NAMES, shares(NAMES), strict=True))
     data = dataset(NAMES, pixels=list(pixels.values()))
-    split = make_split(data, DataConfig(val=0.2, test=0.2, split_seed=seed))
+    split = make_split(data, DataConfig(val_fraction=0.2, test_fraction=0.2, split_seed=seed))
     foreground = {name: counts.get(1, 0) for name, counts in pixels.items()}
     for part, fraction in (("train", 0.6), ("val", 0.2), ("test", 0.2)):
         names = getattr(split, part)
@@ -286,15 +292,15 @@ def test_folds_hold_every_image_once_and_are_alike(count):
 
 def test_the_first_fold_is_the_split_of_its_fraction():
     data = dataset(NAMES, pixels=shares(NAMES))
-    assert make_split(data, DataConfig(folds=5)) == make_split(data, DataConfig(val=0.2))
+    assert make_split(data, DataConfig(folds=5)) == make_split(data, DataConfig(val_fraction=0.2))
 
 
 def test_folds_leave_the_test_images_out():
-    made = make_folds(dataset(NAMES), DataConfig(folds=4, test=0.2))
+    made = make_folds(dataset(NAMES), DataConfig(folds=4, test_fraction=0.2))
     assert [len(fold) for fold in made.folds] == [20] * 4
     assert len(made.test) == 20
     folders = {"train": tuple(NAMES[:50]), "val": tuple(NAMES[50:80]), "test": tuple(NAMES[80:])}
-    made = make_folds(dataset(NAMES, folders), DataConfig(folds=4, test=0.2))
+    made = make_folds(dataset(NAMES, folders), DataConfig(folds=4, test_fraction=0.2))
     assert made.test == folders["test"]
     assert sorted(name for fold in made.folds for name in fold) == sorted(NAMES[:80])
 
@@ -318,7 +324,7 @@ def test_too_few_groups_for_the_folds():
 
 def test_saved_folds_are_used_again(tmp_path):
     data, path = dataset(NAMES), tmp_path / "folds.json"
-    made = make_folds(data, DataConfig(folds=3, test=0.1))
+    made = make_folds(data, DataConfig(folds=3, test_fraction=0.1))
     made.save(path)
     assert load_split(path) == made
     # another seed, another number of images: the file decides

@@ -132,7 +132,7 @@ def test_tiles_are_those_that_the_pipeline_gives_with_their_labels(folder):
     for index, (height, width) in enumerate([(12, 40), (16, 16), (33, 20)]):
         folder.image(f"images/a{index}.png", height, width)
         folder.mask(f"masks/a{index}.png", (0, 255, 0), height, width)
-    config = DataConfig(size=16, fit="window", normalize="image")
+    config = DataConfig(size=16, fit="tile", normalize="image")
     data, pipeline = open_dataset(folder.path, config), InputPipeline(config, None)
     tiles = prepare_images(data, data.names, pipeline, config.overlap)
     samples = [data.load(index) for index in range(3)]

@@ -75,10 +75,10 @@ def test_bad_input_is_a_finding_and_a_bug_of_the_doctor_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refuses(project: Project) -> list[Finding]:
-        raise ConfigError("model.base=0 cannot be used")
+        raise ConfigError("model.base_channels=0 cannot be used")
 
     found = stages(monkeypatch, loss=[refuses])
-    assert (found.first.check, found.first.seen) == ("loss", "model.base=0 cannot be used")  # type: ignore[union-attr]
+    assert (found.first.check, found.first.seen) == ("loss", "model.base_channels=0 cannot be used")  # type: ignore[union-attr]
 
     def breaks(project: Project) -> list[Finding]:
         raise ZeroDivisionError("a bug")
@@ -166,7 +166,7 @@ def test_the_command_examines_writes_json_and_changes_nothing(
 ) -> None:
     data = cells(tmp_path / "data", n=24)
     before = {path: path.read_bytes() for path in data.rglob("*") if path.is_file()}
-    small = ["data.size=64", "model.base=4", "model.depth=2"]
+    small = ["data.size=64", "model.base_channels=4", "model.depth=2"]
     out = tmp_path / "doctor.json"
     command = ["doctor", str(data), "--json", str(out), "--set", *small]
     assert main([*command, "train.optimizer=adam(lr=0.01)"]) == 0

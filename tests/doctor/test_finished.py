@@ -306,7 +306,7 @@ def test_nothing_is_told_by_chance_more_often_than_promised() -> None:
 def test_the_next_steps_follow_from_what_was_seen(tmp_path: Path) -> None:
     (found,) = stage.next_steps(case(tmp_path, 0.6, log=OVERFIT))
     assert found.evidence[0].startswith("train.augment=medium")
-    assert "data.limit=10" in found.evidence[1]
+    assert "data.max_train_images=10" in found.evidence[1]
     rising = (np.linspace(1, 0.5, 20), np.linspace(0.1, 0.7, 20), np.linspace(0.1, 0.7, 20))
     settings = ("train.epochs=20",)
     (found,) = stage.next_steps(case(tmp_path, log=rising, settings=settings))
@@ -320,7 +320,7 @@ def test_the_next_steps_follow_from_what_was_seen(tmp_path: Path) -> None:
 
 def test_a_network_that_says_the_same_of_all_images_is_found(tmp_path: Path) -> None:
     project = Project(cells(tmp_path, n=24), CONFIG)
-    model = UNet(3, 1, base=4, depth=1, seed=0)
+    model = UNet(3, 1, base_channels=4, depth=1, seed=0)
     run = SimpleNamespace(
         input_pipeline=project.input_pipeline, predictor=Predictor(model, project.input_pipeline)
     )

@@ -36,7 +36,7 @@ def test_a_pipeline_that_cuts_out_the_objects_is_told(tmp_path: Path) -> None:
 
 
 def test_prediction_of_the_same_door_is_well(tmp_path: Path) -> None:
-    model = UNet(3, 1, base=4, depth=1)
+    model = UNet(3, 1, base_channels=4, depth=1)
     data = cells(tmp_path, n=24)
     project = Project(data, CONFIG, model=model)
     assert prediction(project) == []

@@ -48,7 +48,7 @@ def test_a_loop_of_objects_ends() -> None:
 
 
 def test_all_of_a_step_is_saved_and_put_back() -> None:
-    model = UNet(1, 1, base=2, depth=1)
+    model = UNet(1, 1, base_channels=2, depth=1)
     step = TrainStep(model, optimizer="adam(lr=0.1)", jit=False, canary=False)
     state = State(step, model)
     assert {id(t) for t in step.state.values()} <= {id(t) for t in state.tensors}

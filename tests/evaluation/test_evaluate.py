@@ -91,7 +91,13 @@ def draw_pets(folder: Path) -> None:
 def test_a_run_on_a_named_dataset_from_training_to_the_table(tmp_path: Path) -> None:
     draw_pets(tmp_path / "pets")
     source = f"pets:{tmp_path / 'pets'}?target=species"
-    small = ["data.size=32", "model.base=4", "model.depth=2", "train.epochs=2", "train.batch=4"]
+    small = [
+        "data.size=32",
+        "model.base_channels=4",
+        "model.depth=2",
+        "train.epochs=2",
+        "train.batch_size=4",
+    ]
     run = train(source, tmp_path / "run", Config().override(small), say=print)
     assert run.open(run.facts.source).fingerprint() == run.facts.fingerprint
     found = evaluate(run, source, "test")

@@ -9,7 +9,7 @@ from tinyseg.data import simulate, write_pairs
 from tinyseg.doctor import Project
 
 SETTINGS = [
-    *("data.size=64", "model.base=8", "model.depth=1", "train.batch=4"),
+    *("data.size=64", "model.base_channels=8", "model.depth=1", "train.batch_size=4"),
     "train.optimizer=adam(lr=0.01)",
 ]
 CONFIG = Config().override(SETTINGS)

@@ -132,7 +132,7 @@ def not_a_number(folder: Path) -> Project:
 
 
 def normalised_in_training_only(folder: Path) -> Project:
-    data, model = cells(folder), UNet(3, 1, base=8, depth=1)
+    data, model = cells(folder), UNet(3, 1, base_channels=8, depth=1)
     raw = Project(data, CONFIG.override(["data.normalize=none"])).input_pipeline
     return Project(data, CONFIG, model=model, predictor=Predictor(model, raw))
 

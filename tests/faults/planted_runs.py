@@ -27,7 +27,7 @@ def by_heart(folder: Path) -> Project:
     """Ten hard images, seen a hundred times."""
     samples = simulate("ultrasound", n=20, size=64, seed=4, empty=0, noise=1.5, contrast=0.6)
     write_pairs(samples, folder / "data")
-    return trained(folder, folder / "data", "train.epochs=60", "data.val=0.5")
+    return trained(folder, folder / "data", "train.epochs=60", "data.val_fraction=0.5")
 
 
 FAULTS = [

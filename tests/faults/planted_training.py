@@ -201,7 +201,9 @@ FAULTS = [
     Fault(
         "a loss of false positives alone", "loss", settings("train.loss=tversky(alpha=1,beta=0)")
     ),
-    Fault("a network of one channel", "capacity", settings("model.base=1", "model.depth=1")),
+    Fault(
+        "a network of one channel", "capacity", settings("model.base_channels=1", "model.depth=1")
+    ),
     Fault("a loss that broadcasts", "loss target", lambda folder: project(folder, loss=broadcast)),
     Fault("a loss that transposes", "loss target", lambda folder: project(folder, loss=transposed)),
     Fault("index-locked step", "locked step", with_step(ByIndex)),

@@ -38,7 +38,7 @@ class Brightness:
 
 @pytest.fixture(scope="module")
 def predictor() -> Predictor:
-    model = UNet(base=2, depth=1)
+    model = UNet(base_channels=2, depth=1)
     return Predictor(model, input_pipeline(0.4, 0.2), batch=3)
 
 

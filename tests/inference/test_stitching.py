@@ -36,7 +36,7 @@ class Logits:
 
 
 def predictor(function: Callable[[Tensor], Tensor], overlap: float = 0.5) -> Predictor:
-    config = DataConfig(size=SIZE, fit="window", overlap=overlap)
+    config = DataConfig(size=SIZE, fit="tile", overlap=overlap)
     return Predictor(
         Logits(function), InputPipeline(config, InputScale((0.5,), (0.25,))), 3, jit=False
     )
@@ -55,7 +55,7 @@ def test_windows_cover_the_image_and_share_what_was_asked(
     height: int, width: int, overlap: float
 ) -> None:
     times = np.zeros((height, width), int)
-    placements = place_tiles(height, width, SIZE, "window", overlap)
+    placements = place_tiles(height, width, SIZE, "tile", overlap)
     for placement in placements:
         times[visible_part(placement, SIZE)] += 1
         assert (placement.rows, placement.cols) == placement.original == (height, width)
@@ -70,10 +70,8 @@ def test_windows_cover_the_image_and_share_what_was_asked(
 
 
 def test_an_image_of_the_windows_size_has_one_window() -> None:
-    assert place_tiles(SIZE, SIZE, SIZE, "window", 0.5) == [
-        Placement((SIZE, SIZE), 0, 0, SIZE, SIZE)
-    ]
-    assert len(place_tiles(SIZE + 1, SIZE, SIZE, "window", 0.0)) == 2
+    assert place_tiles(SIZE, SIZE, SIZE, "tile", 0.5) == [Placement((SIZE, SIZE), 0, 0, SIZE, SIZE)]
+    assert len(place_tiles(SIZE + 1, SIZE, SIZE, "tile", 0.0)) == 2
 
 
 # No seam
@@ -119,7 +117,7 @@ def test_weights_are_those_of_a_gaussian_with_an_eighth_of_the_side() -> None:
 
 
 def test_a_mosaic_is_the_weighted_mean() -> None:
-    placements = place_tiles(20, 30, SIZE, "window", 0.5)
+    placements = place_tiles(20, 30, SIZE, "tile", 0.5)
     windows = [RNG.random((2, SIZE, SIZE)).astype(np.float32) for _ in placements]
     mosaic, total, weight = Stitcher(len(placements)), np.zeros((2, 20, 30)), np.zeros((20, 30))
     for window, placement in zip(windows, placements, strict=True):

@@ -39,7 +39,7 @@ def make_batch(seed: int = 0, size: int = 8) -> tuple[Tensor, Tensor]:
 
 
 def make_step(seed: int = 0, loss: str = "bce", **options: Any) -> TrainStep:
-    return TrainStep(UNet(1, 1, base=2, depth=1, dropout=0.2, seed=seed), loss, **options)
+    return TrainStep(UNet(1, 1, base_channels=2, depth=1, dropout=0.2, seed=seed), loss, **options)
 
 
 @pytest.fixture(scope="module")
@@ -151,14 +151,14 @@ def test_loading_compiles_nothing_and_neither_do_other_numbers(
 
 
 def test_the_count_of_compiled_kernels_counts(home: Path, compiled: list[Any]) -> None:
-    step = make_step(clip=0.5)
+    step = make_step(grad_clip=0.5)
     step(*make_batch())
     assert step.origin == KEPT
     assert len(compiled) > 10
 
 
 def test_predictions_are_kept_too(home: Path, compiled: list[Any]) -> None:
-    model = UNet(1, 1, base=2, depth=1, dropout=0.2, seed=9)
+    model = UNet(1, 1, base_channels=2, depth=1, dropout=0.2, seed=9)
     image = make_batch(4)[0]
     step = PredictStep(model)
     found = step(image).numpy()
@@ -204,36 +204,39 @@ CHANGES: dict[str, Any] = {
     "a switch of the loss": {"loss": "dice(batch=false)"},
     "another term": {"loss": "bce+bce"},
     "beta1": {"optimizer": "adam(beta1=0.8)"},
-    "epsilon": {"optimizer": "adam(epsilon=0.01)"},
-    "decay": {"optimizer": "adam(decay=0.01)"},
-    "adamw": {"optimizer": "adamw(decay=0)"},
+    "eps": {"optimizer": "adam(eps=0.01)"},
+    "weight decay": {"optimizer": "adam(weight_decay=0.01)"},
+    "adamw": {"optimizer": "adamw(weight_decay=0)"},
     "sgd": {"optimizer": "sgd(lr=0.001)"},
     "momentum": {"optimizer": "sgd(momentum=0.9)"},
     "other momentum": {"optimizer": "sgd(momentum=0.8)"},
     "nesterov": {"optimizer": "sgd(momentum=0.9,nesterov=true)"},
     "clip": {"clip": 1.0},
     "other clip": {"clip": 0.5},
-    "bfloat16": {"model": UNet(1, 1, base=2, depth=1, precision="bfloat16")},
-    "float16": {"model": UNet(1, 1, base=2, depth=1, precision="float16")},
+    "bfloat16": {"model": UNet(1, 1, base_channels=2, depth=1, precision="bfloat16")},
+    "float16": {"model": UNet(1, 1, base_channels=2, depth=1, precision="float16")},
     "fixed scale": {
-        **{"model": UNet(1, 1, base=2, depth=1, precision="float16"), "loss_scale": 65536.0}
+        **{
+            "model": UNet(1, 1, base_channels=2, depth=1, precision="float16"),
+            "loss_scale": 65536.0,
+        }
     },
-    "width": {"model": UNet(1, 1, base=4, depth=1)},
-    "depth": {"model": UNet(1, 1, base=2, depth=2)},
-    "norm": {"model": UNet(1, 1, base=8, depth=1, norm="group")},
-    "instance": {"model": UNet(1, 1, base=8, depth=1, norm="instance")},
-    "up": {"model": UNet(1, 1, base=2, depth=1, up="nearest")},
-    "bilinear": {"model": UNet(1, 1, base=2, depth=1, up="bilinear")},
-    "attention": {"model": UNet(1, 1, base=2, depth=1, attention=True)},
-    "dropout": {"model": UNet(1, 1, base=2, depth=1, dropout=0.2)},
-    "more dropout": {"model": UNet(1, 1, base=2, depth=1, dropout=0.3)},
-    "classes": {"model": UNet(1, 2, base=2, depth=1)},
+    "width": {"model": UNet(1, 1, base_channels=4, depth=1)},
+    "depth": {"model": UNet(1, 1, base_channels=2, depth=2)},
+    "norm": {"model": UNet(1, 1, base_channels=8, depth=1, norm="group")},
+    "instance": {"model": UNet(1, 1, base_channels=8, depth=1, norm="instance")},
+    "up": {"model": UNet(1, 1, base_channels=2, depth=1, upsample="nearest")},
+    "bilinear": {"model": UNet(1, 1, base_channels=2, depth=1, upsample="bilinear")},
+    "attention": {"model": UNet(1, 1, base_channels=2, depth=1, attention=True)},
+    "dropout": {"model": UNet(1, 1, base_channels=2, depth=1, dropout=0.2)},
+    "more dropout": {"model": UNet(1, 1, base_channels=2, depth=1, dropout=0.3)},
+    "classes": {"model": UNet(1, 2, base_channels=2, depth=1)},
 }
 
 
 def altered(path: str, value: Any) -> UNet:
     """The network with one attribute of a layer changed that no shape shows."""
-    model = UNet(1, 1, base=2, depth=1)
+    model = UNet(1, 1, base_channels=2, depth=1)
     *way, name = path.split(".")
     layer: Any = model
     for part in way:
@@ -255,16 +258,16 @@ HIDDEN = {
 def test_each_thing_that_shapes_the_graph_has_its_own_key(home: Path) -> None:
     batch = (*make_batch(), to_device(np.zeros(1, np.float32)))
     standard: dict[str, Any] = {"loss": "bce"}
-    steps = {"standard": TrainStep(UNet(1, 1, base=2, depth=1), **standard)}
+    steps = {"standard": TrainStep(UNet(1, 1, base_channels=2, depth=1), **standard)}
     for name, change in CHANGES.items():
-        given = {"model": UNet(1, 1, base=2, depth=1), **standard, **change}
+        given = {"model": UNet(1, 1, base_channels=2, depth=1), **standard, **change}
         if name == "classes":
             given["loss"] = "ce"
         steps[name] = TrainStep(**given)
     for path, value in HIDDEN.items():
         steps[path] = TrainStep(altered(path, value), **standard)
     keys = {name: key_of(step, batch) for name, step in steps.items()}
-    keys["predict"] = key_of(PredictStep(UNet(1, 1, base=2, depth=1)), batch[:1])
+    keys["predict"] = key_of(PredictStep(UNet(1, 1, base_channels=2, depth=1)), batch[:1])
     larger = (*make_batch(size=16), batch[2])
     keys["size"] = key_of(steps["standard"], larger)
     keys["labels"] = key_of(steps["standard"], (batch[0], batch[1].cast("int").realize(), batch[2]))
@@ -357,7 +360,7 @@ def test_a_network_whose_code_is_not_ours_is_not_cached(home: Path) -> None:
 
 def test_a_loss_that_is_a_function_is_not_cached(home: Path) -> None:
     step = TrainStep(
-        UNet(1, 1, base=2, depth=1), lambda logits, label: (logits - label).square().mean()
+        UNet(1, 1, base_channels=2, depth=1), lambda logits, label: (logits - label).square().mean()
     )
     assert step._guarded._open(make_batch()) is None
     assert "may change" in step.origin
@@ -366,7 +369,7 @@ def test_a_loss_that_is_a_function_is_not_cached(home: Path) -> None:
 def test_hidden_tensors_patched_methods_and_cycles_are_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    model: Any = UNet(1, 1, base=2, depth=1)
+    model: Any = UNet(1, 1, base_channels=2, depth=1)
     names = model.state_dict()
     model.extra = (to_device(np.ones(1, np.float32)),)
     with pytest.raises(NotCacheable, match="not part of its state"):

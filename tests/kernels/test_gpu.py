@@ -70,7 +70,7 @@ image = rng.standard_normal((2, 1, 8, 8)).astype(np.float32)
 label = (image[:, 0] > 0).astype(np.uint8)
 found = []
 for jit in (True, False) if "both" in sys.argv else (True,):
-    step = TrainStep(UNet(1, base=2, depth=1), "bce", "sgd(lr=0.1)", jit=jit, canary=False)
+    step = TrainStep(UNet(1, base_channels=2, depth=1), "bce", "sgd(lr=0.1)", jit=jit, canary=False)
     batch = to_device(image), to_device(label)
     losses = [float(step(*batch)["loss"].item()) for _ in range(3)]
     state = {name: tensor.numpy().tobytes().hex() for name, tensor in step.state.items()}
@@ -125,7 +125,7 @@ from tinygrad.runtime.support.compiler_cuda import NVRTCCompiler
 
 precision, base, depth, batch, channels, size = sys.argv[1], *map(int, sys.argv[2:])
 device.renderer.compiler = NVRTCCompiler(device.renderer.target.arch, ptx=True)  # no machine code
-model = UNet(channels, base=base, depth=depth, precision=precision)
+model = UNet(channels, base_channels=base, depth=depth, precision=precision)
 logits = model(Tensor.empty(batch, channels, size, size), training=True)
 gradients = logits.mean().gradient(*parameters(state_dict(model)).values())
 kernels = [call.src[0] for call in logits.schedule_linear(*gradients).src]

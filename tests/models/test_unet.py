@@ -24,13 +24,13 @@ def logits(model: UNet, x: np.ndarray, training: bool = False) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def small() -> UNet:
-    return UNet(base=2, depth=1)
+    return UNet(base_channels=2, depth=1)
 
 
 @pytest.fixture(scope="module")
 def settled() -> UNet:
     """A network whose running statistics are not those of the beginning."""
-    model = UNet(base=2, depth=1, seed=3)
+    model = UNet(base_channels=2, depth=1, seed=3)
     draw = np.random.default_rng(0)
     for name, tensor in model.state_dict().items():
         if "running" in name:
@@ -48,7 +48,7 @@ def test_any_size_gives_logits_of_that_size(small: UNet, size: tuple[int, int]) 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [(3, 3), (17, 10)])
 def test_sizes_below_and_beside_the_multiple_of_a_deep_network(size: tuple[int, int]) -> None:
-    model = UNet(in_channels=3, out_channels=4, base=1, depth=3)
+    model = UNet(in_channels=3, out_channels=4, base_channels=1, depth=3)
     assert logits(model, images(2, 3, *size)).shape == (2, 4, *size)
 
 
@@ -72,7 +72,9 @@ def test_an_odd_size_is_the_padded_image_cut(small: UNet) -> None:
 def test_every_kind_of_layer_learns_with_every_weight(up: str, norm: str) -> None:
     """Each trained weight has a finite gradient, and none is cut off from the loss."""
     attention = norm in ("group", "none")
-    model = UNet(2, 3, base=2, depth=1, up=up, norm=norm, attention=attention, dropout=0.25)
+    model = UNet(
+        2, 3, base_channels=2, depth=1, upsample=up, norm=norm, attention=attention, dropout=0.25
+    )
     trained = parameters(model.state_dict())
     loss = (
         model(to_device(images(1, 2, 8, 8)), training=True) * to_device(images(1, 3, 8, 8))
@@ -88,7 +90,9 @@ def test_every_kind_of_layer_learns_with_every_weight(up: str, norm: str) -> Non
     ("up", "norm", "attention"), [*itertools.product(UPS, NORMS, (False, True))]
 )
 def test_every_combination_builds(up: str, norm: str, attention: bool) -> None:
-    names = UNet(3, 2, base=2, depth=2, up=up, norm=norm, attention=attention).state_dict()
+    names = UNet(
+        3, 2, base_channels=2, depth=2, upsample=up, norm=norm, attention=attention
+    ).state_dict()
     assert ("up.1.attention.gate.weight" in names) is attention
     assert ("down.2.norm2.running_var" in names) is (norm == "batch")
     assert ("down.2.norm2.weight" in names) is (norm != "none")
@@ -99,7 +103,9 @@ def test_every_combination_builds(up: str, norm: str, attention: bool) -> None:
 @pytest.mark.parametrize(("up", "norm"), [*itertools.product(UPS, NORMS)])
 def test_every_combination_predicts(up: str, norm: str) -> None:
     attention = (UPS.index(up) + NORMS.index(norm)) % 2 == 0  # with and without for each
-    model = UNet(3, 2, base=2, depth=1, up=up, norm=norm, attention=attention, dropout=0.5)
+    model = UNet(
+        3, 2, base_channels=2, depth=1, upsample=up, norm=norm, attention=attention, dropout=0.5
+    )
     found = logits(model, images(1, 3, 4, 6))
     assert found.shape == (1, 2, 4, 6)
     assert np.isfinite(found).all()
@@ -108,7 +114,8 @@ def test_every_combination_predicts(up: str, norm: str) -> None:
 
 def test_names_and_shapes_are_pytorchs() -> None:
     shapes = {
-        name: tensor.shape for name, tensor in UNet(3, 2, base=4, depth=2).state_dict().items()
+        name: tensor.shape
+        for name, tensor in UNet(3, 2, base_channels=4, depth=2).state_dict().items()
     }
     kept = {name: shape for name, shape in shapes.items() if "norm" not in name}
     assert kept == {
@@ -136,7 +143,7 @@ def test_names_and_shapes_are_pytorchs() -> None:
 
 def test_the_weights_alone_decide_the_output(small: UNet) -> None:
     """A state dict copied into another network makes it the same function."""
-    other, x = UNet(base=2, depth=1, seed=9), images(1, 1, 8, 8)
+    other, x = UNet(base_channels=2, depth=1, seed=9), images(1, 1, 8, 8)
     assert np.abs(logits(other, x) - logits(small, x)).max() > 1e-3
     for name, tensor in other.state_dict().items():
         copy_(tensor, small.state_dict()[name].numpy())
@@ -165,7 +172,10 @@ def test_training_does_depend_on_the_batch(settled: UNet) -> None:
 
 def test_sigmoid_of_one_is_softmax_of_two_with_matched_weights() -> None:
     """softmax(a, b)[1] = sigmoid(b - a): the same network, its head w1 = w2[1] - w2[0]."""
-    two, one = UNet(1, 2, base=2, depth=1, seed=4), UNet(1, 1, base=2, depth=1, seed=9)
+    two, one = (
+        UNet(1, 2, base_channels=2, depth=1, seed=4),
+        UNet(1, 1, base_channels=2, depth=1, seed=9),
+    )
     weights = {name: tensor.numpy() for name, tensor in two.state_dict().items()}
     weights["head.bias"] = np.array([0.25, -0.5], np.float32)
     copy_(two.head.bias, weights["head.bias"])
@@ -185,13 +195,15 @@ def test_sigmoid_of_one_is_softmax_of_two_with_matched_weights() -> None:
     [("auto", 2, 1), ("auto", 3, 3), ("sigmoid", 2, 1), ("softmax", 2, 2), ("softmax", 5, 5)],
 )
 def test_the_head_follows_the_classes(head: str, classes: int, channels: int) -> None:
-    model = build(ModelConfig(base=1, depth=1, head=head), 3, classes)
+    model = build(ModelConfig(base_channels=1, depth=1, head=head), 3, classes)
     assert (model.in_channels, model.out_channels) == (3, channels)
     assert model.head.weight.shape == (channels, 1, 1, 1)
 
 
 def test_build_passes_every_setting_on() -> None:
-    config = ModelConfig(base=3, depth=2, up="nearest", norm="none", attention=True, dropout=0.25)
+    config = ModelConfig(
+        base_channels=3, depth=2, upsample="nearest", norm="none", attention=True, dropout=0.25
+    )
     model = build(config, 1, 2, seed=5)
     assert len(model.up) == 2
     assert model.down[0].conv1.weight.shape == (3, 1, 3, 3)
@@ -212,9 +224,9 @@ def test_a_sigmoid_cannot_tell_three_classes() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"base": 0}, r"model\.base=0"),
+        ({"base_channels": 0}, r"model\.base_channels=0"),
         ({"depth": 7}, r"model\.depth=7"),
-        ({"up": "cubic"}, r"model\.up='cubic'"),
+        ({"upsample": "cubic"}, r"model\.upsample='cubic'"),
         ({"norm": "layer"}, r"model\.norm='layer'"),
         ({"dropout": 1.0}, r"model\.dropout=1\.0"),
         ({"in_channels": 0}, "in_channels=0"),

@@ -388,7 +388,7 @@ def test_parameters_are_what_is_trained() -> None:
 
 
 def test_tinygrads_optimizers_train_the_same() -> None:
-    net = UNet(1, 1, base=2, depth=1, dropout=0.5)
+    net = UNet(1, 1, base_channels=2, depth=1, dropout=0.5)
     trained = parameters(net.state_dict()).values()
     found = optim.SGD(get_parameters(net), lr=0.1)
     assert {id(t) for t in found.params} == {id(t) for t in trained}

@@ -85,7 +85,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
             2,
             0.05,
             "train.threshold=0.5",
-            "model.base=8",
+            "model.base_channels=8",
             "data.groups=<i>",
         ),
     ]

@@ -194,11 +194,11 @@ def test_what_cannot_be_compared_is_refused(runs, three_classes, tmp_path):
 
 def test_settings_that_differ_and_the_epoch_where_runs_part(runs, data, tmp_path):
     rows = {key: values for key, *values in data["settings"]["rows"]}
-    assert rows["model.base"] == ["16", "8"]
+    assert rows["model.base_channels"] == ["16", "8"]
     assert rows["data.groups"] == ["", "<i>"]
-    assert set(rows) == {"model.base", "data.groups", "train.threshold"}
-    alone = differences([Config().override(["model.base=4"])])
-    assert alone == {"with_defaults": True, "rows": [["model.base", "4", "16"]]}
+    assert set(rows) == {"model.base_channels", "data.groups", "train.threshold"}
+    alone = differences([Config().override(["model.base_channels=4"])])
+    assert alone == {"with_defaults": True, "rows": [["model.base_channels", "4", "16"]]}
     assert data["parting"] == {"shared": 4, "epoch": 3}
     assert parting([runs[0].log]) is None
     assert parting([runs[0].log] * 2) == {"shared": 4, "epoch": None}
@@ -277,7 +277,7 @@ def test_the_table_as_text_markdown_and_csv(runs, data, tmp_path):
         assert said == as_text(rows_of(data))
     assert written[".txt"] == said
     rows = list(csv.reader(written[".csv"].splitlines()))
-    assert rows[0] == [*HEADS, "data.groups", "model.base", "train.threshold"]
+    assert rows[0] == [*HEADS, "data.groups", "model.base_channels", "train.threshold"]
     assert [row[0] for row in rows[1:4]] == ["one <b>", "other", "all background"]
     assert rows[2][-4:] == ["0.500", "<i>", "8", "0.5"]
     for run, row in zip(data["runs"], rows[1:], strict=False):

@@ -18,7 +18,13 @@ from tinyseg.runs import checkpoint
 from tinyseg.training.cross_validation import CrossValidation, cross_validate
 
 DATA = "sim:cells?n=9&size=32&seed=1&empty=0"
-SMALL = ["data.size=32", "model.base=2", "model.depth=1", "train.batch=3", "train.epochs=1"]
+SMALL = [
+    "data.size=32",
+    "model.base_channels=2",
+    "model.depth=1",
+    "train.batch_size=3",
+    "train.epochs=1",
+]
 
 
 def silent(text: str) -> None:
@@ -121,14 +127,16 @@ def test_numbers_that_are_flattered_stand_beside_those_that_are_not() -> None:
             ("fold-0", "fold-1"), (1, 1), (summarize([scores]),) * 2, summarize([scores] * 2), *more
         )
 
-    found = of(good, ("epoch", "threshold"), of(poor, ("train.patience",)))
+    found = of(good, ("epoch", "threshold"), of(poor, ("train.early_stopping",)))
     lines = found.table().splitlines()
     told = [line for line in lines if line.startswith("chosen for each fold on the fold itself")]
     assert told == [
         "chosen for each fold on the fold itself, which flatters the above: epoch, threshold"
     ]
     below = lines[lines.index(told[0]) + 1 :]
-    assert below[0].startswith("without that (but train.patience looked at the fold in training)")
+    assert below[0].startswith(
+        "without that (but train.early_stopping looked at the fold in training)"
+    )
     assert float(below[1].split()[1]) == pytest.approx(2 / 3, abs=1e-4)
     assert float(below[3].split()[2]) == pytest.approx(2 / 3, abs=1e-4)
     table = found.to_dict()

@@ -86,7 +86,7 @@ def error(precision: str) -> float:
 
     They do as the steps of a random path; what layers enlarge and lessen is left out.
     """
-    kinds = [type(layer) for _, layer in layers(UNet(3, 1, base=4, depth=2))]
+    kinds = [type(layer) for _, layer in layers(UNet(3, 1, base_channels=4, depth=2))]
     convolutions = kinds.count(Conv2d) + kinds.count(ConvTranspose2d)
     return (1 + 2 * convolutions + kinds.count(BatchNorm)) ** 0.5 * UNIT[precision]
 
@@ -219,7 +219,7 @@ def test_a_fixed_scale_stays_and_other_precisions_have_none() -> None:
 
 def test_clipping_sees_gradients_of_the_loss_itself(batch: Batch) -> None:
     norms = [
-        make_step("float16", clip=1.0, loss_scale=scale, shape={"depth": 1})(*batch).numbers()
+        make_step("float16", grad_clip=1.0, loss_scale=scale, shape={"depth": 1})(*batch).numbers()
         for scale in (2.0**8, 2.0**12)
     ]
     assert norms[0]["gradient_norm"] == pytest.approx(norms[1]["gradient_norm"], rel=1e-2)
@@ -256,7 +256,7 @@ DATA = "sim:cells?n=10&size=32&seed=1"
 
 
 def small(*more: str) -> Config:
-    settings = ["data.size=32", "model.base=4", "model.depth=1", "train.batch=4"]
+    settings = ["data.size=32", "model.base_channels=4", "model.depth=1", "train.batch_size=4"]
     return Config().override([*settings, *more])
 
 
@@ -320,4 +320,4 @@ def test_settings_that_do_not_fit_are_refused() -> None:
         small("train.loss_scale=128")
     assert small("train.precision=float16", "train.loss_scale=128").train.loss_scale == 128
     with pytest.raises(ConfigError, match="one of float32, bfloat16, float16"):
-        UNet(1, 1, base=2, depth=1, precision="int8")
+        UNet(1, 1, base_channels=2, depth=1, precision="int8")

@@ -42,7 +42,7 @@ def batches(count: int, classes: int = 2, seed: int = 0) -> list[tuple[Tensor, T
 
 def run_steps(loss: Any, out_channels: int, jit: bool, count: int, **options: Any) -> Any:
     """Measurements of each step and the whole state after the last."""
-    model = UNet(1, out_channels, base=2, depth=1, dropout=0.2, seed=1)
+    model = UNet(1, out_channels, base_channels=2, depth=1, dropout=0.2, seed=1)
     step = TrainStep(model, loss, jit=jit, **options)
     numbers = []
     for number, (image, label) in enumerate(batches(count)):
@@ -82,7 +82,7 @@ def test_every_optimizer_with_clipping_is_the_same_jitted_and_plain(optimizer: s
 
 @pytest.fixture(scope="module")
 def step() -> TrainStep:
-    return TrainStep(UNet(1, 1, base=2, depth=1), "bce")
+    return TrainStep(UNet(1, 1, base_channels=2, depth=1), "bce")
 
 
 def test_each_batch_counts_after_the_capture(step: TrainStep) -> None:
@@ -150,10 +150,12 @@ def test_labels_that_are_no_class_ids_are_refused_or_warned_of() -> None:
     (image, label), *_ = batches(1)
     values = label.numpy()
     with pytest.raises(StepError, match=r"values \[100\].*class ids 0 to 1"):
-        TrainStep(UNet(1, 1, base=2, depth=1), "bce")(image, to_device(np.minimum(values, 1) * 100))
+        TrainStep(UNet(1, 1, base_channels=2, depth=1), "bce")(
+            image, to_device(np.minimum(values, 1) * 100)
+        )
     raw = np.where(values == 1, 255, 0).astype(np.uint8)
     with pytest.warns(UserWarning, match="label // 255"):
-        TrainStep(UNet(1, 1, base=2, depth=1), "bce", jit=False)(image, to_device(raw))
+        TrainStep(UNet(1, 1, base_channels=2, depth=1), "bce", jit=False)(image, to_device(raw))
 
 
 def test_a_loss_that_is_not_finite_changes_nothing(step: TrainStep) -> None:
@@ -258,7 +260,7 @@ def test_the_canary_leaves_no_trace_in_the_state() -> None:
 
 
 def test_prediction_is_the_same_jitted_and_plain_and_keeps_its_outputs() -> None:
-    model = UNet(1, 3, base=2, depth=1)
+    model = UNet(1, 3, base_channels=2, depth=1)
     jitted, plain = PredictStep(model), PredictStep(model, jit=False)
     images = [image for image, _ in batches(3)]
     kept = [jitted(image) for image in images]
@@ -292,7 +294,7 @@ def test_every_kernel_is_compiled_once_and_in_the_background(
         return original(source)
 
     monkeypatch.setattr(fresh, "compile_to_obj", compile_to_obj)
-    PredictStep(UNet(1, 1, base=4, depth=1), canary=False)(batches(1)[0][0])
+    PredictStep(UNet(1, 1, base_channels=4, depth=1), canary=False)(batches(1)[0][0])
     assert len(compiled) == len({source for source, _ in compiled}) > 5
     kernels = [name for source, name in compiled if "void launch(" not in source]
     assert len(kernels) == len(compiled) - 1
@@ -303,7 +305,7 @@ def test_every_kernel_is_compiled_once_and_in_the_background(
 def test_a_compiler_that_fails_is_an_error_in_words_and_leaves_nothing_behind(
     fresh: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = PredictStep(UNet(1, 1, base=4, depth=1))
+    step = PredictStep(UNet(1, 1, base_channels=4, depth=1))
     (image, _), *_ = batches(1)
     with monkeypatch.context() as broken:
         broken.setattr(fresh, "command", ("/bin/false",))
@@ -369,7 +371,7 @@ def test_a_finite_loss_whose_gradient_is_not_changes_nothing_and_is_named(
     broken[1, 0, 3, 3] = 0
     runs = []
     for jit in (True, False):
-        step = TrainStep(Root(), "bce", optimizer, clip=clip, jit=jit)
+        step = TrainStep(Root(), "bce", optimizer, grad_clip=clip, jit=jit)
         assert np.isfinite(step(to_device(image), label).numbers()["gradient_norm"])
         before = {name: tensor.numpy().copy() for name, tensor in step.state.items()}
         numbers = step(to_device(broken), label).numbers()
@@ -401,7 +403,9 @@ def test_gradients_whose_squares_overflow_change_nothing_and_are_named() -> None
 
 def test_the_gradient_norm_is_measured_with_and_without_clipping() -> None:
     for clip in (0.0, 1e-3):
-        step = TrainStep(UNet(1, 1, base=2, depth=1, seed=1), "bce", clip=clip, jit=False)
+        step = TrainStep(
+            UNet(1, 1, base_channels=2, depth=1, seed=1), "bce", grad_clip=clip, jit=False
+        )
         (batch,) = batches(1)
         logits = step.model(batch[0], training=True)
         gradients = step.gradients(step.loss(logits, batch[1])["loss"])
@@ -426,7 +430,7 @@ def test_every_one_of_eight_images_is_learned() -> None:
     labels = np.stack([prepare_label(s.label, 32, "pad") for s in samples if s.label is not None])
     pipeline = InputPipeline(DataConfig(size=32, fit="pad"), InputScale.of(list(images)))
     fitted = [pipeline.tile(image) for image in images]
-    model = UNet(3, 1, base=8, depth=2)
+    model = UNet(3, 1, base_channels=8, depth=2)
     step = TrainStep(model, "auto", "adam(lr=0.01)")
     rng = np.random.default_rng(0)
     for _ in range(80):
@@ -492,7 +496,7 @@ def test_a_network_of_tinygrads_own_layers_learns_jitted_as_plain() -> None:
 
 
 def test_a_batch_made_before_the_device_was_chosen_is_moved_to_it() -> None:
-    model = UNet(1, 1, base=2, depth=1)
+    model = UNet(1, 1, base_channels=2, depth=1)
     step, predict = TrainStep(model), PredictStep(model)
     image, label = batches(1)[0]
     far = [tensor.to("PYTHON").realize() for tensor in (image, label)]

@@ -49,7 +49,7 @@ from tinyseg.training.train import train
 from tinyseg.training.trainer import Trainer
 
 DATA = "sim:cells?n=10&size=32&seed=1"
-SMALL = ["data.size=32", "model.base=2", "model.depth=1", "train.batch=4"]
+SMALL = ["data.size=32", "model.base_channels=2", "model.depth=1", "train.batch_size=4"]
 
 
 def silent(text: str) -> None:
@@ -149,7 +149,7 @@ def numbers(folder: Path) -> list[dict[str, Any]]:
 def test_a_run_killed_twice_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     """Ten epochs in one go, and ten with SIGKILL in the 4th and in the 7th: bit for bit."""
     phases = "bce: 6 epochs; dice: 4 epochs from best"
-    settings = [*SMALL, f'train.phases="{phases}"', "model.dropout=0.2", "train.clip=1"]
+    settings = [*SMALL, f'train.phases="{phases}"', "model.dropout=0.2", "train.grad_clip=1"]
     settings += ["train.augment=flip+rotate+translate"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     train(DATA, whole, Config().override(settings), say=silent)
@@ -289,8 +289,11 @@ def test_a_finished_run_goes_on_with_more_epochs_and_says_what_becomes_of_the_sc
 
 def test_other_settings_of_a_resumed_run_are_refused_by_name(run: Run) -> None:
     before = state_of(run.folder)[1]
-    changed = run.config.override(["train.batch=2", "model.base=3", "train.epochs=9"])
-    said = "but train.epochs; model.base=3 .was 2., train.batch=2 .was 4.: leave that away, or"
+    changed = run.config.override(["train.batch_size=2", "model.base_channels=3", "train.epochs=9"])
+    said = (
+        "but train.epochs; model.base_channels=3 .was 2., train.batch_size=2 .was 4.: "
+        "leave that away, or"
+    )
     with pytest.raises(RunError, match=said):
         train(DATA, run.folder, changed, resume=True, say=silent)
     train(DATA, run.folder, run.config, resume=True, say=silent)
@@ -348,7 +351,7 @@ def test_phases_are_read_or_refused_in_one_line() -> None:
 
 
 def test_early_stopping_waits_for_its_patience(tmp_path: Path) -> None:
-    config = small("train.epochs=20", "train.patience=2", "train.optimizer=sgd(lr=0)")
+    config = small("train.epochs=20", "train.early_stopping=2", "train.optimizer=sgd(lr=0)")
     run = train(DATA, tmp_path / "run", config, say=silent)
     assert len(read_log(run.log, "epoch")) == 3
 
@@ -419,7 +422,7 @@ def test_a_deep_image_with_nan_stops_with_the_files_name(tmp_path: Path) -> None
 )
 def test_weights_that_overflow_are_never_saved(rate: str, told: str, tmp_path: Path) -> None:
     """One step an epoch: the loss that would show it is never computed."""
-    config = small("train.epochs=2", "train.batch=8", f"train.optimizer=sgd(lr={rate})")
+    config = small("train.epochs=2", "train.batch_size=8", f"train.optimizer=sgd(lr={rate})")
     config = config.override(["train.schedule=constant"])
     with pytest.raises(NonFiniteError, match=told):
         train(DATA, tmp_path / "run", config, say=silent)
@@ -481,7 +484,7 @@ def test_a_batch_whose_gradient_is_not_finite_is_blamed_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The gradient of sqrt(0 x logits) is 0 / 0 in the batch that has one image's label."""
-    config = small("train.batch=1", "train.epochs=1")
+    config = small("train.batch_size=1", "train.epochs=1")
     dataset = open_dataset(DATA, config.data)
     names = make_split(dataset, config.data).train
     areas = [int((dataset.load(dataset.index(name)).label == 1).sum()) for name in names]
@@ -513,7 +516,7 @@ def test_a_validation_without_foreground_is_refused(tmp_path: Path) -> None:
 
 def test_an_image_too_large_to_pad_is_named_before_anything_is_made(tmp_path: Path) -> None:
     write_pairs(simulate("cells", n=5, size=40, seed=1, empty=0), tmp_path / "cells")
-    config = small("data.fit=pad", "train.batch=2")
+    config = small("data.fit=pad", "train.batch_size=2")
     with pytest.raises(DataError, match=r"cells_000\d\.png: image of 40 x 40 pixels"):
         train(tmp_path / "cells", tmp_path / "run", config, say=silent)
     assert not (tmp_path / "run").exists()
@@ -521,7 +524,7 @@ def test_an_image_too_large_to_pad_is_named_before_anything_is_made(tmp_path: Pa
 
 def test_with_windows_validation_is_evaluation_too(tmp_path: Path) -> None:
     """Squares of 16 in images of 32: four train, nine are predicted."""
-    config = small("data.fit=window", "data.size=16", "train.epochs=1", "train.batch=8")
+    config = small("data.fit=tile", "data.size=16", "train.epochs=1", "train.batch_size=8")
     run = train(DATA, tmp_path / "run", config, say=silent)
     steps = [line["step"] for line in read_log(run.log) if line["kind"] == "step"]
     assert steps == list(range(1, 1 + -(-4 * len(run.split.train) // 8)))
@@ -559,11 +562,11 @@ def test_a_run_without_what_validation_chose_is_its_last_epoch_at_one_half(
     (points / "best.safetensors").unlink()
     (points / "previous.safetensors").replace(points / "best.safetensors")
     chosen = load_run(out)
-    chosen.config = chosen.config.override(["train.postprocess=auto", "train.patience=5"])
+    chosen.config = chosen.config.override(["train.postprocess=auto", "train.early_stopping=5"])
     chosen.remember(postprocess="largest")
-    assert chosen.chosen == ("epoch", "threshold", "post-processing", "train.patience")
+    assert chosen.chosen == ("epoch", "threshold", "post-processing", "train.early_stopping")
     plain = chosen.unchosen()
-    assert plain.chosen == ("train.patience",)
+    assert plain.chosen == ("train.early_stopping",)
     assert (plain.threshold, plain.postprocess().text) == (0.5, "")
     for one, name in ((chosen, "best"), (plain, "last")):
         wanted = checkpoint.load(points / f"{name}.safetensors")[0]
@@ -573,15 +576,15 @@ def test_a_run_without_what_validation_chose_is_its_last_epoch_at_one_half(
             for key, tensor in weights.items()
         )
     chosen.config = chosen.config.override(["train.threshold=0.4", "train.postprocess=largest"])
-    assert chosen.chosen == ("epoch", "train.patience")
+    assert chosen.chosen == ("epoch", "train.early_stopping")
     assert (chosen.unchosen().threshold, chosen.unchosen().postprocess().text) == (0.4, "largest")
 
 
 def test_too_few_images_are_said_before_anything_is_made(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="fewer samples than a batch"):
-        train(DATA, tmp_path / "run", small("train.batch=9"), say=silent)
+        train(DATA, tmp_path / "run", small("train.batch_size=9"), say=silent)
     with pytest.raises(DataError, match="zero validation samples"):
-        train(DATA, tmp_path / "run", small("data.val=0"), say=silent)
+        train(DATA, tmp_path / "run", small("data.val_fraction=0"), say=silent)
     for setting in ("loss=dise", "optimizer=adamant", "schedule=cosinus", 'phases="bce: 3"'):
         with pytest.raises(ConfigError, match=r"unknown|cannot be read"):
             train(DATA, tmp_path / "run", small(f"train.{setting}"), say=silent)
@@ -592,7 +595,7 @@ def test_too_few_images_are_said_before_anything_is_made(tmp_path: Path) -> None
 
 def test_overfit_gives_a_verdict_on_every_image() -> None:
     config = Config().override(
-        ["data.size=32", "model.base=8", "model.depth=2", *["loss=bce+dice"]]
+        ["data.size=32", "model.base_channels=8", "model.depth=2", *["loss=bce+dice"]]
     )
     config = config.override(["train.optimizer=adam(lr=0.01)"])
     data = "sim:cells?n=10&size=32&seed=1&empty=0.2"

@@ -39,7 +39,9 @@ def train(options: argparse.Namespace) -> int:
         raise RunError("--probability is of out-of-fold predictions: give --folds K with it")
     begun = options.out / "fold-0" if options.folds is not None else options.out
     resuming = options.resume and (begun / "run.json").exists()
-    limit = [] if options.limit_images is None else [f"data.limit={options.limit_images}"]
+    limit = (
+        [] if options.limit_images is None else [f"data.max_train_images={options.limit_images}"]
+    )
     default = load_run(begun).config if resuming else None
     config = _config(options, default).override(limit)
     if options.folds is not None:

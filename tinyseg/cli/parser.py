@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -16,11 +17,12 @@ DATA = (
 )
 OUT = "a page with every image (.html), a table (.txt, .md, .csv) or curves (.png)"
 RUN = "a run folder, or that of all folds which `train --folds` made"
-SET = "settings, e.g. model.base=32 train.epochs=20 loss=dice"
+SET = "settings, e.g. model.base_channels=32 train.epochs=20 loss=dice"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code; bad input is one line, never a traceback."""
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # no line of code
     options = parser().parse_args(arguments)
     try:
         code = int(options.run(options))

@@ -164,7 +164,7 @@ class Project:
 
     def members(self, number: int) -> list[int]:
         """The squares of batch `number`: those with foreground, in turn."""
-        size, held = self.config.train.batch, self.held
+        size, held = self.config.train.batch_size, self.held
         return [held[(number * size + place) % len(held)] for place in range(size)]
 
     def batches(self, count: int) -> list[Batch]:
@@ -217,7 +217,7 @@ class Project:
         if self._given["step"] is not None:
             return self._given["step"]
         train = self.config.train
-        given = (self.model, self.loss, train.optimizer, train.clip)
+        given = (self.model, self.loss, train.optimizer, train.grad_clip)
         return TrainStep(*given, loss_scale=train.loss_scale)
 
     @property
@@ -245,7 +245,7 @@ class Project:
     def predictor(self) -> Predict:
         """From images to probabilities: the network in evaluation."""
         return self._given["predictor"] or Predictor(
-            self.model, self.input_pipeline, self.config.train.batch
+            self.model, self.input_pipeline, self.config.train.batch_size
         )
 
     @cached_property

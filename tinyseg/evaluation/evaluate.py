@@ -150,7 +150,7 @@ class Evaluation:
         if self.chosen:
             remarks.append(
                 f"chosen on these images, which flatters this run: {', '.join(self.chosen)}; "
-                "images that it never saw give a fair score (data.test, --split test)"
+                "images that it never saw give a fair score (data.test_fraction, --split test)"
             )
         per = self.summary.per_image
         hd95, assd = (foreground_mean(per.get(name, NOTHING)) for name in ("hd95", "assd"))

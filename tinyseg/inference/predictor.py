@@ -78,7 +78,7 @@ class Predictor:
         if not np.isfinite(p_bkhw).all():
             raise NonFiniteError(
                 "the network's output is not finite: its weights are too large, or an image holds "
-                "NaN; train anew with a lower learning rate, train.clip=1 or, if it was float16, "
+                "NaN; train again with a lower learning rate, train.grad_clip=1 or, if float16, "
                 "train.precision=bfloat16"
             )
         for p_khw, (stitcher, tile) in zip(p_bkhw, waiting, strict=False):

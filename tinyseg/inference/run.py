@@ -153,7 +153,7 @@ class Run:
 
     def make_predictor(self, model: Any) -> Predictor:
         """A model's path from images to probabilities, as this run prepares its images."""
-        return Predictor(model, self.input_pipeline, self.config.train.batch)
+        return Predictor(model, self.input_pipeline, self.config.train.batch_size)
 
     @property
     def predictor(self) -> Predictor:
@@ -214,7 +214,7 @@ class Run:
             "epoch": not self._last,
             "threshold": not (train.threshold or several),
             "post-processing": train.postprocess == "auto",
-            "train.patience": train.patience > 0,
+            "train.early_stopping": train.early_stopping > 0,
             "train.schedule=plateau": train.schedule.startswith("plateau"),
             "train.phases (from best)": any(phase.from_best for phase in phases_of(train)),
         }
@@ -276,7 +276,7 @@ def load_run(folder: str | Path) -> Run:
         facts = RunFacts.from_json(table)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(f"{folder / 'run.json'}: damaged ({error!r}); train anew") from None
-    config = Config.load(folder / "config.toml")
+    config = Config.load(folder / "config.toml", warn=False)
     if (facts.scale is None) != Normalize(config.data.normalize).by_image:
         raise RunError(
             f"{folder / 'run.json'}: its scale does not go with data.normalize="

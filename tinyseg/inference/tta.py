@@ -108,7 +108,7 @@ def combine_runs(runs: Sequence[Run], tta: str = "") -> PredictFunction:
     views = parse_tta(tta) if tta else ()
     for run in runs:
         _check(run, runs[0])
-        if any(view.scale != 1 for view in views) and run.config.data.fit != "window":
+        if any(view.scale != 1 for view in views) and run.config.data.fit != "tile":
             raise ConfigError(
                 f"--tta {tta}: scales change nothing with data.fit={run.config.data.fit} of "
                 f"{run.folder}, which has one scale; leave them away"

@@ -22,23 +22,23 @@ class UNet:
         self,
         in_channels: int = 1,
         out_channels: int = 1,
-        base: int = 16,
+        base_channels: int = 16,
         depth: int = 4,
-        up: str = "transpose",
+        upsample: str = "transpose",
         norm: str = "batch",
         attention: bool = False,
         dropout: float = 0.0,
         seed: int = 0,
         precision: str = "float32",
     ):
-        ModelConfig(base, depth, up, norm, attention, dropout)  # checks the ranges
+        ModelConfig(base_channels, depth, upsample, norm, attention, dropout)  # checks the ranges
         if precision not in PRECISIONS:
             raise ConfigError(f"{precision=}: it must be one of {', '.join(PRECISIONS)}")
         if in_channels < 1 or out_channels < 1:
             raise ConfigError(f"{in_channels=}, {out_channels=}: both must be at least 1")
         backend()
         rng = np.random.default_rng(seed)
-        widths = [base * 2**level for level in range(depth + 1)]
+        widths = [base_channels * 2**level for level in range(depth + 1)]
         self.in_channels, self.out_channels = in_channels, out_channels
         self.precision = precision
         self.down = [
@@ -47,10 +47,10 @@ class UNet:
         ]
         self.dropout = Dropout(rng, dropout)
         self.up = [
-            Up(rng, widths[level + 1], widths[level], up, norm, attention)
+            Up(rng, widths[level + 1], widths[level], upsample, norm, attention)
             for level in reversed(range(depth))
         ]
-        self.head = Conv2d(rng, base, out_channels, kernel=1)
+        self.head = Conv2d(rng, base_channels, out_channels, kernel=1)
 
     def __call__(self, x_bchw: Tensor, training: bool = False) -> Tensor:
         """Logits of the same height and width; `training` uses batch statistics and dropout."""
@@ -98,9 +98,9 @@ def build(
     return UNet(
         in_channels,
         head_channels(config, classes),
-        base=config.base,
+        base_channels=config.base_channels,
         depth=config.depth,
-        up=config.up,
+        upsample=config.upsample,
         norm=config.norm,
         attention=config.attention,
         dropout=config.dropout,

@@ -8,9 +8,17 @@ from tinyseg.common.spec import Call, Value, check_name, fill, parse_call
 from tinyseg.device.tensors import Tensors, to_device
 from tinyseg.errors import ConfigError
 
-_SGD: dict[str, Value] = {"lr": 0.01, "momentum": 0.0, "nesterov": False, "decay": 0.0}
-_ADAM: dict[str, Value] = {"lr": 0.001, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "decay": 0.0}
-_ADAMW: dict[str, Value] = {**_ADAM, "decay": 0.01}
+_SGD: dict[str, Value] = {"lr": 0.01, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0}
+_ADAM: dict[str, Value] = {
+    "lr": 0.001,
+    "beta1": 0.9,
+    "beta2": 0.999,
+    "eps": 1e-8,
+    "weight_decay": 0.0,
+}
+_ADAMW: dict[str, Value] = {**_ADAM, "weight_decay": 0.01}
+_RENAMED = {"decay": "weight_decay", "epsilon": "eps"}
+"""Arguments of version 0.1, which saved runs may have."""
 OPTIMIZERS = {"sgd": _SGD, "adam": _ADAM, "adamw": _ADAMW}
 
 
@@ -19,6 +27,8 @@ class Optimizer:
 
     def __init__(self, text: str, parameters: Tensors):
         call = parse_call(text)
+        arguments = {_RENAMED.get(name, name): value for name, value in call.arguments.items()}
+        call = Call(call.name, arguments)
         check_name(call, OPTIMIZERS, "optimizer")
         settings = fill(call, OPTIMIZERS[call.name])
         self.name, self.parameters = call.name, parameters
@@ -47,7 +57,7 @@ class Optimizer:
             self._adam(gradients, learning_rate, accept)
 
     def _sgd(self, gradients: Tensors, learning_rate: Tensor) -> list[tuple[Tensor, Tensor]]:
-        momentum, decay = self.settings["momentum"], self.settings["decay"]
+        momentum, decay = self.settings["momentum"], self.settings["weight_decay"]
         pairs: list[tuple[Tensor, Tensor]] = []
         for name, parameter in self.parameters.items():
             step = gradients[name] + parameter * decay if decay else gradients[name]
@@ -66,7 +76,7 @@ class Optimizer:
         for beta in ("beta1", "beta2"):
             old = self.state[f"{beta}_power"]
             powers.append(old.assign(accept.where(old * s[beta], old)))
-        decoupled = s["decay"] if self.name == "adamw" else 0.0
+        decoupled = s["weight_decay"] if self.name == "adamw" else 0.0
         rate, rescale = learning_rate / (1 - powers[0]), (1 - powers[1]).rsqrt()
         shrink, taken = learning_rate * decoupled, accept.reshape(1).cast(dtypes.float32)
         kernels.adam(
@@ -77,8 +87,8 @@ class Optimizer:
             Tensor.cat(rate, rescale, shrink, taken),
             s["beta1"],
             s["beta2"],
-            s["epsilon"],
-            s["decay"] - decoupled,
+            s["eps"],
+            s["weight_decay"] - decoupled,
         )
 
 

@@ -98,7 +98,7 @@ class TrainStep(CompiledStep):
         model: Any,
         loss: Loss | Part | Sequence[tuple[float, Part]] = "auto",
         optimizer: str | Optimizer = "adam(lr=0.001)",
-        clip: float = 0.0,
+        grad_clip: float = 0.0,
         jit: bool = True,
         canary: bool = True,
         augment: str | Augmentation = "none",
@@ -110,7 +110,7 @@ class TrainStep(CompiledStep):
                 f"{type(model).__name__} does not say how many channels its logits have; set "
                 "model.out_channels to 1 (sigmoid) or to the number of classes (softmax)"
             )
-        self.model, self.clip = model, clip
+        self.model, self.grad_clip = model, grad_clip
         self.augment = Augmentation(augment) if isinstance(augment, str) else augment
         if not isinstance(loss_scale, LossScale):
             loss_scale = LossScale(getattr(model, "precision", "float32"), loss_scale)
@@ -164,8 +164,8 @@ class TrainStep(CompiledStep):
             measured["loss_scale"] = self.loss_scale.state["loss_scale.value"].clone()
             measured["skipped"] = 1 - finite.cast(dtypes.float32)
             self.loss_scale.adapt(finite)
-        if self.clip:
-            gradients = clip(gradients, norm, self.clip)
+        if self.grad_clip:
+            gradients = clip(gradients, norm, self.grad_clip)
         self.optimizer.update(gradients, rate, finite)
         update_running_stats(self.model)
         self._guarded.names[:] = measured
@@ -209,7 +209,7 @@ class TrainStep(CompiledStep):
             "model": describe(self.model, self.state),
             "loss": describe(self.loss, self.state),
             "optimizer": describe(self.optimizer, self.state, without),
-            "clip": repr(float(self.clip)),
+            "clip": repr(float(self.grad_clip)),
             "augment": describe(self.augment, self.state),
             "loss scale": describe(self.loss_scale, self.state),
         }

@@ -87,7 +87,7 @@ def _prepare(data: str | Path, config: Config) -> tuple[Config, Dataset, Split, 
 
 def _continue_with(run: Run, config: Config, say: Say) -> None:
     """Gives a run another number of epochs; RunError for any other changed setting."""
-    changes = run.config.changes(config)
+    changes = run.config.differences(config)
     before, after = changes.pop("train.epochs", (0, 0))
     if changes:
         named = ", ".join(f"{key}={new!r} (was {old!r})" for key, (old, new) in changes.items())
@@ -133,7 +133,7 @@ def _choose_postprocess(run: Run, dataset: Dataset, say: Say) -> None:
 
 def _check(config: Config, images: int, classes: int) -> None:
     """What cannot work is said before the run folder is made."""
-    epoch_order(images, config.train.batch, config.train.seed, 0)
+    epoch_order(images, config.train.batch_size, config.train.seed, 0)
     channels = head_channels(config.model, classes)
     for phase in phases_of(config.train):
         Loss.parse(phase.loss, channels)
@@ -147,7 +147,7 @@ def _check(config: Config, images: int, classes: int) -> None:
 
 def _squares(config: DataConfig, dataset: Dataset, names: Sequence[str]) -> int:
     """How many training samples these images are: with windows, more than images."""
-    if config.fit != "window":
+    if config.fit != "tile":
         return len(names)
     sizes = (dataset.size(dataset.index(name)) for name in names)
     return sum(len(place_tiles(*size, config.size, config.fit, 0.0)) for size in sizes)
@@ -168,7 +168,8 @@ def _check_images(config: DataConfig, dataset: Dataset, split: Split) -> None:
     if not found:
         raise DataError(
             f"{dataset.source}: none of the {len(split.val)} validation images has foreground, so "
-            "no epoch could be called the best; set another data.split_seed or raise data.val"
+            "no epoch could be called the best; set another data.split_seed or a larger "
+            "data.val_fraction"
         )
 
 

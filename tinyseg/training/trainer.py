@@ -101,7 +101,7 @@ class Trainer:
         self.input_pipeline = run.input_pipeline
         self.images = self._prepare(run.split.train, 0.0, "preparing images")
         self.labels, self.numbers = self.images.labels, self.images.image
-        self.steps = -(-len(self.images) // self.config.batch)
+        self.steps = -(-len(self.images) // self.config.batch_size)
         if run.facts.input_statistics is None:
             run.remember(input_statistics=self._input_statistics())
         self.predictor = run.make_predictor(self.model)
@@ -135,7 +135,7 @@ class Trainer:
     def _run_phase(self, phase: Phase, first: int) -> None:
         step = self._enter(phase, first)
         for epoch in range(self.at.epoch, first + phase.epochs):
-            if self.config.patience and self.at.waited >= self.config.patience:
+            if self.config.early_stopping and self.at.waited >= self.config.early_stopping:
                 self.say(f"stopped early: no better Dice for {self.at.waited} epochs")
                 break
             start = time.perf_counter()
@@ -163,7 +163,7 @@ class Trainer:
             self.model,
             loss,
             self.optimizer,
-            self.config.clip,
+            self.config.grad_clip,
             augment=self.augment,
             loss_scale=self.loss_scale,
         )
@@ -172,7 +172,7 @@ class Trainer:
         self, step: TrainStep, epoch: int, done: int, phase: Phase
     ) -> dict[str, float]:
         """One pass over the images; the mean of every measurement."""
-        order = epoch_order(len(self.images), self.config.batch, self.config.seed, epoch)
+        order = epoch_order(len(self.images), self.config.batch_size, self.config.seed, epoch)
         measured = EpochMeans()
         title, before = f"epoch {epoch + 1}/{self.epochs}", epoch * self.steps
         with Progress(title, self.epochs * self.steps, before) as progress:
@@ -220,7 +220,7 @@ class Trainer:
                 raise NonFiniteError(
                     f"epoch {epoch}: {name} is not finite after an update; the checkpoint of the "
                     "epoch before is whole; start a new run with a lower learning rate, or "
-                    "train.clip=1"
+                    "train.grad_clip=1"
                 )
 
     # 2. Validation: whole images, by the same path as `predict`

@@ -198,7 +198,7 @@ def split_findings(dataset: Dataset, split: Split, config: Config) -> list[Findi
             "a patient or a video that is trained on is recognised in validation",
             "move their images into one part, or leave data.groups empty",
         ),
-        *_counts(split, config.train.batch),
+        *_counts(split, config.train.batch_size),
         *_chained(dataset, config.data),
         *listed(
             "note",
@@ -215,16 +215,19 @@ def _counts(split: Split, batch: int) -> list[Finding]:
     train, val = len(split.train), len(split.val)
     found = []
     if not val:
-        remedy = "raise data.val, add images, or name some in data.split_file"
+        remedy = "raise data.val_fraction, add images, or name some in data.split_file"
         why = "no epoch could be called the best, and a run stops before it starts"
         found.append(Finding("error", "split", "no validation images", why, remedy))
     elif val < FEW_VAL:
-        remedy = "cross-validate (data.folds=5 data.fold=0, then 1 ...), raise data.val, add images"
+        remedy = (
+            "cross-validate (data.folds=5 data.fold=0, then 1 ...), raise data.val_fraction, or "
+            "add images"
+        )
         why = "one image more or less moves the score by a lot"
         found.append(Finding("warning", "split", f"few validation images: {val}", why, remedy))
     if train < batch:
         seen = f"{train} training images are fewer than a batch of {batch}"
-        remedy = f"set train.batch={max(train, 1)}, lower data.val, or add images"
+        remedy = f"set train.batch_size={max(train, 1)}, lower data.val_fraction, or add images"
         found.append(Finding("error", "split", seen, "a run stops before it starts", remedy))
     elif train < FEW_TRAIN:
         why = "a network learns so few by heart and little else"
@@ -254,7 +257,7 @@ def _shares(
     lines = [_line(part, values) for part, values in shares.items()]
     seen = " / ".join(f"{len(names)} {part}" for part, names in parts.items())
     train, val = (float(np.mean(shares.get(part, [0.0]))) for part in ("train", "val"))
-    another = "set another data.split_seed, raise data.val, or leave data.stratify=true"
+    another = "set another data.split_seed, raise data.val_fraction, or leave data.stratify=true"
     found = [Finding("ok", "split", f"{seen} images", evidence=tuple(lines))]
     if "val" in parts and not val:
         seen = f"none of the {len(parts['val'])} validation images has foreground"

@@ -172,7 +172,7 @@ def _shapes(
     text = " x ".join(map(str, sizes[0]))
     if len(sizes) > 1:
         text = f"{len(sizes)} sizes, {text} to {' x '.join(map(str, sizes[-1]))}"
-    how = {"resize": "scaled", "pad": "padded", "window": "seen through windows"}[config.fit]
+    how = {"resize": "scaled", "pad": "padded", "tile": "seen through windows"}[config.fit]
     how += f" {'of' if config.fit == 'window' else 'to'} {config.size} x {config.size}"
     large = [
         f"{path}: {rows} x {columns} pixels"
@@ -189,7 +189,7 @@ def _shapes(
             f"images larger than data.size={config.size}",
             large,
             "data.fit=pad keeps the scale, so they do not fit and a run stops",
-            f"set data.fit=window or resize{enlarge}",
+            f"set data.fit=tile or resize{enlarge}",
         ),
     ]
 

@@ -43,7 +43,7 @@ def place_image(height: int, width: int, size: int, fit: str) -> Placement:
             raise DataError(
                 f"image of {height} x {width} pixels is larger than data.size={size} and "
                 f"data.fit=pad keeps the scale; set data.size={-(-max(rows, cols) // 16) * 16} "
-                "or data.fit=window"
+                "or data.fit=tile"
             )
     return Placement((height, width), (size - rows) // 2, (size - cols) // 2, rows, cols)
 

@@ -112,7 +112,7 @@ def make_split(dataset: "Dataset", config: DataConfig) -> Split:
     By fractions the order is that of a hash of seed and name: the same on every machine, and new
     images move few of the old ones. Images of one group (`config.groups`) and duplicates stay
     together. With `config.stratify` each part gets its share of empty, small and large masks
-    (two classes) or of the images with rare classes (more). `config.limit` cuts the training
+    (two classes) or of the images with rare classes (more). `max_train_images` cuts the training
     names last. DataError when a part is left empty.
     """
     split = draw_split(dataset, config)
@@ -130,24 +130,24 @@ def draw_split(dataset: "Dataset", config: DataConfig) -> Split:
     elif dataset.predefined:
         split = _from_folders(dataset, dataset.predefined, config)
     else:
-        split = _by_fractions(dataset, dataset.names, config, config.test)
-    if config.limit:
+        split = _by_fractions(dataset, dataset.names, config, config.test_fraction)
+    if config.max_train_images:
         kept = sorted(split.train, key=lambda name: seeded(config.split_seed, name))
-        split = Split(in_order(kept[: config.limit]), split.val, split.test)
+        split = Split(in_order(kept[: config.max_train_images]), split.val, split.test)
     return split
 
 
 def make_folds(dataset: "Dataset", config: DataConfig) -> Folds:
     """Deals a dataset to `config.folds` validation parts, by the rules of `make_split`.
 
-    The test images are those of the test folder, else `config.test` of all; the folders of
+    The test images are those of the test folder, else `config.test_fraction` of all; the folders of
     training and validation are dealt anew. DataError when there are fewer units than folds.
     """
     folders = dataset.predefined or {}
     test = folders.get("test", ())
     strata = strata_of(dataset, _without(dataset.names, test), config)
     if not folders:
-        test = tuple(draw(strata, config.test * len(dataset)))
+        test = tuple(draw(strata, config.test_fraction * len(dataset)))
     if sum(map(len, strata)) < config.folds:
         raise DataError(
             f"{dataset.source}: data.folds={config.folds} needs as many images or groups, there "
@@ -203,7 +203,7 @@ def _by_fractions(
 ) -> Split:
     strata = strata_of(dataset, names, config)
     test = draw(strata, test_fraction * len(names))
-    val = draw(strata, config.val * len(names))
+    val = draw(strata, config.val_fraction * len(names))
     train = draw(strata, sum(map(size, strata)))
     return Split(in_order(train), in_order(val), in_order(test))
 
@@ -231,13 +231,14 @@ def _check(split: Split, dataset: "Dataset", config: DataConfig) -> None:
     count = len(dataset)
     if not split.val:
         raise DataError(
-            f"{dataset.source}: zero validation samples of {count} (data.val={config.val:g}); "
-            "raise data.val, add images, or name some in data.split_file"
+            f"{dataset.source}: zero validation samples of {count} "
+            f"(data.val_fraction={config.val_fraction:g}); "
+            "raise data.val_fraction, add images, or name some in data.split_file"
         )
     if not split.train:
         raise DataError(
-            f"{dataset.source}: zero training samples of {count} (data.val={config.val:g}, "
-            f"data.test={config.test:g}); lower both, add images, or check data.groups"
-            + " and the duplicates (`tinyseg data check`)"
-            * bool(dataset.duplicates)
+            f"{dataset.source}: zero training samples of {count} "
+            f"(data.val_fraction={config.val_fraction:g}, "
+            f"data.test_fraction={config.test_fraction:g}); lower both, add images, or check "
+            "data.groups" + " and the duplicates (`tinyseg data check`)" * bool(dataset.duplicates)
         )

@@ -85,7 +85,7 @@ def ended(run: Run) -> list[Finding]:
             "what is scored here is an early state of the network"
             if epochs
             else "no network was kept",
-            "mend the image that the error named, or lower the learning rate, or train.clip=1; "
+            "fix the image named by the error, lower the learning rate, or set train.grad_clip=1; "
             f"{saved.name} holds the batch",
             (saved.name,),
         )
@@ -147,7 +147,7 @@ def _fit(curves: Curves, sure: Interval | None) -> Finding | None:
     if train < LOW and curves.late:
         why = "it had not learned its own training images when it ended"
         remedy = f"{longer(curves)}, or a higher learning rate, or "
-        remedy += f"model.base={2 * curves.run.config.model.base}"
+        remedy += f"model.base_channels={2 * curves.run.config.model.base_channels}"
         return Finding("warning", "underfitting", _told(curves), why, remedy)
     return None
 

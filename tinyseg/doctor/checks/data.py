@@ -68,7 +68,7 @@ def validation_apart(project: Project) -> list[Finding]:
             f"{len(seen)} of {len(val)} validation images are training images too",
             "the score says how well images are known by heart, not how well new ones are read",
             "hold images out that are in no other part: remove the copies, or leave "
-            "data.split_file away and let data.val split them",
+            "data.split_file away and let data.val_fraction split them",
             tuple(sorted(seen)),
         )
     ]

@@ -240,15 +240,17 @@ def next_steps(case: Finished) -> list[Finding]:
         text = f"train.augment=medium: training is ahead by {gap:.2f} Dice (BUSI: +0.05 on the test"
         steps.append((gap, f"{text}, three seeds)"))
     if gap > AHEAD:
-        half = f"data.limit={max(1, len(case.run.split.train) // 2)}"
+        half = f"data.max_train_images={max(1, len(case.run.split.train) // 2)}"
         text = f"more images: a run with {half} tells what the last half of them brought"
         steps.append((gap / 2, text))
     if case.curves.late:
         rise = float(val[-1] - val[len(val) // 2])
         steps.append((max(rise, 0), f"{longer(case.curves)}: it still rose at the end"))
     if train[-1] < WELL:
-        base = 2 * config.model.base
-        steps.append(((WELL - train[-1]) / 2, f"model.base={base}, or a higher learning rate"))
+        base = 2 * config.model.base_channels
+        steps.append(
+            ((WELL - train[-1]) / 2, f"model.base_channels={base}, or a higher learning rate")
+        )
     steps.append((0.01, "--tta flips, or --with of runs of other seeds: a little, for time alone"))
     lines = tuple(text for _, text in sorted(steps, reverse=True))
     return [Finding("ok", "what to try", "in order of what it may bring", evidence=lines)]

@@ -239,14 +239,14 @@ def on_the_way(project: Project) -> list[Finding]:
         for name, b, a in zip(dataset.class_names, before, after, strict=True)
     ]
     lost = [t for t, b, a in zip(told, before, after, strict=True) if b > 0 and a < b / 2]
-    if lost and project.config.data.fit != "window":
+    if lost and project.config.data.fit != "tile":
         return listed(
             "warning",
             "lost classes",
             f"classes that lose half of their pixels at data.size={project.config.data.size}",
             lost,
             "what is thinner than a pixel of the network is not taught",
-            "raise data.size, or set data.fit=window",
+            "raise data.size, or set data.fit=tile",
         )
     return [Finding("ok", "labels", f"{len(project.names)} training images", evidence=tuple(told))]
 

@@ -170,7 +170,7 @@ def places(project: Project) -> list[Finding]:
 
 def _evaluated(project: Project, images: Sequence[Array]) -> list[Array]:
     """The logits (K, S, S) of images (C, S, S), in batches of the usual size."""
-    size, found = project.config.train.batch, list[Array]()
+    size, found = project.config.train.batch_size, list[Array]()
     for start in range(0, len(images), size):
         chunk = list(images[start : start + size])
         full = np.stack(chunk + chunk[:1] * (size - len(chunk)))
@@ -312,7 +312,7 @@ def batch_statistics(project: Project) -> list[Finding]:
         f"BatchNorms with fewer than {FEW_VALUES} values of a channel in a batch",
         [f"{name}: {count} values" for name, count in few.items()],
         "mean and variance of so few are noise, and evaluation uses others",
-        "raise train.batch or data.size, lower model.depth, or set model.norm=group",
+        "raise train.batch_size or data.size, lower model.depth, or set model.norm=group",
     )
 
 

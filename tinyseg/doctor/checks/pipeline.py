@@ -82,7 +82,7 @@ def prediction(project: Project) -> list[Finding]:
     names = [project.name_of(square) for square in project.held[:3]]
     images = [project.dataset.load(project.dataset.index(name)).image for name in names]
     expected = list(
-        Predictor(project.model, project.input_pipeline, project.config.train.batch)(images)
+        Predictor(project.model, project.input_pipeline, project.config.train.batch_size)(images)
     )
     found = [np.asarray(p) for p in project.predictor(images)]
     if wrong := _no_probabilities(expected, found):

@@ -44,7 +44,7 @@ def finite(project: Project) -> list[Finding]:
             "not finite",
             f"the loss is {trial.jitted[wrong[0]]} in step {wrong[0] + 1} of {BATCHES}{where}",
             "one NaN or infinity spreads to all weights, and nothing can be learned any more",
-            "mend the image that is named, or lower the learning rate, or set train.clip=1",
+            "mend the image that is named, or lower the learning rate, or set train.grad_clip=1",
             tuple(names),
         )
     ]

@@ -153,7 +153,7 @@ class School:
 
     def _batches(self, squares: Sequence[int]) -> Iterator[Batch]:
         """Batches of the step's size, the squares in turn; each is uploaded once."""
-        size, count = self.project.config.train.batch, len(squares)
+        size, count = self.project.config.train.batch_size, len(squares)
         rounds = count // int(np.gcd(size, count))
         members = [[squares[(b * size + i) % count] for i in range(size)] for b in range(rounds)]
         return cycle([self.project.batch(chosen) for chosen in members])
@@ -174,7 +174,7 @@ class School:
 
     def _maps(self, squares: Sequence[int], network: Any) -> Array:
         """Probabilities (N, K, S, S) of squares; a short batch is filled with its first image."""
-        size, found = self.project.config.train.batch, []
+        size, found = self.project.config.train.batch_size, []
         for start in range(0, len(squares), size):
             chosen = list(squares[start : start + size])
             image, _ = self.project.batch(chosen + chosen[:1] * (size - len(chosen)))

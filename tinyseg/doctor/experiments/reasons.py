@@ -50,7 +50,7 @@ def _diverged(project: Project, found: Attempt) -> Finding | None:
     if np.isfinite(losses).all():
         return None
     seen = f"the loss was {losses[-1]} in step {len(losses)}"
-    remedy = "lower the learning rate tenfold, or set train.clip=1"
+    remedy = "lower the learning rate tenfold, or set train.grad_clip=1"
     return Finding("error", "diverged", seen, "weights grew until numbers overflowed", remedy)
 
 
@@ -107,7 +107,7 @@ def _gap(project: Project, found: Attempt) -> Finding | None:
         f"in training mode all images are learned (worst Dice {min(last.in_training):.2f}), in "
         f"evaluation they are not ({min(last.scores.dice):.2f})",
         "evaluation normalises by running statistics, and these are not those of the images",
-        "raise train.batch, set model.norm=group, or look at the momentum of BatchNorm",
+        "raise train.batch_size, set model.norm=group, or look at the momentum of BatchNorm",
     )
 
 
@@ -208,11 +208,11 @@ def _other_loss(project: Project, found: Attempt) -> Finding | None:
 
 def _capacity(project: Project, found: Attempt) -> Finding | None:
     """A network of four times the channels learns what this one does not."""
-    base = project.config.model.base
+    base = project.config.model.base_channels
     if _slow(found.lessons[-1]) or base > MOST_BASE:
         return None
-    why = f"model.base={base} has too few channels for these images"
-    return _otherwise(project, found, "capacity", f"model.base={4 * base}", why)
+    why = f"model.base_channels={base} has too few channels for these images"
+    return _otherwise(project, found, "capacity", f"model.base_channels={4 * base}", why)
 
 
 def _otherwise(
