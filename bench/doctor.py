@@ -23,7 +23,7 @@ Row = dict[str, Any]
 
 def corpus() -> tuple[dict[str, Any], dict[str, Any]]:
     """The planted faults and the healthy set-ups of the tests, by name."""
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "faults")]
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "doctor" / "faults")]
     from corpus import FAULTS, HEALTHY
     from healthy import REAL, SHARED
 

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-REAL = Path(__file__).parents[2].parent / "shared" / "data"
-
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -55,11 +53,3 @@ class Folder:
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path / "set")
-
-
-@pytest.fixture
-def real_data() -> Path:
-    """The real datasets beside the checkout; tests that need them skip when they are absent."""
-    if not REAL.is_dir():
-        pytest.skip("no ../shared/data beside the checkout")
-    return REAL

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 REPORT = {
     "date": "2026-11-20T19:00:00+00:00",
     "commit": "0123456789abcdef",

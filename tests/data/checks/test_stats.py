@@ -95,7 +95,7 @@ def test_a_dataset_is_measured_as_it_would_be_trained_on() -> None:
 
 
 @pytest.mark.slow
-def test_real_ultrasound(real_data) -> None:
-    found = open_stats(str(real_data / "busi"), DataConfig())
+def test_real_ultrasound(shared_data) -> None:
+    found = open_stats(str(shared_data / "busi"), DataConfig())
     assert (len(found.images), found.empty) == (145, 23)
     assert found.objects[0].images == 122

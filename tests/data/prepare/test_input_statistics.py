@@ -145,6 +145,6 @@ def test_simulated_images(kind: str) -> None:
 
 
 @pytest.mark.slow
-def test_real_images(real_data) -> None:
-    check(real_data / "isbi2012", labels="0:1,255:0")
-    check(real_data / "camvid", labels="auto,11:ignore")
+def test_real_images(shared_data) -> None:
+    check(shared_data / "isbi2012", labels="0:1,255:0")
+    check(shared_data / "camvid", labels="auto,11:ignore")

@@ -88,7 +88,7 @@ def test_a_bright_corner_asks_for_the_clip() -> None:
 
 
 @pytest.mark.slow
-def test_simulated_and_real_ultrasound(real_data) -> None:
+def test_simulated_and_real_ultrasound(shared_data) -> None:
     ours = open_stats("sim:ultrasound?n=30", DataConfig())
-    found = compare(ours, open_stats(str(real_data / "busi"), DataConfig(), like=ours))
+    found = compare(ours, open_stats(str(shared_data / "busi"), DataConfig(), like=ours))
     assert found.best == IMAGE

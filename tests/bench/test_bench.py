@@ -11,7 +11,7 @@ import pytest
 
 from tinyseg.metrics.threshold_curves import Histograms
 
-BENCH = Path(__file__).parent.parent / "bench"
+BENCH = Path(__file__).parents[2] / "bench"
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from tinyseg.config import Config
 from tinyseg.data import simulate, write_pairs
 from tinyseg.doctor import Project
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
+SHARED = Path(__file__).parents[4] / "shared" / "data"
 """Real images, where the folder is there."""
 
 

@@ -71,9 +71,9 @@ def dsb2018(root, name):
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_every_file_of_a_named_dataset(real_data, text, oracle, images, masks):
-    data = opened(text.format(real_data))
-    root = real_data / text.partition(":")[0]
+def test_every_file_of_a_named_dataset(shared_data, text, oracle, images, masks):
+    data = opened(text.format(shared_data))
+    root = shared_data / text.partition(":")[0]
     assert len(data) == images
     count = 0
     for index, name in enumerate(data.names):
@@ -84,8 +84,8 @@ def test_every_file_of_a_named_dataset(real_data, text, oracle, images, masks):
     assert count == masks
 
 
-def test_pets_official_split_without_the_wrong_trimap(real_data):
-    data = opened(f"pets:{real_data}/pets")
+def test_pets_official_split_without_the_wrong_trimap(shared_data):
+    data = opened(f"pets:{shared_data}/pets")
     split = make_split(data, DataConfig())
     assert [len(part) for part in (split.train, split.val, split.test)] == [81, 20, 100]
     left_out, duplicates = data.warnings
@@ -93,8 +93,8 @@ def test_pets_official_split_without_the_wrong_trimap(real_data):
     assert "Abyssinian_5 ~ Abyssinian_87 (look the same" in duplicates
 
 
-def test_busi_equal_images_stay_together(real_data):
-    data = opened(f"busi:{real_data}/busi")
+def test_busi_equal_images_stay_together(shared_data):
+    data = opened(f"busi:{shared_data}/busi")
     same, *near = data.duplicates
     assert same.names == ("benign/benign (433)", "malignant/malignant (145)")
     assert same.kind == "identical"
@@ -108,20 +108,20 @@ def test_busi_equal_images_stay_together(real_data):
             assert names in [names & set(part) for part in (split.train, split.val, split.test)]
 
 
-def test_camvid_has_its_own_split(real_data):
-    data = opened(f"camvid:{real_data}/camvid")
+def test_camvid_has_its_own_split(shared_data):
+    data = opened(f"camvid:{shared_data}/camvid")
     split = make_split(data, DataConfig())
     assert [len(part) for part in (split.train, split.val, split.test)] == [62, 17, 39]
     assert "0001TP (test, train); 0016E5 (train, val)" in data.warnings[0]
 
 
-def test_the_folders_open_without_a_name_too(real_data):
-    isbi = opened(real_data / "isbi2012", labels="0:1,255:0")
+def test_the_folders_open_without_a_name_too(shared_data):
+    isbi = opened(shared_data / "isbi2012", labels="0:1,255:0")
     assert (len(isbi), isbi.classes, isbi.channels) == (30, 2, 1)
     assert isbi.names[:3] == ("train/0", "train/1", "train/2")
     assert any("30 images without any mask left out" in warning for warning in isbi.warnings)
-    camvid = opened(real_data / "camvid", labels="auto,11:ignore")
+    camvid = opened(shared_data / "camvid", labels="auto,11:ignore")
     assert (len(camvid), camvid.classes) == (118, 11)
-    trimaps = opened(real_data / "pets")
+    trimaps = opened(shared_data / "pets")
     assert (len(trimaps), trimaps.classes, trimaps.channels) == (202, 3, 3)
     assert any('data.labels="1:1,2:0,3:ignore"' in warning for warning in trimaps.warnings)
