@@ -211,8 +211,8 @@ CHANGES: dict[str, Any] = {
     "momentum": {"optimizer": "sgd(momentum=0.9)"},
     "other momentum": {"optimizer": "sgd(momentum=0.8)"},
     "nesterov": {"optimizer": "sgd(momentum=0.9,nesterov=true)"},
-    "clip": {"clip": 1.0},
-    "other clip": {"clip": 0.5},
+    "clip": {"grad_clip": 1.0},
+    "other clip": {"grad_clip": 0.5},
     "bfloat16": {"model": UNet(1, 1, base_channels=2, depth=1, precision="bfloat16")},
     "float16": {"model": UNet(1, 1, base_channels=2, depth=1, precision="float16")},
     "fixed scale": {
@@ -353,7 +353,7 @@ class Mine(UNet):
 
 
 def test_a_network_whose_code_is_not_ours_is_not_cached(home: Path) -> None:
-    step = TrainStep(Mine(1, 1, base=2, depth=1), "bce")
+    step = TrainStep(Mine(1, 1, base_channels=2, depth=1), "bce")
     assert step._guarded._open(make_batch()) is None
     assert "Mine is code outside tinyseg" in step.origin
 

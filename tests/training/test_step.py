@@ -71,10 +71,11 @@ def test_ten_jitted_steps_equal_ten_plain_steps_bit_for_bit(loss: str, out_chann
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "optimizer", ["sgd(lr=0.1,momentum=0.9,nesterov=true,decay=0.01)", "adamw(lr=0.01,decay=0.1)"]
+    "optimizer",
+    ["sgd(lr=0.1,momentum=0.9,nesterov=true,decay=0.01)", "adamw(lr=0.01,weight_decay=0.1)"],
 )
 def test_every_optimizer_with_clipping_is_the_same_jitted_and_plain(optimizer: str) -> None:
-    options: dict[str, Any] = {"optimizer": optimizer, "clip": 0.5}
+    options: dict[str, Any] = {"optimizer": optimizer, "grad_clip": 0.5}
     jitted = run_steps("bce", 1, jit=True, count=4, **options)
     assert_equal_runs(jitted, run_steps("bce", 1, jit=False, count=4, **options))
     assert all(numbers["gradient_norm"] > 0 for numbers in jitted[0])
@@ -132,8 +133,8 @@ def test_anything_but_a_tensor_is_refused(step: TrainStep) -> None:
     (image, label), *_ = batches(1)
     with pytest.raises(StepError, match="not int"):
         step(3, label)  # type: ignore[arg-type]
-    with pytest.raises(StepError, match="not ndarray"):
-        step(image, label.numpy())  # type: ignore[arg-type]
+    with pytest.raises(StepError, match="not list"):
+        step(image, label.tolist())  # type: ignore[arg-type]
 
 
 def test_another_shape_or_dtype_is_refused_with_both(step: TrainStep) -> None:
@@ -454,14 +455,10 @@ class Pixelwise:
         return x_bchw * self.weight
 
 
-def test_a_foreign_network_needs_to_say_its_channels_and_no_more() -> None:
+def test_a_network_of_somebody_else_learns() -> None:
     image = to_device(np.random.default_rng(0).random((2, 1, 8, 8), np.float32))
     label = to_device(np.ones((2, 8, 8), np.uint8))
-    model = Pixelwise()
-    with pytest.raises(StepError, match=r"Pixelwise does not say .* set model.out_channels"):
-        TrainStep(model)
-    model.out_channels = 1  # type: ignore[attr-defined]
-    step = TrainStep(model)
+    step = TrainStep(Pixelwise())
     first, *_ = (step(image, label)["loss"].item() for _ in range(3))
     assert step(image, label)["loss"].item() < first
 

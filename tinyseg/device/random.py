@@ -57,11 +57,12 @@ class TinygradRandom:
     tinygrad keeps a seed and a counter per device in a global table, which any other draw moves.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int | None = None) -> None:
+        """Start at a seed; None: at that of tinygrad."""
         # the first word keeps the step apart from the weights, which tinygrad drew by this seed
-        seed = np.array([0x57E9, Tensor._seed % 2**32], np.uint32)
+        words = [0x57E9, (Tensor._seed if seed is None else seed) % 2**32]
         self.state = {
-            "random.seed": to_device(seed).is_param_(False),
+            "random.seed": to_device(np.array(words, np.uint32)).is_param_(False),
             "random.counter": to_device(np.zeros(2, np.uint32)).is_param_(False),
         }
 

@@ -1,7 +1,7 @@
 """Tensors with a buffer of their own: how NumPy arrays reach the device."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -78,22 +78,33 @@ def restored(tensors: Iterable[Tensor]) -> Iterator[None]:
 
 
 @contextmanager
-def finite_only(statistics: Iterable[Tensor]) -> Iterator[None]:
+def hold_back(
+    tensors: Iterable[Tensor], choose: Callable[[Tensor, Tensor], Tensor] | None = None
+) -> Iterator[None]:
+    """Hold back what is assigned to `tensors` meanwhile; then assign `choose(new, old)` instead.
+
+    Nothing is realized. Whoever reads one of them meanwhile gets what was assigned. Without
+    `choose` they are afterwards as they were.
+    """
+    held = []
+    for tensor in tensors:
+        held.append((tensor, tensor.uop, tensor.clone().uop))
+        tensor.uop = held[-1][-1]
+    try:
+        yield
+    finally:
+        for tensor, old, copy in held:
+            new, tensor.uop = Tensor(tensor.uop), old
+            if choose and new.uop is not copy:
+                tensor.assign(choose(new, tensor))
+
+
+def finite_only(statistics: Iterable[Tensor]) -> AbstractContextManager[None]:
     """Keep, of what is assigned to `statistics` meanwhile, the finite values only (unrealized).
 
     One NaN in a running mean, as tinygrad's own BatchNorm assigns it, would stay there.
     """
-    kept = []
-    for tensor in statistics:
-        kept.append((tensor, tensor.uop, tensor.clone().uop))
-        tensor.uop = kept[-1][-1]
-    try:
-        yield
-    finally:
-        for tensor, old, copy in kept:
-            new, tensor.uop = Tensor(tensor.uop), old
-            if new.uop is not copy:
-                tensor.assign(new.isfinite().where(new, tensor))
+    return hold_back(statistics, lambda new, old: new.isfinite().where(new, old))
 
 
 def realize_weights(weights: Tensors) -> None:

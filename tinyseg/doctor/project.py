@@ -206,7 +206,8 @@ class Project:
     def loss(self) -> Loss:
         """What is made smaller, as a sum of named terms."""
         if isinstance(self._given["step"], TrainStep):
-            return self._given["step"].loss
+            loss: Loss = self._given["step"].loss
+            return loss
         if self._given["loss"] is not None:
             return Loss.of(self._given["loss"], self.model_channels)
         return Loss.parse(self.config.train.loss, self.model_channels)
@@ -217,8 +218,13 @@ class Project:
         if self._given["step"] is not None:
             return self._given["step"]
         train = self.config.train
-        given = (self.model, self.loss, train.optimizer, train.grad_clip)
-        return TrainStep(*given, loss_scale=train.loss_scale)
+        return TrainStep(
+            self.model,
+            self.loss,
+            train.optimizer,
+            grad_clip=train.grad_clip,
+            loss_scale=train.loss_scale,
+        )
 
     @property
     def rate(self) -> float | None:

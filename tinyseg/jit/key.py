@@ -24,7 +24,7 @@ PACKAGE = Path(__file__).parents[1]
 CODE = (
     *("augment", "config", "device", "inference.step", "jit"),
     *("kernels", "losses", "models", "nn"),
-    *("training.loss_scale", "training.optimizer", "training.step"),
+    *("training.loss_scale", "training.optimizer", "training.state", "training.step"),
 )
 """Modules of tinyseg whose code shapes a step: their text is in the key, so their objects may be
 described by class and attributes. The behaviour of any other class may change unseen."""

@@ -1,7 +1,7 @@
 """Layers and blocks: plain classes whose Tensors are found by walking their attributes."""
 
 from tinyseg.nn.blocks import AttentionGate, DoubleConv, Up
-from tinyseg.nn.forward import forward
+from tinyseg.nn.forward import forward, output_channels
 from tinyseg.nn.layers import (
     BatchNorm,
     Conv2d,
@@ -26,6 +26,7 @@ __all__ = [
     "Up",
     "forward",
     "layers",
+    "output_channels",
     "parameters",
     "resize",
     "state_dict",

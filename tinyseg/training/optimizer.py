@@ -1,12 +1,14 @@
-"""Optimizers and the loss scale over explicit state; learning-rate schedules on the host."""
+"""Optimizers over explicit state: ours, read from text, and tinygrad's own."""
+
+from typing import Any
 
 import numpy as np
-from tinygrad import Tensor, dtypes
+from tinygrad import Tensor, dtypes, nn
 
 from tinyseg import kernels
 from tinyseg.common.spec import Call, Value, check_name, fill, parse_call
-from tinyseg.device.tensors import Tensors, to_device
-from tinyseg.errors import ConfigError
+from tinyseg.device.tensors import Tensors, ensure_buffer, hold_back, to_device
+from tinyseg.errors import ConfigError, StepError
 
 _SGD: dict[str, Value] = {"lr": 0.01, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0}
 _ADAM: dict[str, Value] = {
@@ -23,7 +25,7 @@ OPTIMIZERS = {"sgd": _SGD, "adam": _ADAM, "adamw": _ADAMW}
 
 
 class Optimizer:
-    """Changes parameters in place by their gradients; all it remembers is in `state`."""
+    """Changes parameters in place by their gradients; all that it keeps is in `state`."""
 
     def __init__(self, text: str, parameters: Tensors):
         call = parse_call(text)
@@ -49,7 +51,7 @@ class Optimizer:
         return {f"{prefix}.{n}": to_device(np.zeros(s, np.float32)) for n, s in shapes.items()}
 
     def update(self, gradients: Tensors, learning_rate: Tensor, accept: Tensor) -> None:
-        """Assigns new parameters and state (unrealized); where `accept` is false, the old ones."""
+        """Assign new parameters and state (unrealized); where `accept` is false, the old ones."""
         if self.name == "sgd":
             for old, new in self._sgd(gradients, learning_rate):
                 old.assign(accept.where(new, old))
@@ -105,6 +107,46 @@ def _check_settings(call: Call, settings: dict[str, float], nesterov: bool) -> N
         )
 
 
+class TinygradOptimizer:
+    """One of tinygrad's own optimizers, such as `tinygrad.nn.optim.Adam`, in a step.
+
+    It changes the parameters that it was made with: those left out stay as they are.
+    """
+
+    def __init__(self, optimizer: Any, parameters: Tensors):
+        single = isinstance(optimizer, nn.optim.Optimizer) and hasattr(optimizer, "lr")
+        if not single:
+            raise StepError(
+                f"optimizer={type(optimizer).__name__} cannot be used: give a text such as "
+                '"adam(lr=0.001)", one of tinygrad.nn.optim (not a group), or a function of the '
+                "list of parameters that returns one"
+            )
+        names = {id(tensor): name for name, tensor in parameters.items()}
+        if not all(id(tensor) in names for tensor in optimizer.params):
+            raise StepError(
+                f"{type(optimizer).__name__} was made with Tensors that are no parameters of the "
+                "network: make it with tinygrad.nn.state.get_parameters(model) of the same model"
+            )
+        self.optimizer = optimizer
+        self.parameters = {names[id(tensor)]: tensor for tensor in optimizer.params}
+        self.learning_rate = float(str(optimizer.lr.numpy().reshape(-1)[0]))
+        """The one that it was made with, which the schedule multiplies."""
+        ignored = {id(optimizer.lr), *map(id, (*optimizer.params, *optimizer.buffers))}
+        found = nn.state.get_state_dict(optimizer)
+        self.state: Tensors = {n: t for n, t in found.items() if id(t) not in ignored}
+        ensure_buffer(*self.state.values())
+
+    def update(self, gradients: Tensors, learning_rate: Tensor, accept: Tensor) -> None:
+        """Assign new parameters and state (unrealized); where `accept` is false, the old ones."""
+        tensors = [*self.parameters.values(), *self.state.values()]
+        self.optimizer.lr = learning_rate
+        with hold_back(tensors, lambda new, old: accept.where(new, old)), Tensor.train():
+            for name, parameter in self.parameters.items():
+                parameter.grad = gradients[name]
+            self.optimizer.schedule_step()
+            self.optimizer.zero_grad()
+
+
 def clip(gradients: Tensors, norm: Tensor, largest: float) -> Tensors:
     """Return the gradients scaled so that their joint norm, now `norm`, is at most `largest`."""
     scale = (largest / (norm + 1e-6)).minimum(1.0)
@@ -112,5 +154,5 @@ def clip(gradients: Tensors, norm: Tensor, largest: float) -> Tensors:
 
 
 def joint_norm(gradients: Tensors) -> Tensor:
-    """The norm of all gradients as one vector: finite only when all of them are."""
+    """Return the norm of all gradients as one vector: finite only when all of them are."""
     return kernels.joint_norm(list(gradients.values()))

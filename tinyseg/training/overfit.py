@@ -93,7 +93,12 @@ def overfit(
     train, shape = config.train, (dataset.channels, dataset.classes)
     model = build(config.model, *shape, train.seed, train.precision)
     step = TrainStep(
-        model, train.loss, train.optimizer, train.grad_clip, jit, loss_scale=train.loss_scale
+        model,
+        train.loss,
+        train.optimizer,
+        grad_clip=train.grad_clip,
+        loss_scale=train.loss_scale,
+        jit=jit,
     )
     predictor = Predictor(model, pipeline, batch=len(samples), jit=jit)
     image, label = to_device(pipeline.to_batch(tiles)), to_device(np.stack(labels))

@@ -1,4 +1,4 @@
-"""The steps: pure functions of explicit state, image and label; `guard` compiles and checks them.
+"""The training step: a function of explicit state, image and label, compiled at its first call.
 
 What changes from call to call enters as a Tensor. What is baked into the graph is in `_recipe`,
 by which a compiled step is found on disk again.
@@ -12,20 +12,18 @@ from typing import Any
 import numpy as np
 from tinygrad import Tensor, dtypes
 
-from tinyseg.augment import Augmentation
 from tinyseg.common.arrays import Array
 from tinyseg.config import IGNORE
 from tinyseg.device.choose import backend
-from tinyseg.device.random import TinygradRandom
-from tinyseg.device.tensors import Tensors, finite_only, realize_weights, to_device
+from tinyseg.device.tensors import Tensors, finite_only, to_device
 from tinyseg.errors import StepError
 from tinyseg.jit.guarded import CompiledStep, GuardedJit, alter_image
-from tinyseg.jit.key import NotCacheable, describe
-from tinyseg.losses import Loss, Part
+from tinyseg.jit.key import describe
 from tinyseg.metrics.summary import mean_dice
-from tinyseg.nn import forward, parameters, state_dict, update_running_stats
+from tinyseg.nn import forward, update_running_stats
 from tinyseg.training.loss_scale import LossScale
-from tinyseg.training.optimizer import Optimizer, clip, joint_norm
+from tinyseg.training.optimizer import clip, joint_norm
+from tinyseg.training.state import AnyAugment, AnyLoss, AnyOptimizer, TrainState
 
 
 class Measurements(dict[str, Tensor]):
@@ -85,78 +83,72 @@ class EpochMeans:
 class TrainStep(CompiledStep):
     """One step of training: `step(image, label)` changes the model and returns measurements.
 
-    `model(image)` or `model(image, training)` gives logits (B, K, H, W); `model.out_channels` is K.
-    tinygrad's own layers are in training mode meanwhile, and draw from the step's own state.
-    `loss`, `optimizer` and `loss_scale` are as in the config, or objects of that name; `loss` may
-    also be a function (logits, label) -> scalar Tensor, or a list as in `Loss.of`. Images are
-    (B, C, H, W) float32; labels (B, H, W) class indices or (B, 1, H, W) {0, 1}; 255 is ignored.
-    `augment` is a text as in the config, or an `Augmentation`: it is drawn anew in every call.
+    `model`: a network, called as `model(image)` or `model(image, training)` with tinygrad's own
+    layers in training mode, gives logits (B, K, H, W); K is `model.out_channels`, or found by a
+    call. Or a `TrainState`, which has all parts but `grad_clip` in it already.
+    `loss`: a text as in the config, a function (logits, label) -> scalar Tensor, or a list of
+    weights and these: `[(0.5, "bce"), (0.5, function)]`.
+    `optimizer`: a text, one of tinygrad.nn.optim, or a function of the list of parameters that
+    returns one, such as `tinygrad.nn.optim.Adam`.
+    `augment`: a text, or a function (image, label) -> (image, label) of Tensors.
+    `grad_clip`: the largest norm of the gradient; 0 does not clip. `loss_scale`: of float16.
+
+    Images are (B, C, H, W) float32; labels (B, H, W) or (B, 1, H, W) class ids, 255 is ignored.
     """
 
     def __init__(
         self,
         model: Any,
-        loss: Loss | Part | Sequence[tuple[float, Part]] = "auto",
-        optimizer: str | Optimizer = "adam(lr=0.001)",
+        loss: AnyLoss = "auto",
+        optimizer: AnyOptimizer = "adam(lr=0.001)",
+        *,
         grad_clip: float = 0.0,
+        augment: AnyAugment = "none",
+        loss_scale: float | LossScale = 0.0,
         jit: bool = True,
         canary: bool = True,
-        augment: str | Augmentation = "none",
-        loss_scale: float | LossScale = 0.0,
     ):
         backend()
-        if not isinstance(getattr(model, "out_channels", None), int):
-            raise StepError(
-                f"{type(model).__name__} does not say how many channels its logits have; set "
-                "model.out_channels to 1 (sigmoid) or to the number of classes (softmax)"
-            )
-        self.model, self.grad_clip = model, grad_clip
-        self.augment = Augmentation(augment) if isinstance(augment, str) else augment
-        if not isinstance(loss_scale, LossScale):
-            loss_scale = LossScale(getattr(model, "precision", "float32"), loss_scale)
-        self.loss_scale = loss_scale
-        weights = state_dict(model)
-        realize_weights(weights)
-        self.parameters = parameters(weights)
-        others = (t for name, t in weights.items() if name not in self.parameters)
-        self._statistics = [tensor for tensor in others if tensor.is_floating_point()]
-        self.loss = Loss.of(loss, model.out_channels)
-        self.optimizer = (
-            Optimizer(optimizer, self.parameters) if isinstance(optimizer, str) else optimizer
-        )
+        if not isinstance(model, TrainState):
+            model = TrainState(model, loss, optimizer, augment, loss_scale)
+        self.state: TrainState = model
+        """All that a step changes."""
+        self.grad_clip = grad_clip
+        self.model, self.parameters = self.state.model, self.state.parameters
+        self.loss, self.optimizer = self.state.loss, self.state.optimizer
+        self.augment, self.loss_scale = self.state.augment, self.state.loss_scale
         self.learning_rate = self.optimizer.learning_rate
         """Used by the next call; changing it compiles nothing."""
-        self.state: Tensors = {
-            **{f"model.{name}": tensor for name, tensor in weights.items()},
-            **{f"optimizer.{name}": tensor for name, tensor in self.optimizer.state.items()},
-            **self.loss.state,
-            **self.augment.state,
-            **self.loss_scale.state,
-        }
-        self.random = None if self._is_ours() else TinygradRandom()
-        """Only of code that is not ours: ours has keys of its own, see `draws`."""
-        self.state |= self.random.state if self.random else {}
         alter = (alter_image, self._alter_label, None)
         self._guarded = GuardedJit(self._step, self.state, alter, jit, canary, self._recipe)
 
-    def __call__(self, image: Tensor, label: Tensor) -> Measurements:
+    def __call__(self, image: Tensor | Array, label: Tensor | Array) -> Measurements:
         """Return what was measured: "loss", each term of it, "gradient_norm" (before clipping).
 
         In float16 also "loss_scale", and "skipped": 1 when its gradients overflowed, so that the
         update was left out and the next scale is half. When the loss or the gradient's norm is not
         finite, parameters and optimizer state stay as they were, and running statistics take up
-        no NaN; dropout draws on.
+        no NaN; dropout draws on. StepError for another shape or type than in the first call, or
+        labels that are no class ids.
         """
+        image, label = _as_tensors(image, label)
         if not self.compiled and isinstance(label, Tensor):
-            _check_label(label, max(2, self.model.out_channels))
+            _check_label(label, self._classes)
         rate = to_device(np.array([self.learning_rate], np.float32))
         vector = self._guarded(image, label, rate)
         return Measurements(self._guarded.names, vector)
 
     def _step(self, image: Tensor, label: Tensor, rate: Tensor) -> Tensor:
-        image, label = self.augment(image, label)
+        with self.state.own_random():
+            image, label = self.augment(image, label)
         logits = self.forward(image)
-        measured = dict(self.loss(logits, label))
+        if logits.ndim != 4 or logits.shape[1] != self.state.out_channels:
+            raise StepError(
+                f"the network's logits have shape {logits.shape}, but (B, "
+                f"{self.state.out_channels}, H, W) was expected: set model.out_channels"
+            )
+        with self.state.own_random():
+            measured = dict(self.loss(logits, label))
         gradients = self.gradients(measured["loss"])
         norm = measured["gradient_norm"] = joint_norm(gradients)
         finite = measured["loss"].detach().isfinite() & norm.isfinite()
@@ -174,19 +166,20 @@ class TrainStep(CompiledStep):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logits of a batch in training mode."""
-        if self.random is None:
+        if self.state.random is None:
             return forward(self.model, image, training=True)
-        with self.random.used(), finite_only(self._statistics):
+        with self.state.own_random(), finite_only(self.state.statistics):
             return forward(self.model, image, training=True)
 
     def gradients(self, loss: Tensor) -> Tensors:
-        """The gradient of every parameter."""
+        """Return the gradient of every parameter."""
         names = list(self.parameters)
-        found = self.loss_scale.up(loss).gradient(*(self.parameters[name] for name in names))
-        return self.loss_scale.down(dict(zip(names, found, strict=True)))
+        values = self.loss_scale.up(loss).gradient(*(self.parameters[name] for name in names))
+        gradients: Tensors = self.loss_scale.down(dict(zip(names, values, strict=True)))
+        return gradients
 
     def fault(self, measured: dict[str, float]) -> str:
-        """Why training cannot go on after these measurements, in words; empty when it can."""
+        """Return in words why training cannot go on after these measurements; empty if it can."""
         if not np.isfinite(measured["loss"]):
             return "the loss is not finite"
         if not np.isfinite(measured["gradient_norm"]) and not self.loss_scale.state:
@@ -195,28 +188,16 @@ class TrainStep(CompiledStep):
             return f"the gradients overflow at loss scale {self.loss_scale.lowest:g}"
         return ""
 
-    def _is_ours(self) -> bool:
-        try:
-            return bool(self._recipe())
-        except NotCacheable:
-            return False
+    @property
+    def _classes(self) -> int:
+        return max(2, self.state.out_channels)
 
     def _recipe(self) -> dict[str, str]:
-        # the learning rate is an input: all else of the optimizer is baked in
-        without = ("learning_rate", "lr")
-        return {
-            "step": describe(type(self), {}),
-            "model": describe(self.model, self.state),
-            "loss": describe(self.loss, self.state),
-            "optimizer": describe(self.optimizer, self.state, without),
-            "clip": repr(float(self.grad_clip)),
-            "augment": describe(self.augment, self.state),
-            "loss scale": describe(self.loss_scale, self.state),
-        }
+        step = {"step": describe(type(self), {}), "grad_clip": repr(float(self.grad_clip))}
+        return step | self.state.describe()
 
     def _alter_label(self, label: Array) -> Array:
-        classes = max(2, self.model.out_channels)
-        return np.where(label == IGNORE, label, (label + 1) % classes).astype(label.dtype)
+        return np.where(label == IGNORE, label, (label + 1) % self._classes).astype(label.dtype)
 
 
 def outcomes(logits: Tensor, label: Tensor) -> Tensor:
@@ -233,6 +214,20 @@ def outcomes(logits: Tensor, label: Tensor) -> Tensor:
     labelled, marked = label == kinds, (predicted == kinds) & (label != IGNORE)
     both, positive, actual = (x.sum((1, 2, 3)) for x in (labelled & marked, marked, labelled))
     return Tensor.stack(both, positive - both, actual - both).cast(dtypes.float32)
+
+
+def _as_tensors(image: Tensor | Array, label: Tensor | Array) -> tuple[Tensor, Tensor]:
+    """Move arrays to the device: images of floats as float32, masks of bool as class ids."""
+    if isinstance(image, np.ndarray) and image.dtype.kind == "f":
+        image = to_device(image.astype(np.float32))
+    if isinstance(image, np.ndarray):
+        raise StepError(
+            f"the image is an array of {image.dtype}: pass floats, as `Dataset.batches` gives, "
+            "e.g. (image / 255).astype(numpy.float32)"
+        )
+    if isinstance(label, np.ndarray):
+        label = to_device(label.astype(np.uint8) if label.dtype == bool else label)
+    return image, label
 
 
 def _check_label(label: Tensor, classes: int) -> None:

@@ -3,11 +3,12 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import accumulate
 from typing import Any, TypeVar
 
 import numpy as np
 
-from tinyseg.augment import Augmentation, Pipeline, on_host
+from tinyseg.augment import Pipeline, on_host
 from tinyseg.common.arrays import Array
 from tinyseg.common.files import remove_stale
 from tinyseg.common.progress import Progress, duration
@@ -25,20 +26,17 @@ from tinyseg.device.tensors import to_device
 from tinyseg.drawing.pictures import legend_of, row, save_grid
 from tinyseg.errors import NonFiniteError, RunError
 from tinyseg.evaluation.score import load_samples, score
-from tinyseg.inference.run import Run, assign
+from tinyseg.inference.run import Run
 from tinyseg.inference.step import PredictStep
-from tinyseg.losses import Loss
 from tinyseg.metrics.best_threshold import find_thresholds, to_facts
 from tinyseg.metrics.summary import Summary, foreground_mean, summarize
 from tinyseg.metrics.threshold_curves import HALF, Histograms
-from tinyseg.nn import parameters, state_dict
 from tinyseg.runs import checkpoint
 from tinyseg.runs.metrics_log import MetricsLog
 from tinyseg.runs.phases import Phase, phases_of
-from tinyseg.training.loss_scale import LossScale
 from tinyseg.training.nan_report import nan_report
-from tinyseg.training.optimizer import Optimizer
 from tinyseg.training.schedule import Schedule
+from tinyseg.training.state import TrainState
 from tinyseg.training.step import EpochMeans, Measurements, TrainStep
 
 Say = Callable[[str], None]
@@ -86,25 +84,22 @@ class Trainer:
         """Whether the last checkpoint is by this process."""
         self.phases = phases_of(self.config)
         self.epochs = sum(phase.epochs for phase in self.phases)
-        self.model = run.build()
-        weights = state_dict(self.model)
-        self.optimizer = Optimizer(self.config.optimizer, parameters(weights))
+        self.state = TrainState(
+            run.build(),
+            self.phases[0].loss,
+            self.config.optimizer,
+            self.config.augment,
+            self.config.loss_scale,
+            seed=self.config.seed,
+        )
         self.schedule = Schedule(self.config.schedule)
-        self.augment = Augmentation(self.config.augment, self.config.seed)
-        self.loss_scale = LossScale(self.config.precision, self.config.loss_scale)
-        self.state = {
-            **{f"model.{name}": tensor for name, tensor in weights.items()},
-            **{f"optimizer.{name}": tensor for name, tensor in self.optimizer.state.items()},
-            **self.augment.state,
-            **self.loss_scale.state,
-        }
         self.input_pipeline = run.input_pipeline
         self.images = self._prepare(run.split.train, 0.0, "preparing images")
         self.labels, self.numbers = self.images.labels, self.images.image
         self.steps = -(-len(self.images) // self.config.batch_size)
         if run.facts.input_statistics is None:
             run.remember(input_statistics=self._input_statistics())
-        self.predictor = run.make_predictor(self.model)
+        self.predictor = run.make_predictor(self.state.model)
         overlap = run.config.data.overlap
         self.held_out = self._prepare(run.split.val, overlap, "preparing validation images")
         self.shown = run.split.val[:SHOWN]
@@ -129,7 +124,7 @@ class Trainer:
             self.say(f"\nstopped after epoch {self.at.epoch}; go on with --resume")
             raise
         self.say(f"best validation Dice {self.at.best_dice:.4f} at epoch {self.at.best_epoch}")
-        if not self.config.threshold and self.model.out_channels == 1:
+        if not self.config.threshold and self.state.out_channels == 1:
             self.say(f"threshold of predict and evaluate: {self.run.threshold:.3f} (validation's)")
 
     def _run_phase(self, phase: Phase, first: int) -> None:
@@ -150,7 +145,8 @@ class Trainer:
         if first and self.at.epoch == first:
             if phase.from_best:
                 best = self.run.checkpoints / "best.safetensors"
-                assign(self.state, checkpoint.load(best)[0], "", str(best))
+                self.state.load(checkpoint.load(best)[0], str(best))
+            self.state = self.state.with_loss(phase.loss)
             self.schedule, self.at.waited = Schedule(self.config.schedule), 0
             origin = f" from the best (epoch {self.at.best_epoch})" if phase.from_best else ""
             self.say(f"epoch {first}: the loss is now {phase.loss}{origin}")
@@ -158,15 +154,7 @@ class Trainer:
             told = {"loss": phase.loss, "from_best": phase.from_best}
             state = "from the best" if phase.from_best else "kept"
             self.log.write("phase", self.at.step + 1, **told, optimizer_state=state)
-        loss = Loss.parse(phase.loss, self.model.out_channels)
-        return TrainStep(
-            self.model,
-            loss,
-            self.optimizer,
-            self.config.grad_clip,
-            augment=self.augment,
-            loss_scale=self.loss_scale,
-        )
+        return TrainStep(self.state, grad_clip=self.config.grad_clip)
 
     def _train_epoch(
         self, step: TrainStep, epoch: int, done: int, phase: Phase
@@ -178,7 +166,7 @@ class Trainer:
         with Progress(title, self.epochs * self.steps, before) as progress:
             for count, indices in enumerate(order):
                 factor = self.schedule.factor(done + count, phase.epochs * self.steps)
-                step.learning_rate = self.optimizer.learning_rate * factor
+                step.learning_rate = self.state.optimizer.learning_rate * factor
                 loss = measured.add(self._train_batch(step, indices, progress))["loss"]
                 note = f"loss {loss:.4f} dice {self.at.dice:.3f}"
                 progress.update(before + count + 1, note=note)
@@ -214,8 +202,7 @@ class Trainer:
 
     def _check_finite(self, epoch: int) -> None:
         """An update may overflow although the loss was finite: such weights are never saved."""
-        for name, tensor in self.state.items():
-            array = tensor.numpy()
+        for name, array in self.state.arrays().items():
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise NonFiniteError(
                     f"epoch {epoch}: {name} is not finite after an update; the checkpoint of the "
@@ -286,7 +273,6 @@ class Trainer:
         self, improved: bool, thresholds: dict[str, Any], pictures: list[list[Array]]
     ) -> None:
         folder = self.run.checkpoints
-        arrays = {name: tensor.numpy() for name, tensor in self.state.items()}
         facts = {
             "position": asdict(self.at),
             "schedule": asdict(self.schedule),
@@ -294,7 +280,7 @@ class Trainer:
         }
         last = folder / "last.safetensors"
         checkpoint.rotate(folder, whole=self._saved)
-        checkpoint.save(last, arrays, facts)
+        checkpoint.save(last, self.state.arrays(), facts)
         self._saved = True
         # after the last one: killed here, a resumed run makes the best again from it
         if improved:
@@ -313,11 +299,17 @@ class Trainer:
             self.at, self.schedule = Position(**facts["position"]), Schedule(**facts["schedule"])
         except (KeyError, TypeError) as error:
             raise RunError(f"{path}: not a checkpoint of a training run ({error!r})") from None
-        assign(self.state, arrays, "", str(path))
+        self.state = self.state.with_loss(self._loss_at(self.at.epoch))
+        self.state.load(arrays, str(path))
         if self.at.best_epoch == self.at.epoch:
             checkpoint.share(path, self.run.checkpoints / "best.safetensors")
         self.log.cut_after(self.at.step)
         self.say(f"resumed after epoch {self.at.epoch} from {path}")
+
+    def _loss_at(self, epoch: int) -> str:
+        """The loss of the phase that the last of so many epochs belongs to."""
+        ends = accumulate(phase.epochs for phase in self.phases)
+        return next((p.loss for p, end in zip(self.phases, ends, strict=True) if epoch <= end))
 
     def _prepare(self, names: Sequence[str], overlap: float, title: str) -> PreparedImages:
         """Return the tiles and labels of these images."""
