@@ -18,7 +18,7 @@ from tinyseg.device.tensors import to_device
 
 PACKAGE = Path(__file__).parents[2] / "tinyseg"
 PUBLIC = {f"tinygrad.{name}" for name in ("Tensor", "Device", "TinyJit", "Context", "dtypes")}
-PUBLIC |= {"tinygrad", "tinygrad.helpers", "tinygrad.dtype.dtypes"}
+PUBLIC |= {"tinygrad", "tinygrad.nn", "tinygrad.helpers", "tinygrad.dtype.dtypes"}
 PUBLIC |= {"tinygrad.helpers.Context", "tinygrad.helpers.ContextVar"}
 
 SIGNATURES = {
