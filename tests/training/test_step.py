@@ -72,7 +72,7 @@ def test_ten_jitted_steps_equal_ten_plain_steps_bit_for_bit(loss: str, out_chann
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "optimizer",
-    ["sgd(lr=0.1,momentum=0.9,nesterov=true,decay=0.01)", "adamw(lr=0.01,weight_decay=0.1)"],
+    ["sgd(lr=0.1,momentum=0.9,nesterov=true,weight_decay=0.01)", "adamw(lr=0.01,weight_decay=0.1)"],
 )
 def test_every_optimizer_with_clipping_is_the_same_jitted_and_plain(optimizer: str) -> None:
     options: dict[str, Any] = {"optimizer": optimizer, "grad_clip": 0.5}
