@@ -4,14 +4,12 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from tinyseg.common.findings import Finding, listed
 from tinyseg.common.threads import Progress, in_threads
 from tinyseg.config import DataConfig
 from tinyseg.data.reading.cases import check_same_size
 from tinyseg.data.reading.decode import decode_image, decode_mask, stored_mode
-from tinyseg.data.reading.label_map import MaskFacts, check_known, mask_facts
+from tinyseg.data.reading.label_map import MaskFacts, check_known, count_values, mask_facts
 from tinyseg.data.reading.layouts import Case, Layout
 from tinyseg.errors import DataError
 
@@ -73,7 +71,7 @@ def _inspect(case: Case, table: Mapping[int, int] | None) -> Inspected:
         masks.append(mask_facts(mask, path))
         sizes += _fault(check_same_size, case, shape[:2], path, mask.shape) if shape else []
         known = case.labels or table
-        values += _fault(check_known, np.unique(mask).tolist(), known, path) if known else []
+        values += _fault(check_known, count_values(mask)[0].tolist(), known, path) if known else []
     faults = (tuple(unreadable), tuple(sizes), tuple(values))
     return Inspected(case, mode, shape, flat, more_frames, tuple(masks), *faults)
 

@@ -15,7 +15,7 @@ import numpy as np
 from tinyseg.config import IGNORE
 from tinyseg.data.reading.decode import decode_image, decode_mask
 from tinyseg.data.reading.duplicates import SIDE, thumbnail
-from tinyseg.data.reading.label_map import MaskFacts, check_known, mask_facts
+from tinyseg.data.reading.label_map import MaskFacts, check_known, count_values, mask_facts
 from tinyseg.data.reading.layouts import Case
 from tinyseg.data.storage.store import Arrays
 from tinyseg.errors import DataError
@@ -142,28 +142,35 @@ def join(masks: Sequence[np.ndarray]) -> tuple[np.ndarray, Sets, tuple[int, ...]
     sets: list[tuple[int, ...]] = [(value,) for value in present]
     for mask in masks[1:]:
         more, values = _numbered(mask)
-        wide = np.dtype(np.uint8 if len(sets) * len(values) < 256 else np.int64)
-        pairs, present = _numbered(numbers.astype(wide) * wide.type(len(values)) + more)
+        count = len(sets) * len(values)
+        wide = np.dtype(np.uint8 if count < 256 else np.int64)
+        pairs, present = numbers.astype(wide) * wide.type(len(values)) + more, list(range(count))
+        if count > 16:  # else it takes longer to find the pairs that are at no pixel
+            pairs, present = _numbered(pairs)
         unions = [
             tuple(sorted({*sets[pair // len(values)], values[pair % len(values)]}))
             for pair in present
         ]
         sets = sorted(set(unions))
         places = {union: place for place, union in enumerate(sets)}
-        numbers = np.array([places[union] for union in unions], _dtype(len(sets)))[pairs]
-    areas = np.bincount(numbers.ravel(), minlength=len(sets))
-    return numbers, tuple(sets), tuple(areas.tolist())
+        numbers = np.take(np.array([places[union] for union in unions], _dtype(len(sets))), pairs)
+    numbers, present = _numbered(numbers)
+    areas = np.bincount(numbers.ravel(), minlength=len(present))
+    return numbers, tuple(sets[number] for number in present), tuple(areas.tolist())
 
 
 def _numbered(values_hw: np.ndarray) -> tuple[np.ndarray, list[int]]:
     """Return the rank of each value, and the values in order."""
-    if values_hw.dtype == np.uint8:
-        present = np.flatnonzero(np.bincount(values_hw.ravel()))
+    values, _ = count_values(values_hw)
+    if len(values) <= 2:
+        ranks = (values_hw != values[0]).view(np.uint8)
+    elif values_hw.dtype == np.uint8:
         lookup = np.zeros(256, np.uint8)
-        lookup[present] = np.arange(len(present))
-        return lookup[values_hw], present.tolist()
-    present, ranks = np.unique(values_hw, return_inverse=True)
-    return ranks.reshape(values_hw.shape).astype(_dtype(len(present))), present.tolist()
+        lookup[values] = np.arange(len(values))
+        ranks = np.take(lookup, values_hw)
+    else:
+        ranks = np.searchsorted(values, values_hw).astype(_dtype(len(values)))
+    return ranks, values.tolist()
 
 
 def _dtype(count: int) -> type[np.integer[Any]]:
