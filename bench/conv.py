@@ -13,15 +13,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from peak import peak_gflops
 from record import keep, machine
 from tinygrad import Device, Tensor, TinyJit
 
 from tinyseg.device.choose import backend
 from tinyseg.device.environment import cpu_model
-from tinyseg.kernels import convolution, plans
+from tinyseg.kernels import plans
 from tinyseg.kernels import reference as plain
+from tinyseg.kernels.cpu import convolution
 from tinyseg.kernels.cpu.packing import Layout
-from tinyseg.kernels.cpu.peak import peak_gflops
 from tinyseg.kernels.shapes import Convolution
 
 CASES = {"A": (16, 4, 1, 128), "B": (32, 2, 3, 256), "C": (64, 1, 1, 256)}

@@ -11,7 +11,7 @@ from tinygrad.dtype import DType
 
 from tinyseg import kernels
 from tinyseg.device.tensors import copy_
-from tinyseg.kernels.half import HALF, rounded
+from tinyseg.kernels.memory import HALF, rounded
 from tinyseg.nn import AttentionGate, BatchNorm, Dropout, GroupNorm, Identity, resize
 
 UNIT = {dtypes.bfloat16: 2.0**-8, dtypes.float16: 2.0**-11}

@@ -10,7 +10,7 @@ from tinyseg.device.choose import backend
 backend()
 
 SHAPES = [(16, 3, 3, 3), (16,), (1,), (5, 7), (33,)]
-TENTH = {"beta1": 0.9, "beta2": 0.99, "epsilon": 1e-8}
+TENTH = {"beta1": 0.9, "beta2": 0.99, "eps": 1e-8}
 
 
 def draw(seed: int) -> list[np.ndarray]:
@@ -39,7 +39,7 @@ def test_all_parameters_follow_the_definition(shrink: float, decay: float) -> No
     arrays = [draw(1), draw(2), [np.abs(a) for a in draw(3)], draw(4)]
     tensors = [[Tensor(a).realize() for a in group] for group in arrays]
     numbers = [0.02, 3.0, shrink, 1.0]
-    kernels.adam(*tensors, Tensor(numbers).realize(), **TENTH, decay=decay)
+    kernels.adam(*tensors, Tensor(numbers).realize(), **TENTH, weight_decay=decay)
     Tensor.realize(*tensors[0], *tensors[1], *tensors[2])
     for group, expected in zip(tensors, reference(arrays, numbers, decay), strict=False):
         for tensor, array in zip(group, expected, strict=True):

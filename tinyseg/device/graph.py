@@ -3,7 +3,7 @@
 tinygrad 0.13 starts each kernel of the CPU from Python: queues, wake-ups and a C call whose
 arguments are converted one by one take some 60 microseconds, a quarter of a small U-Net's step. In
 a `Launcher` the kernels and their arguments stand in one table of 64-bit words, and a few lines of
-C walk over it in every thread, with a barrier wherever neighbours share work. The kernels are the
+C walk over it in every thread, with a barrier wherever neighbors share work. The kernels are the
 same, and so is every bit of their results.
 """
 

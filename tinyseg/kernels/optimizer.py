@@ -7,19 +7,20 @@ from tinygrad.uop.ops import Ops
 
 from tinyseg.kernels import reference as plain
 from tinyseg.kernels.cpu.updates import Adam, Average, adam_kernel, averages_kernel, squares_kernel
-from tinyseg.kernels.plans import machine, refusal
+from tinyseg.kernels.memory import empty
+from tinyseg.kernels.plans import fallback_reason, machine
 
 
 def joint_norm(gradients: Sequence[Tensor]) -> Tensor:
     """Return the norm of all gradients as one vector; not finite where any number is not."""
-    if refusal(*gradients):
+    if fallback_reason(*gradients):
         return plain.joint_norm(gradients)
-    host, device = machine(), str(gradients[0].device)
+    host = machine()
     sizes = tuple(int(gradient.numel()) for gradient in gradients)
-    kernel = squares_kernel(sizes, host.lanes, host.threads, device)
-    parts = Tensor.empty(host.threads * (host.lanes + 1), device=device)
-    given = [_whole(gradient) for gradient in gradients]
-    return parts.custom_kernel(*given, fxn=kernel)[0].sum().sqrt().contiguous()
+    kernel = squares_kernel(sizes, host.lanes, host.threads)
+    parts = empty(host.threads * (host.lanes + 1))
+    parts = parts.custom_kernel(*map(_whole, gradients), fxn=kernel)[0]
+    return parts.sum().sqrt().contiguous()
 
 
 def _whole(gradient: Tensor) -> Tensor:
@@ -35,8 +36,8 @@ def adam(
     numbers: Tensor,
     beta1: float = 0.9,
     beta2: float = 0.999,
-    epsilon: float = 1e-8,
-    decay: float = 0.0,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
 ) -> None:
     """Update parameters, means and squares in place (unrealized), in one kernel.
 
@@ -47,22 +48,21 @@ def adam(
     if numbers.shape != (4,):
         raise ValueError(f"the numbers of a step have shape (4,), got {numbers.shape}")
     olds = (parameters, means, squares)
-    if refusal(numbers, *gradients, *(tensor for old in olds for tensor in old)):
-        plain.adam(*olds, gradients, numbers, beta1, beta2, epsilon, decay)
+    if fallback_reason(numbers, *gradients, *(tensor for old in olds for tensor in old)):
+        plain.adam(*olds, gradients, numbers, beta1, beta2, eps, weight_decay)
         return
-    host, device = machine(), str(numbers.device)
+    host = machine()
     sizes = tuple(int(parameter.numel()) for parameter in parameters)
-    plan = Adam(sizes, beta1, beta2, epsilon, decay, host.lanes, host.threads)
+    plan = Adam(sizes, beta1, beta2, eps, weight_decay, host.lanes, host.threads)
     # flat: of a shaped tensor that another kernel of the step reads, tinygrad 0.13 passes a copy,
     # and the update is lost
-    given: list[Tensor] = []
+    inputs: list[Tensor] = []
     for *state, gradient in zip(*olds, gradients, strict=True):
-        given += [*(tensor.flatten() for tensor in state), _whole(gradient)]
-    given.append(numbers)
-    made = given[0].custom_kernel(*given[1:], fxn=adam_kernel(plan, device))
-    for index, (parameter, mean, square) in enumerate(zip(*olds, strict=True)):
-        for offset, tensor in enumerate((parameter, mean, square)):
-            tensor.replace(made[4 * index + offset].reshape(tensor.shape))
+        inputs += [*(tensor.flatten() for tensor in state), _whole(gradient)]
+    outputs = inputs[0].custom_kernel(*inputs[1:], numbers, fxn=adam_kernel(plan))
+    for index, updated in enumerate(zip(*olds, strict=True)):
+        for offset, tensor in enumerate(updated):
+            tensor.replace(outputs[4 * index + offset].reshape(tensor.shape))
 
 
 def moving_averages(
@@ -73,16 +73,14 @@ def moving_averages(
 ) -> None:
     """Move each running vector in place (unrealized) by its momentum towards new x factor.
 
-    A value that is not finite is not remembered. The running vectors must be whole realized
-    buffers.
+    Values that are not finite are left out. The running vectors must be whole realized buffers.
     """
-    if refusal(*running, *news):
+    if fallback_reason(*running, *news):
         plain.moving_averages(running, news, momenta, factors)
         return
     sizes = (int(vector.numel()) for vector in running)
     averages = tuple(Average(*each) for each in zip(sizes, momenta, factors, strict=True))
-    given = [tensor for pair in zip(running, news, strict=True) for tensor in pair]
-    kernel = averages_kernel(averages, machine().lanes, str(running[0].device))
-    made = given[0].custom_kernel(*given[1:], fxn=kernel)
-    for index, vector in enumerate(running):
-        vector.replace(made[2 * index])
+    inputs = [tensor for pair in zip(running, news, strict=True) for tensor in pair]
+    outputs = inputs[0].custom_kernel(*inputs[1:], fxn=averages_kernel(averages, machine().lanes))
+    for vector, output in zip(running, outputs[::2], strict=True):
+        vector.replace(output)

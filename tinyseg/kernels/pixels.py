@@ -5,9 +5,8 @@ from tinygrad.uop.ops import UOp
 
 from tinyseg.kernels import reference as plain
 from tinyseg.kernels.cpu.spatial import join_kernel, part_kernel, pool_gradient_kernel, pool_kernel
-from tinyseg.kernels.half import HALF, wide
-from tinyseg.kernels.memory import nchw, nhwc, settled
-from tinyseg.kernels.plans import join_plan, refusal, square_plan
+from tinyseg.kernels.memory import HALF, empty, in_memory, nchw, nhwc, wide
+from tinyseg.kernels.plans import fallback_reason, join_plan, square_plan
 
 
 def max_pool(x_bchw: Tensor) -> Tensor:
@@ -20,18 +19,16 @@ def max_pool(x_bchw: Tensor) -> Tensor:
         return max_pool(wide(x_bchw)).cast(x_bchw.dtype)
     batch, channels, rows, columns = (int(size) for size in x_bchw.shape)
     size = square_plan(batch, rows, columns, channels)
-    if refusal(x_bchw) or size is None:
+    if fallback_reason(x_bchw) or size is None:
         return plain.max_pool(x_bchw)
-    device = str(x_bchw.device)
 
     def gradient(upstream: UOp, call: UOp) -> tuple[UOp | None, ...]:
-        x, out = Tensor(call.src[2]), Tensor.empty(*call.src[2].shape, device=device)
-        kernel = pool_gradient_kernel(size, device)
-        return None, out.custom_kernel(settled(upstream), x, fxn=kernel)[0].uop
+        inputs = in_memory(upstream), Tensor(call.src[2])
+        out = empty(*call.src[2].shape)
+        return None, out.custom_kernel(*inputs, fxn=pool_gradient_kernel(size))[0].uop
 
-    out = Tensor.empty(batch, rows // 2, columns // 2, channels, device=device)
-    y_bhwc = out.custom_kernel(nhwc(x_bchw), fxn=pool_kernel(size, device), grad_fxn=gradient)[0]
-    return nchw(y_bhwc)
+    out = empty(batch, rows // 2, columns // 2, channels)
+    return nchw(out.custom_kernel(nhwc(x_bchw), fxn=pool_kernel(size), grad_fxn=gradient)[0])
 
 
 def join(left_bchw: Tensor, right_bchw: Tensor) -> Tensor:
@@ -40,16 +37,13 @@ def join(left_bchw: Tensor, right_bchw: Tensor) -> Tensor:
     if right_bchw.shape != (batch, right, rows, columns):
         raise ValueError(f"cannot join images of {left_bchw.shape} and {right_bchw.shape}")
     size = join_plan(int(batch * rows * columns), int(left), int(right))
-    if refusal(left_bchw, right_bchw) or size is None:
+    if fallback_reason(left_bchw, right_bchw) or size is None:
         return plain.join(left_bchw, right_bchw)
-    device = str(left_bchw.device)
 
     def gradient(upstream: UOp, call: UOp) -> tuple[UOp | None, ...]:
-        sides = [Tensor.empty(*call.src[slot].shape, device=device) for slot in (2, 3)]
-        made = sides[0].custom_kernel(sides[1], settled(upstream), fxn=part_kernel(size, device))
-        return None, made[0].uop, made[1].uop
+        sides = [empty(*call.src[slot].shape) for slot in (2, 3)]
+        sides = sides[0].custom_kernel(sides[1], in_memory(upstream), fxn=part_kernel(size))
+        return None, sides[0].uop, sides[1].uop
 
-    out = Tensor.empty(batch, rows, columns, left + right, device=device)
-    given = nhwc(left_bchw), nhwc(right_bchw)
-    y_bhwc = out.custom_kernel(*given, fxn=join_kernel(size, device), grad_fxn=gradient)[0]
-    return nchw(y_bhwc)
+    out, sides = empty(batch, rows, columns, left + right), (nhwc(left_bchw), nhwc(right_bchw))
+    return nchw(out.custom_kernel(*sides, fxn=join_kernel(size), grad_fxn=gradient)[0])

@@ -14,7 +14,7 @@ from tinygrad.renderer.cstyle import ClangRenderer
 
 from tinyseg.kernels.cpu.channels import Channels
 from tinyseg.kernels.cpu.spatial import Join, Squares
-from tinyseg.kernels.half import HALF
+from tinyseg.kernels.memory import HALF
 from tinyseg.kernels.shapes import Convolution, Instruction, Tile, Warp
 
 FORWARD_SLAB_BYTES = 160 * 1024
@@ -79,7 +79,7 @@ def machine() -> Machine:
 def device_reason(device: str) -> str:
     """Return why a device has no fast path, or an empty string when it has one."""
     renderer = Device[device].renderer
-    if isinstance(renderer, ClangRenderer):
+    if device == "CPU" and isinstance(renderer, ClangRenderer):
         return ""
     return f"{device} compiles with {type(renderer).__name__}; only the C renderer has kernels"
 
@@ -91,37 +91,36 @@ def kernels_of(device: str) -> str:
     return f"tinyseg's, {machine().lanes} floats at a time, {machine().threads} threads"
 
 
-_listening: list[list[str]] = []
+_collecting: list[list[str]] = []
 
 
 @contextmanager
 def fallbacks() -> Iterator[list[str]]:
     """Collect, while a step is traced, each convolution without a kernel of ours, and why."""
-    found: list[str] = []
-    _listening.append(found)
+    _collecting.append([])
     try:
-        yield found
+        yield _collecting[-1]
     finally:
-        _listening.pop()
+        _collecting.pop()
 
 
-def told(conv: Convolution, plan: Plan) -> Plan:
-    """Return the plan; a plain one is said to who listens."""
-    for found in _listening if plan.tile is None else ():
-        found.append(f"{conv.label}: {plan.reason}")
+def report(conv: Convolution, plan: Plan) -> Plan:
+    """Return the plan; a plain one is reported to all that collect `fallbacks`."""
+    for reasons in _collecting if plan.tile is None else ():
+        reasons.append(f"{conv.label}: {plan.reason}")
     return plan
 
 
-def refusal(*tensors: Tensor | None) -> str:
+def fallback_reason(*tensors: Tensor | None) -> str:
     """Return why these tensors cannot take the fast path, or an empty string."""
     if overridden == "plain":
         return "switched off"
-    given = [tensor for tensor in tensors if tensor is not None]
-    if any(tensor.dtype != dtypes.float32 for tensor in given):
+    present = [tensor for tensor in tensors if tensor is not None]
+    if any(tensor.dtype != dtypes.float32 for tensor in present):
         return "only float32 has kernels"
-    if any(not isinstance(tensor.device, str) for tensor in given):
+    if any(not isinstance(tensor.device, str) for tensor in present):
         return "the tensors are spread over several devices"
-    return device_reason(str(given[0].device))
+    return device_reason(str(present[0].device))
 
 
 def tensor_core(conv: Convolution, x: Tensor) -> Instruction | None:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from tinygrad import Tensor
 
-from tinyseg.kernels.half import wide
+from tinyseg.kernels.memory import wide
 
 _SMALLEST = 2.0**-126
 """The smallest normal float32."""
@@ -41,12 +41,12 @@ def weight_gradient(
 
 
 def batch_norm(
-    x_bchw: Tensor, weight: Tensor, bias: Tensor, epsilon: float = 1e-5, relu: bool = False
+    x_bchw: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5, relu: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the normalised images, the batch's mean and its biased variance, per channel."""
+    """Return the normalized images, the batch's mean and its biased variance, per channel."""
     mean = x_bchw.mean(axis=(0, 2, 3))
     variance = (x_bchw - mean.reshape(1, -1, 1, 1)).square().mean(axis=(0, 2, 3))
-    scale = weight * (variance + epsilon).rsqrt()
+    scale = weight * (variance + eps).rsqrt()
     shift = bias - mean * scale
     y_bchw = x_bchw * scale.reshape(1, -1, 1, 1) + shift.reshape(1, -1, 1, 1)
     return (_relu(y_bchw) if relu else y_bchw), mean.detach(), variance.detach()
@@ -142,7 +142,7 @@ def smooth(image_bchw: Tensor, down: Tensor, right: Tensor) -> Tensor:
 
 
 class _Axis(NamedTuple):
-    """Where coordinates fall on one axis of an image: neighbours, how far between, nearest."""
+    """Where coordinates fall on one axis of an image: neighbors, how far between, nearest."""
 
     ends: tuple[Tensor, Tensor]
     fraction: Tensor
@@ -170,18 +170,18 @@ def adam(
     numbers: Tensor,
     beta1: float = 0.9,
     beta2: float = 0.999,
-    epsilon: float = 1e-8,
-    decay: float = 0.0,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
 ) -> None:
     """Assign (unrealized) one step of Adam (Kingma & Ba 2015), or AdamW by `numbers[2]`."""
     rate, rescale, shrink, accept = (numbers[index : index + 1] for index in range(4))
     for parameter, mean, square, gradient in zip(
         parameters, means, squares, gradients, strict=True
     ):
-        pull = gradient + parameter * decay if decay else gradient
+        pull = gradient + parameter * weight_decay if weight_decay else gradient
         new_mean = mean * beta1 + pull * (1 - beta1)
         new_square = square * beta2 + pull.square() * (1 - beta2)
-        change = rate * new_mean / (new_square.sqrt() * rescale + epsilon) + shrink * parameter
+        change = rate * new_mean / (new_square.sqrt() * rescale + eps) + shrink * parameter
         news = (parameter - change, new_mean, new_square)
         for old, new in zip((parameter, mean, square), news, strict=True):
             old.assign((accept > 0.5).where(new, old))

@@ -15,7 +15,7 @@ class UNet:
     """Images (B, C, H, W) to logits (B, K, H, W), any H and W; K = 1 is the sigmoid head.
 
     Images and logits are float32; between them images have the type `precision`. Differs from the
-    paper: same padding instead of valid, normalisation after each convolution.
+    paper: same padding instead of valid, normalization after each convolution.
     """
 
     def __init__(

@@ -3,7 +3,7 @@
 from tinygrad import Tensor
 
 from tinyseg import kernels
-from tinyseg.kernels.half import wide
+from tinyseg.kernels.memory import wide
 from tinyseg.kernels.reference import relu
 from tinyseg.nn.layers import (
     BatchNorm,
@@ -20,7 +20,7 @@ Norm = BatchNorm | GroupNorm | Identity
 
 
 def make_norm(name: str, channels: int) -> Norm:
-    """A normalisation with its ReLU: batch, group (8 groups or fewer), instance, none."""
+    """A normalization with its ReLU: batch, group (8 groups or fewer), instance, none."""
     if name == "batch":
         return BatchNorm(channels)
     if name == "group":
@@ -31,10 +31,10 @@ def make_norm(name: str, channels: int) -> Norm:
 
 
 class DoubleConv:
-    """Twice: 3 x 3 convolution, normalisation, ReLU."""
+    """Twice: 3 x 3 convolution, normalization, ReLU."""
 
     def __init__(self, rng: Generator, in_channels: int, out_channels: int, norm: str):
-        bias = norm == "none"  # a normalisation brings its own
+        bias = norm == "none"  # a normalization brings its own
         self.conv1 = Conv2d(rng, in_channels, out_channels, bias=bias)
         self.norm1 = make_norm(norm, out_channels)
         self.conv2 = Conv2d(rng, out_channels, out_channels, bias=bias)

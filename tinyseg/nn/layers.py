@@ -13,7 +13,7 @@ from tinygrad import Tensor, dtypes
 from tinyseg import kernels
 from tinyseg.device import random as draws
 from tinyseg.device.tensors import to_device
-from tinyseg.kernels.half import wide
+from tinyseg.kernels.memory import wide
 from tinyseg.kernels.reference import relu
 from tinyseg.nn.module import layers
 
@@ -128,15 +128,15 @@ class GroupNorm:
 
     def __call__(self, x_bchw: Tensor, training: bool) -> Tensor:
         x = wide(x_bchw).reshape(x_bchw.shape[0], self.groups, -1)
-        centred = x - x.mean(axis=2, keepdim=True)
-        variance = centred.square().mean(axis=2, keepdim=True)
-        y_bchw = (centred * (variance + self.epsilon).rsqrt()).reshape(x_bchw.shape)
+        centered = x - x.mean(axis=2, keepdim=True)
+        variance = centered.square().mean(axis=2, keepdim=True)
+        y_bchw = (centered * (variance + self.epsilon).rsqrt()).reshape(x_bchw.shape)
         weight, bias = self.weight.reshape(1, -1, 1, 1), self.bias.reshape(1, -1, 1, 1)
         return relu(y_bchw * weight + bias).cast(x_bchw.dtype)
 
 
 class Identity:
-    """No normalisation, only ReLU."""
+    """No normalization, only ReLU."""
 
     def __call__(self, x_bchw: Tensor, training: bool) -> Tensor:
         return relu(x_bchw)
@@ -171,7 +171,7 @@ def resize(x_bchw: Tensor, mode: str) -> Tensor:
 
 
 def _double_bilinear(x: Tensor, axis: int) -> Tensor:
-    # at factor 2 every output is 3/4 of its own sample and 1/4 of the neighbour on its side
+    # at factor 2 every output is 3/4 of its own sample and 1/4 of the neighbor on its side
     size = x.shape[axis]
     first, last = x.shrink(_along(axis, 0, 1)), x.shrink(_along(axis, size - 1, size))
     before = first.cat(x.shrink(_along(axis, 0, size - 1)), dim=axis) if size > 1 else first

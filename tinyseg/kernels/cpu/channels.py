@@ -1,6 +1,6 @@
-"""Batch normalisation with its activation, over NHWC memory: two passes forward, two backward.
+"""Batch normalization with its activation, over NHWC memory: two passes forward, two backward.
 
-A layer of stock operations makes about 20 kernels; here it is sums, normalise + ReLU, gradient
+A layer of stock operations makes about 20 kernels; here it is sums, normalize + ReLU, gradient
 sums, gradient. All per-channel arithmetic between the passes is done by each thread for itself
 at the head of the next pass, so that no small kernels stand between the large ones.
 """
@@ -12,10 +12,18 @@ from dataclasses import dataclass
 from tinygrad.dtype import dtypes
 from tinygrad.uop.ops import Ops, UOp
 
-from tinyseg.kernels.cpu.program import Program, constant, maximum, quotient, smaller
+from tinyseg.kernels.cpu.program import (
+    Kernel,
+    Program,
+    constant,
+    kernel,
+    maximum,
+    quotient,
+    smaller,
+)
 
 MEAN, INVERSE, SCALE, SHIFT = range(4)
-"""The rows of the table that `normalise_kernel` makes for each thread."""
+"""The rows of the table that `normalize_kernel` makes for each thread."""
 SLOPE, OFFSET = range(2)
 """The rows of the table that `gradient_kernel` makes for each thread."""
 
@@ -49,79 +57,70 @@ class Channels:
 
 
 @functools.cache
-def sums_kernel(size: Channels, device: str) -> Callable[..., UOp]:
+def sums_kernel(size: Channels) -> Kernel:
     """Return the kernel (parts, x): per thread and channel, sums of x - x[0] and its square."""
 
-    @functools.cache
-    def build(*buffers: UOp) -> UOp:
-        program = Program(f"sums_{size.label}", buffers, size.threads)
+    @kernel(f"sums_{size.label}", size.threads, 3 * size.pixels * size.channels)
+    def emit(program: Program) -> None:
 
         def terms(pixel: UOp, vector: UOp) -> tuple[UOp, UOp]:
             place = pixel * size.channels + vector * size.lanes
             first = program.load(program.at(1, vector * size.lanes, size.lanes))
-            centred = program.load(program.at(1, place, size.lanes)) - first
-            return centred, centred * centred
+            centered = program.load(program.at(1, place, size.lanes)) - first
+            return centered, centered * centered
 
         _sum_terms(program, size, 2, terms)
-        return program.finish(device, 3 * size.pixels * size.channels)
 
-    return build
+    return emit
 
 
 @functools.cache
-def totals_kernel(size: Channels, device: str) -> Callable[..., UOp]:
+def totals_kernel(size: Channels) -> Kernel:
     """Return the kernel (parts, x): the sum of each channel over the pixels of each thread."""
 
-    @functools.cache
-    def build(*buffers: UOp) -> UOp:
-        program = Program(f"totals_{size.label}", buffers, size.threads)
+    @kernel(f"totals_{size.label}", size.threads, size.pixels * size.channels)
+    def emit(program: Program) -> None:
 
         def term(pixel: UOp, vector: UOp) -> tuple[UOp]:
             place = pixel * size.channels + vector * size.lanes
             return (program.load(program.at(1, place, size.lanes)),)
 
         _sum_terms(program, size, 1, term)
-        return program.finish(device, size.pixels * size.channels)
 
-    return build
+    return emit
 
 
 @functools.cache
-def normalise_kernel(
-    size: Channels, device: str, epsilon: float, rectify: bool
-) -> Callable[..., UOp]:
+def normalize_kernel(size: Channels, eps: float, rectify: bool) -> Kernel:
     """Return the kernel (y, table, mean, variance, x, parts, weight, bias).
 
     Every thread writes the mean and the variance, all the same numbers: that is harmless.
     """
 
-    @functools.cache
-    def build(*buffers: UOp) -> UOp:
-        program = Program(f"normalise_{size.label}", buffers, size.threads)
+    @kernel(f"normalize_{size.label}", size.threads, 2 * size.pixels * size.channels)
+    def emit(program: Program) -> None:
         table = _Table(program, size, 1, 4)
         with program.loop(size.channels) as channel:
-            _statistics(program, size, table, channel, epsilon)
+            _statistics(program, size, table, channel, eps)
         with program.share(size.pixels) as pixel, program.loop(size.vectors) as vector:
             place = pixel * size.channels + vector * size.lanes
             x = program.load(program.at(4, place, size.lanes))
             y = x * table.read(SCALE, vector) + table.read(SHIFT, vector)
             y = maximum(y, constant(0.0, size.lanes)) if rectify else y
             program.store(program.at(0, place, size.lanes), y)
-        return program.finish(device, 2 * size.pixels * size.channels)
 
-    return build
+    return emit
 
 
 @functools.cache
-def gradient_sums_kernel(size: Channels, device: str, rectify: bool) -> Callable[..., UOp]:
+def gradient_sums_kernel(size: Channels, rectify: bool) -> Kernel:
     """Return the kernel (parts, dy, x, table): sums of the gradient and of gradient x (x - mean).
 
     With `rectify` the gradient is that before the ReLU.
     """
 
-    @functools.cache
-    def build(*buffers: UOp) -> UOp:
-        program = Program(f"gradient_sums_{size.label}", buffers, size.threads)
+    @kernel(f"gradient_sums_{size.label}", size.threads, 6 * size.pixels * size.channels)
+    def emit(program: Program) -> None:
         table = _Table(program, size, 3, 4)
 
         def terms(pixel: UOp, vector: UOp) -> tuple[UOp, UOp]:
@@ -131,22 +130,20 @@ def gradient_sums_kernel(size: Channels, device: str, rectify: bool) -> Callable
             return dz, dz * (x - table.read(MEAN, vector))
 
         _sum_terms(program, size, 2, terms)
-        return program.finish(device, 6 * size.pixels * size.channels)
 
-    return build
+    return emit
 
 
 @functools.cache
-def gradient_kernel(size: Channels, device: str, rectify: bool) -> Callable[..., UOp]:
+def gradient_kernel(size: Channels, rectify: bool) -> Kernel:
     """Return the kernel (dx, slopes, dweight, dbias, dy, x, table, parts): all gradients.
 
     dx = scale (dz - mean(dz) - (x - mean) mean(dz (x - mean)) / variance) = scale dz + slope x
     + offset, with slope and offset per channel.
     """
 
-    @functools.cache
-    def build(*buffers: UOp) -> UOp:
-        program = Program(f"gradient_{size.label}", buffers, size.threads)
+    @kernel(f"gradient_{size.label}", size.threads, 6 * size.pixels * size.channels)
+    def emit(program: Program) -> None:
         table, made = _Table(program, size, 6, 4), _Table(program, size, 1, 2)
         with program.loop(size.channels) as channel:
             _slopes(program, size, table, made, channel)
@@ -157,9 +154,8 @@ def gradient_kernel(size: Channels, device: str, rectify: bool) -> Callable[...,
             linear = x * made.read(SLOPE, vector) + made.read(OFFSET, vector)
             dx = dz * table.read(SCALE, vector) + linear
             program.store(program.at(0, place, size.lanes), dx)
-        return program.finish(device, 6 * size.pixels * size.channels)
 
-    return build
+    return emit
 
 
 @dataclass
@@ -230,15 +226,13 @@ def _total(program: Program, size: Channels, slot: int, half: int, channel: UOp)
     return functools.reduce(lambda a, b: a + b, parts) * (1.0 / size.pixels)
 
 
-def _statistics(
-    program: Program, size: Channels, table: _Table, channel: UOp, epsilon: float
-) -> None:
-    """Fill the table of `normalise_kernel` for one channel."""
+def _statistics(program: Program, size: Channels, table: _Table, channel: UOp, eps: float) -> None:
+    """Fill the table of `normalize_kernel` for one channel."""
     shifted = _total(program, size, 5, 0, channel)
     square = _total(program, size, 5, 1, channel)
     variance = maximum(square - shifted * shifted, UOp.const(dtypes.float, 0.0))
     mean = shifted + program.load(program.at(4, channel))
-    inverse = UOp.const(dtypes.float, 1.0).alu(Ops.FDIV, (variance + epsilon).alu(Ops.SQRT))
+    inverse = UOp.const(dtypes.float, 1.0).alu(Ops.FDIV, (variance + eps).alu(Ops.SQRT))
     scale = inverse * program.load(program.at(6, channel))
     table.write(MEAN, channel, mean)
     program.store(program.at(2, channel), mean)

@@ -14,10 +14,12 @@ from tinygrad.uop.ops import Ops, UOp
 
 from tinyseg.kernels.cpu.program import (
     Index,
+    Kernel,
     Program,
     broadcast,
     constant,
     integer,
+    kernel,
     larger,
     maximum,
     quotient,
@@ -31,22 +33,18 @@ OUTPUT, IMAGE, WEIGHT, _, BIAS = range(5)
 
 
 @functools.cache
-def forward_kernel(
-    conv: Convolution, tile: Tile, device: str, weights_first: bool = False
-) -> Callable[..., UOp]:
+def forward_kernel(conv: Convolution, tile: Tile, weights_first: bool = False) -> Kernel:
     """Return the function that `Tensor.custom_kernel` calls with (y, x, packed, weights, bias?).
 
     `weights_first` gives every thread its own output tiles (deep layers: few pixels, many
     weights); without it every thread has its own rows.
     """
 
-    @functools.cache
-    def build(*buffers: UOp) -> UOp:
-        program = Program(f"conv_{conv.label}", buffers, tile.threads)
+    @kernel(f"conv_{conv.label}", tile.threads, conv.operations)
+    def emit(program: Program) -> None:
         _Forward(program, conv, tile).emit(weights_first)
-        return program.finish(device, conv.operations)
 
-    return build
+    return emit
 
 
 @dataclass

@@ -1,13 +1,12 @@
 """Weights into the order in which the forward kernel reads them, and sums back into the layout."""
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from tinygrad.dtype import dtypes
 from tinygrad.uop.ops import Ops, UOp
 
-from tinyseg.kernels.cpu.program import Index, Program, quotient, remainder
+from tinyseg.kernels.cpu.program import Index, Kernel, Program, kernel, quotient, remainder
 from tinyseg.kernels.shapes import Convolution, Tile
 
 CHUNK = 256
@@ -34,12 +33,11 @@ class Layout:
 
 
 @functools.cache
-def pack_kernel(conv: Convolution, tile: Tile, layout: Layout, device: str) -> Callable[..., UOp]:
+def pack_kernel(conv: Convolution, tile: Tile, layout: Layout) -> Kernel:
     """Return the kernel (packed, weights): (tile, block, ky, in, kx, out) from any layout."""
 
-    @functools.cache
-    def build(*buffers: UOp) -> UOp:
-        program = Program(f"pack_{conv.label}", buffers, tile.threads)
+    @kernel(f"pack_{conv.label}", tile.threads)
+    def emit(program: Program) -> None:
         blocks, tiles = conv.inputs // tile.block, conv.outputs // tile.width
         with program.share(tiles * blocks) as index, program.loop(conv.kernel) as row:
             number, block = quotient(index, blocks), remainder(index, blocks)
@@ -54,13 +52,12 @@ def pack_kernel(conv: Convolution, tile: Tile, layout: Layout, device: str) -> C
                 for vector in range(tile.vectors):
                     value = _gather(program, start, vector * tile.lanes, tile, layout)
                     program.store(program.at(0, place + vector * tile.lanes, tile.lanes), value)
-        return program.finish(device)
 
-    return build
+    return emit
 
 
 def _gather(program: Program, start: UOp, skip: int, tile: Tile, layout: Layout) -> UOp:
-    """Return one vector of weights of neighbouring output channels."""
+    """Return one vector of weights of neighboring output channels."""
     if layout.outputs == 1:
         return program.load(program.at(1, start + skip, tile.lanes))
     places = [start + (skip + lane) * layout.outputs for lane in range(tile.lanes)]
@@ -70,13 +67,12 @@ def _gather(program: Program, start: UOp, skip: int, tile: Tile, layout: Layout)
 
 @functools.cache
 def unpack_kernel(
-    conv: Convolution, parts: int, lanes: int, threads: int, layout: Layout, device: str
-) -> Callable[..., UOp]:
+    conv: Convolution, parts: int, lanes: int, threads: int, layout: Layout
+) -> Kernel:
     """Return the kernel (dW, sums): add the threads' parts (ky, kx, in, out), put in a layout."""
 
-    @functools.cache
-    def build(*buffers: UOp) -> UOp:
-        program = Program(f"unpack_{conv.label}", buffers, threads)
+    @kernel(f"unpack_{conv.label}", threads)
+    def emit(program: Program) -> None:
         squares, part = conv.kernel**2, conv.kernel**2 * conv.inputs * conv.outputs
         chunk = max(d for d in range(1, CHUNK + 1) if conv.inputs % d == 0)
         chunks = conv.inputs // chunk
@@ -92,9 +88,8 @@ def unpack_kernel(
                     total = total + program.load(program.at(1, start + number * part, lanes))
                 place = target + row * layout.rows + column * layout.columns
                 _scatter(program, place, total, lanes, layout.outputs)
-        return program.finish(device)
 
-    return build
+    return emit
 
 
 def _scatter(program: Program, place: Index, value: UOp, lanes: int, step: int) -> None:

@@ -6,8 +6,9 @@ saves its seconds in Python, and the C renderer writes 512-bit loads, multiplica
 they stand here.
 """
 
+import functools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeAlias
 
@@ -17,6 +18,8 @@ from tinygrad.renderer import Estimates
 from tinygrad.uop.ops import AxisType, KernelInfo, Ops, ProgramInfo, UOp
 
 Index: TypeAlias = int | UOp
+Kernel: TypeAlias = Callable[..., UOp]
+"""What `Tensor.custom_kernel` calls with a placeholder for each buffer, the outputs first."""
 
 
 def integer(value: Index) -> UOp:
@@ -120,7 +123,7 @@ class Program:
         size = buffer.ptrdtype.size
         return address if width == 1 else address.cast(_vector(width).ptr(size))
 
-    def finish(self, device: str, operations: int = 0) -> UOp:
+    def finish(self, operations: int = 0) -> UOp:
         """Return the `Ops.PROGRAM` for `Tensor.custom_kernel`; slot 0 is the output."""
         traffic = sum(buffer.ptrdtype.nbytes() for buffer in self.buffers)
         estimates = Estimates(operations, traffic, traffic)
@@ -132,7 +135,7 @@ class Program:
         )
         # rendered now: with its thousand lines as sources every toposort of the step's graph would
         # walk them again, which made scheduling a U-Net 35 s long
-        renderer = Device[device].renderer
+        renderer = Device["CPU"].renderer
         text = renderer.render([*self.lines, sink])
         # a slice of a larger buffer may start anywhere, and aligned loads would crash there;
         # unaligned ones are as fast where the address happens to be aligned
@@ -140,11 +143,28 @@ class Program:
         if begin := getattr(renderer.compiler, "begin", None):
             begin(text)  # it is compiled while the rest of the step is traced
         source = (UOp(Ops.LINEAR, dtypes.void), UOp(Ops.SOURCE, arg=text))
-        return UOp(Ops.PROGRAM, dtypes.void, (sink, UOp(Ops.DEVICE, arg=device), *source), info)
+        return UOp(Ops.PROGRAM, dtypes.void, (sink, UOp(Ops.DEVICE, arg="CPU"), *source), info)
 
     def _written(self, slot: int) -> bool:
         stores = (line.src[0] for line in self.lines if line.op is Ops.STORE)
         return any(self.buffers[slot] in (node.src[0], *node.src[0].src) for node in stores)
+
+
+def kernel(
+    name: str, threads: int = 1, operations: int = 0
+) -> Callable[[Callable[[Program], None]], Kernel]:
+    """Make a kernel of a function that emits the lines of its program."""
+
+    def decorate(emit: Callable[[Program], None]) -> Kernel:
+        @functools.cache
+        def build(*buffers: UOp) -> UOp:
+            program = Program(name, buffers, threads)
+            emit(program)
+            return program.finish(operations)
+
+        return build
+
+    return decorate
 
 
 def broadcast(value: UOp, width: int) -> UOp:

@@ -1,15 +1,16 @@
 """The kernel that filters images along rows and columns, with weights for every place."""
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from tinygrad.uop.ops import UOp
 
 from tinyseg.kernels.cpu.program import (
+    Kernel,
     Program,
     broadcast,
     constant,
+    kernel,
     larger,
     quotient,
     remainder,
@@ -29,7 +30,7 @@ class Smooth:
     rows: int
     columns: int
     taps: int
-    """An odd number: so many neighbours are weighed, the pixel itself in the middle."""
+    """An odd number: so many neighbors are weighed, the pixel itself in the middle."""
     lanes: int
     threads: int
 
@@ -51,12 +52,13 @@ class Smooth:
 
 
 @functools.cache
-def smooth_kernel(size: Smooth, device: str) -> Callable[..., UOp]:
+def smooth_kernel(size: Smooth) -> Kernel:
     """Return the kernel (out, scratch, image, taps for rows, taps for columns)."""
 
-    @functools.cache
-    def build(*buffers: UOp) -> UOp:
-        program = Program(f"smooth_{size.label}", buffers, size.threads)
+    operations = 4 * size.taps * size.batch * size.channels * size.rows * size.columns
+
+    @kernel(f"smooth_{size.label}", size.threads, operations)
+    def emit(program: Program) -> None:
         start = program.emit(program.core * size.line)
         with program.loop(size.line // size.lanes) as place:
             zero = constant(0.0, size.lanes)
@@ -64,10 +66,8 @@ def smooth_kernel(size: Smooth, device: str) -> Callable[..., UOp]:
         with program.share(size.batch * size.channels * size.rows) as line:
             _down(program, size, line, start)
             _right(program, size, line, start)
-        pixels = size.batch * size.channels * size.rows * size.columns
-        return program.finish(device, 4 * size.taps * pixels)
 
-    return build
+    return emit
 
 
 def _down(program: Program, size: Smooth, line: UOp, start: UOp) -> None:
@@ -91,7 +91,7 @@ def _down(program: Program, size: Smooth, line: UOp, start: UOp) -> None:
 
 
 def _right(program: Program, size: Smooth, line: UOp, start: UOp) -> None:
-    """Weigh the scratch's neighbours into the output."""
+    """Weigh the scratch's neighbors into the output."""
     sample = quotient(quotient(line, size.rows), size.channels)
     for first, count, width in _parts(size):
         with program.loop(count) as index:

@@ -1,13 +1,22 @@
 """Kernels that move pixels of NHWC memory: 2 x 2 pooling, its gradient, joining, parting."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tinygrad.uop.ops import Ops, UOp
 
-from tinyseg.kernels.cpu.program import Program, constant, integer, maximum, quotient, remainder
+from tinyseg.kernels.cpu.program import (
+    Kernel,
+    Program,
+    constant,
+    integer,
+    kernel,
+    maximum,
+    quotient,
+    remainder,
+)
 
 CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
 
@@ -35,36 +44,34 @@ class Squares:
 
 
 @functools.cache
-def pool_kernel(size: Squares, device: str) -> Callable[..., UOp]:
+def pool_kernel(size: Squares) -> Kernel:
     """Return the kernel (y, x): the maximum of every 2 x 2 square."""
 
-    @functools.cache
-    def build(*buffers: UOp) -> UOp:
-        program = Program(f"pool_{size.label}", buffers, size.threads)
+    @kernel(f"pool_{size.label}", size.threads, 3 * size.pooled * size.columns // 2 * size.channels)
+    def emit(program: Program) -> None:
         with program.share(size.pooled) as row, _squares(program, size) as (column, vector):
             corners = _corners(program, size, 1, row, column, vector)
             place = _pooled_place(size, row, column, vector)
             value = functools.reduce(maximum, corners)
             program.store(program.at(0, place, size.lanes), value)
-        return program.finish(device, 3 * size.pooled * size.columns // 2 * size.channels)
 
-    return build
+    return emit
 
 
 @functools.cache
-def pool_gradient_kernel(size: Squares, device: str) -> Callable[..., UOp]:
+def pool_gradient_kernel(size: Squares) -> Kernel:
     """Return the kernel (dx, dy, x): the gradient goes to the first of the largest pixels."""
 
-    @functools.cache
-    def build(*buffers: UOp) -> UOp:
-        program = Program(f"pool_gradient_{size.label}", buffers, size.threads)
+    operations = 6 * size.pooled * size.columns // 2 * size.channels
+
+    @kernel(f"pool_gradient_{size.label}", size.threads, operations)
+    def emit(program: Program) -> None:
         with program.share(size.pooled) as row:
             with _squares(program, size) as (column, vector):
                 _spread(program, size, row, column, vector)
             _clear_odd_edges(program, size, row)
-        return program.finish(device, 6 * size.pooled * size.columns // 2 * size.channels)
 
-    return build
+    return emit
 
 
 @contextmanager
@@ -136,26 +143,22 @@ class Join:
 
 
 @functools.cache
-def join_kernel(size: Join, device: str) -> Callable[..., UOp]:
+def join_kernel(size: Join) -> Kernel:
     """Return the kernel (joined, left, right)."""
-    return _copy_kernel(size, device, "join", (1, 2), 0)
+    return _copy_kernel(size, "join", (1, 2), 0)
 
 
 @functools.cache
-def part_kernel(size: Join, device: str) -> Callable[..., UOp]:
+def part_kernel(size: Join) -> Kernel:
     """Return the kernel (left, right, joined)."""
-    return _copy_kernel(size, device, "part", (0, 1), 2)
+    return _copy_kernel(size, "part", (0, 1), 2)
 
 
-def _copy_kernel(
-    size: Join, device: str, name: str, sides: tuple[int, int], joined: int
-) -> Callable[..., UOp]:
+def _copy_kernel(size: Join, name: str, sides: tuple[int, int], joined: int) -> Kernel:
     """Copy between two tensors and the joined one, whichever way the slots say."""
 
-    @functools.cache
-    def build(*buffers: UOp) -> UOp:
-        title = f"{name}_{size.pixels}x{size.left}x{size.right}"
-        program = Program(title, buffers, size.threads)
+    @kernel(f"{name}_{size.pixels}x{size.left}x{size.right}", size.threads)
+    def emit(program: Program) -> None:
         with program.share(size.pixels) as pixel:
             start = 0
             for slot, channels in zip(sides, (size.left, size.right), strict=True):
@@ -167,6 +170,5 @@ def _copy_kernel(
                     target, source = (whole, side) if joined == 0 else (side, whole)
                     program.store(target, program.load(source))
                 start += channels
-        return program.finish(device)
 
-    return build
+    return emit

@@ -4,13 +4,12 @@ Stock operations make three kernels a parameter (about 240 for a U-Net, and as m
 """
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from tinygrad.dtype import dtypes
 from tinygrad.uop.ops import Ops, UOp
 
-from tinyseg.kernels.cpu.program import Program, broadcast, constant
+from tinyseg.kernels.cpu.program import Kernel, Program, broadcast, constant, kernel
 
 RATE, RESCALE, SHRINK, ACCEPT = range(4)
 """What changes per step: lr / (1 - beta1^t), 1 / sqrt(1 - beta2^t), lr * decay, 1 to accept."""
@@ -25,21 +24,20 @@ class Adam:
     sizes: tuple[int, ...]
     beta1: float
     beta2: float
-    epsilon: float
-    decay: float
+    eps: float
+    weight_decay: float
     """Added to the gradient (L2); decoupled decay comes per step as SHRINK."""
     lanes: int
     threads: int
 
 
 @functools.cache
-def adam_kernel(adam: Adam, device: str) -> Callable[..., UOp]:
+def adam_kernel(adam: Adam) -> Kernel:
     """Return the kernel (parameter, mean, square, gradient, ..., numbers), all but two in place."""
 
-    @functools.cache
-    def build(*buffers: UOp) -> UOp:
-        program = Program(f"adam_{len(adam.sizes)}_{sum(adam.sizes)}", buffers, adam.threads)
-        numbers = [program.load(program.at(len(buffers) - 1, index)) for index in range(4)]
+    @kernel(f"adam_{len(adam.sizes)}_{sum(adam.sizes)}", adam.threads, 12 * sum(adam.sizes))
+    def emit(program: Program) -> None:
+        numbers = [program.load(program.at(len(program.buffers) - 1, index)) for index in range(4)]
         for number in numbers:
             program.emit(number)
         for index, size in enumerate(adam.sizes):
@@ -49,15 +47,14 @@ def adam_kernel(adam: Adam, device: str) -> Callable[..., UOp]:
                     with program.share(count) as place:
                         first = place * width + start * adam.lanes
                         _update(program, adam, numbers, index * BUFFERS, first, width)
-        return program.finish(device, 12 * sum(adam.sizes))
 
-    return build
+    return emit
 
 
 def _update(
     program: Program, adam: Adam, numbers: list[UOp], slot: int, first: UOp, width: int
 ) -> None:
-    """Update some neighbouring numbers of one parameter (Kingma & Ba 2015, algorithm 1)."""
+    """Update some neighboring numbers of one parameter (Kingma & Ba 2015, algorithm 1)."""
     places = [program.at(slot + offset, first, width) for offset in range(BUFFERS)]
     parameter, mean, square, gradient = (program.load(place) for place in places)
     rate, rescale, shrink, accept = (broadcast(number, width) for number in numbers)
@@ -65,10 +62,10 @@ def _update(
     def times(value: UOp, factor: float) -> UOp:
         return value * constant(factor, width)
 
-    pull = gradient + times(parameter, adam.decay) if adam.decay else gradient
+    pull = gradient + times(parameter, adam.weight_decay) if adam.weight_decay else gradient
     new_mean = times(mean, adam.beta1) + times(pull, 1 - adam.beta1)
     new_square = times(square, adam.beta2) + times(pull * pull, 1 - adam.beta2)
-    below = _root(new_square, width) * rescale + constant(adam.epsilon, width)
+    below = _root(new_square, width) * rescale + constant(adam.eps, width)
     change = (rate * new_mean).alu(Ops.FDIV, below) + shrink * parameter
     refused = accept.alu(Ops.CMPLT, constant(0.5, width))
     news = (parameter - change, new_mean, new_square)
@@ -78,14 +75,11 @@ def _update(
 
 
 @functools.cache
-def squares_kernel(
-    sizes: tuple[int, ...], lanes: int, threads: int, device: str
-) -> Callable[..., UOp]:
+def squares_kernel(sizes: tuple[int, ...], lanes: int, threads: int) -> Kernel:
     """Return the kernel (parts, gradient, ...): sums of squares, of each thread `lanes + 1`."""
 
-    @functools.cache
-    def build(*buffers: UOp) -> UOp:
-        program = Program(f"squares_{len(sizes)}_{sum(sizes)}", buffers, threads)
+    @kernel(f"squares_{len(sizes)}_{sum(sizes)}", threads, 2 * sum(sizes))
+    def emit(program: Program) -> None:
         totals = {width: program.registers(1, width)[0] for width in (lanes, 1)}
         for width, total in totals.items():
             program.store(total, constant(0.0, width))
@@ -104,9 +98,8 @@ def squares_kernel(
         first = program.core * (lanes + 1)
         program.store(program.at(0, first, lanes), program.load(totals[lanes]))
         program.store(program.at(0, first + lanes), program.load(totals[1]))
-        return program.finish(device, 2 * sum(sizes))
 
-    return build
+    return emit
 
 
 @dataclass(frozen=True)
@@ -121,12 +114,11 @@ class Average:
 
 
 @functools.cache
-def averages_kernel(averages: tuple[Average, ...], lanes: int, device: str) -> Callable[..., UOp]:
+def averages_kernel(averages: tuple[Average, ...], lanes: int) -> Kernel:
     """Return the kernel (running, new, running, new, ...), every running vector in place."""
 
-    @functools.cache
-    def build(*buffers: UOp) -> UOp:
-        program = Program(f"averages_{len(averages)}", buffers)
+    @kernel(f"averages_{len(averages)}", 1, 3 * sum(average.size for average in averages))
+    def emit(program: Program) -> None:
         for index, average in enumerate(averages):
             width = lanes if average.size % lanes == 0 else 1
             with program.loop(average.size // width) as place:
@@ -139,9 +131,8 @@ def averages_kernel(averages: tuple[Average, ...], lanes: int, device: str) -> C
                 # x - x is below 1 unless x is NaN or infinite: that must not be remembered
                 finite = (new - new).alu(Ops.CMPLT, constant(1.0, width))
                 program.store(old_place, finite.where(moved, old))
-        return program.finish(device, 3 * sum(average.size for average in averages))
 
-    return build
+    return emit
 
 
 def _choose(refused: UOp, old: UOp, new: UOp) -> UOp:

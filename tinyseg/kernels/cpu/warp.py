@@ -1,13 +1,21 @@
 """The kernel that samples images (bilinear) and labels (nearest) at displaced places, together."""
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from tinygrad.dtype import dtypes
 from tinygrad.uop.ops import Ops, UOp
 
-from tinyseg.kernels.cpu.program import Program, integer, larger, quotient, remainder, smaller
+from tinyseg.kernels.cpu.program import (
+    Kernel,
+    Program,
+    integer,
+    kernel,
+    larger,
+    quotient,
+    remainder,
+    smaller,
+)
 
 IMAGE_OUT, LABEL_OUT, IMAGE, LABEL, MATRIX = range(5)
 """Buffers; displacements of pixels and what fills the border follow, where there are any."""
@@ -39,27 +47,25 @@ class Warp:
 
 
 @functools.cache
-def warp_kernel(warp: Warp, device: str) -> Callable[..., UOp]:
+def warp_kernel(warp: Warp) -> Kernel:
     """Return the kernel (image, label, from image, from label, matrices, [shifts], [fill])."""
 
-    @functools.cache
-    def build(*buffers: UOp) -> UOp:
-        program = Program(f"warp_{warp.label}", buffers, warp.threads)
+    @kernel(f"warp_{warp.label}", warp.threads, 40 * warp.batch * warp.out_rows * warp.out_columns)
+    def emit(program: Program) -> None:
         with program.share(warp.batch * warp.out_rows) as line:
             sample, row = quotient(line, warp.out_rows), remainder(line, warp.out_rows)
             matrix = [program.load(program.at(MATRIX, sample * 6 + k)) for k in range(6)]
             for number in matrix:
                 program.emit(number)
-            down = program.emit(_centred(row, warp.out_rows))
+            down = program.emit(_centered(row, warp.out_rows))
             with program.loop(warp.out_columns) as column:
-                right = _centred(column, warp.out_columns)
+                right = _centered(column, warp.out_columns)
                 _pixel(program, warp, sample, line, column, matrix, (down, right))
-        return program.finish(device, 40 * warp.batch * warp.out_rows * warp.out_columns)
 
-    return build
+    return emit
 
 
-def _centred(index: UOp, size: int) -> UOp:
+def _centered(index: UOp, size: int) -> UOp:
     return index.cast(dtypes.float) - _number((size - 1) / 2)
 
 

@@ -7,7 +7,7 @@ columns, which keeps the loads below the multiplications even at 16 channels.
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,10 +15,12 @@ from tinygrad.uop.ops import Ops, UOp
 
 from tinyseg.kernels.cpu.program import (
     Index,
+    Kernel,
     Program,
     broadcast,
     constant,
     integer,
+    kernel,
     quotient,
     remainder,
     smaller,
@@ -29,22 +31,18 @@ OUTPUT, IMAGE, GRADIENT = range(3)
 
 
 @functools.cache
-def weight_kernel(
-    conv: Convolution, tile: Tile, device: str, split_inputs: bool
-) -> Callable[..., UOp]:
+def weight_kernel(conv: Convolution, tile: Tile, split_inputs: bool) -> Kernel:
     """Return the function for `Tensor.custom_kernel` with (dW parts, x, output gradient).
 
     `split_inputs` gives every thread its own input channels and leaves one part; otherwise every
     thread has its own rows and writes a part of its own, to be added afterwards in fixed order.
     """
 
-    @functools.cache
-    def build(*buffers: UOp) -> UOp:
-        program = Program(f"weight_{conv.label}", buffers, tile.threads)
+    @kernel(f"weight_{conv.label}", tile.threads, conv.operations)
+    def emit(program: Program) -> None:
         _Weight(program, conv, tile).emit(split_inputs)
-        return program.finish(device, conv.operations)
 
-    return build
+    return emit
 
 
 @dataclass

@@ -3,7 +3,7 @@
 A warp multiplies weights x pixels (forward and input gradient) or output channels x input channels
 (weight gradient); tinygrad's lowering makes the innermost three loops one instruction. Rows and
 the summed axis may come in any order, if both factors agree on it: the order here gives a thread
-neighbours in memory, which it reads and writes by up to 16 bytes at once.
+neighbors in memory, which it reads and writes by up to 16 bytes at once.
 """
 
 from collections.abc import Callable
@@ -161,7 +161,7 @@ def _summed_pixel(loops: _Loops, conv: Convolution, part: UOp) -> tuple[UOp, UOp
 
 
 def _output_channel(loops: _Loops, outputs: int, tall: UOp) -> UOp:
-    """Return the channel; a thread's rows (n, n + 8 of each instruction) are neighbours."""
+    """Return the channel; a thread's rows (n, n + 8 of each instruction) are neighbors."""
     size, warp = loops.instruction.rows, loops.warp
     block = loops.over(tiles(outputs, warp.rows)) * warp.together
     block = block + loops.over(warp.together, AxisType.LOCAL)
@@ -188,7 +188,7 @@ def _summed_inputs(loops: _Loops, conv: Convolution) -> tuple[UOp, UOp, UOp, UOp
     """Return row and column of the tap, the channel, and whether they exist.
 
     Of 16 or 32 channels a thread of CUDA's fragments sums k, k + 1, k + 8, k + 9 (k = 0, 2, 4, 6):
-    they are moved to be neighbours.
+    they are moved to be neighbors.
     """
     size = loops.instruction.depth
     if conv.inputs % size:
@@ -198,7 +198,7 @@ def _summed_inputs(loops: _Loops, conv: Convolution) -> tuple[UOp, UOp, UOp, UOp
     time = loops.unrolled(times, summed=True)
     taps = loops.sum(conv.kernel), loops.sum(conv.kernel)
     block, inner = loops.sum(conv.inputs // (size * times)), loops.sum(size)
-    if size == 16:  # 4 x times neighbours for each of the four threads of a row
+    if size == 16:  # 4 x times neighbors for each of the four threads of a row
         run = 4 * times
         pair, later = inner // 2, inner // 8
         inner = inner - pair * 2 + (pair - later * 4) * run + later * 2 + time * 4

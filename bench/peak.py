@@ -11,7 +11,7 @@ from tinyseg.kernels.plans import machine
 ROUNDS = 1_000_000
 
 
-def peak_gflops(device: str = "CPU", repeats: int = 5) -> float:
+def peak_gflops(repeats: int = 5) -> float:
     """Return the best of some runs of a kernel that does nothing but fused multiply-adds."""
     host = machine()
     held = min(host.registers * 3 // 4, 24)
@@ -30,17 +30,15 @@ def peak_gflops(device: str = "CPU", repeats: int = 5) -> float:
         for number, register in enumerate(registers):
             place = (program.core * held + number) * host.lanes
             program.store(program.at(0, place, host.lanes), program.load(register))
-        return program.finish(device)
+        return program.finish()
 
-    start = Tensor([0.5] * (2 * host.lanes), device=device).realize()
+    start = Tensor([0.5] * (2 * host.lanes)).realize()
     size = host.threads * held * host.lanes
-    run = TinyJit(
-        lambda x: Tensor.empty(size, device=device).custom_kernel(x, fxn=build)[0].realize()
-    )
+    run = TinyJit(lambda x: Tensor.empty(size).custom_kernel(x, fxn=build)[0].realize())
     seconds = []
     for _ in range(repeats + 2):
         began = time.perf_counter()
         run(start)
-        Device[device].synchronize()
+        Device["CPU"].synchronize()
         seconds.append(time.perf_counter() - began)
     return 2.0 * size * ROUNDS / min(seconds) / 1e9

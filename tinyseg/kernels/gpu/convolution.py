@@ -4,7 +4,7 @@ from tinygrad import Tensor, dtypes
 from tinygrad.uop.ops import UOp
 
 from tinyseg.kernels.gpu.tensorcores import forward_kernel, weight_kernel
-from tinyseg.kernels.memory import nchw, nhwc, settled
+from tinyseg.kernels.memory import in_memory, nchw, nhwc
 from tinyseg.kernels.plans import forward_warp, weight_warp
 from tinyseg.kernels.shapes import Convolution, Instruction
 
@@ -52,7 +52,7 @@ def _convolve(
     """
 
     def gradient(upstream: UOp, call: UOp) -> Gradient:
-        y_bhwo, x, w = settled(upstream), Tensor(call.src[2]), Tensor(call.src[3])
+        y_bhwo, x, w = in_memory(upstream), Tensor(call.src[2]), Tensor(call.src[3])
         if conv.relu:
             y_bhwo = (Tensor(call.src[1].after(call)) > 0).where(y_bhwo, 0).contiguous()
         backward = _transposed_gradients if conv.scatter > 1 else _gradients
