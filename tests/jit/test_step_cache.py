@@ -249,9 +249,9 @@ def altered(path: str, value: Any) -> UNet:
 HIDDEN = {
     "down.0.conv1.stride": 2,
     "down.0.conv1.padding": 0,
-    "down.1.norm1.epsilon": 1e-3,
+    "down.1.norm1.eps": 1e-3,
     "up.0.conv.norm2.momentum": 0.2,
-    "up.0.mode": "odd",
+    "up.0.upsample": "odd",
 }
 
 

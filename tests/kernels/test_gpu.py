@@ -100,7 +100,7 @@ def test_opencl_on_the_cpu_is_not_taken_for_a_gpu() -> None:
 @has_opencl
 def test_loops_of_the_gpu_run_on_opencl() -> None:
     script = """
-from test_matrix import *
+from test_gpu_convolution import *
 plans.overridden, plans.WARPS = PLAIN, 4
 check_convolution((2, 5, 8, 16, 32, 3, 1, 1, True), dtypes.float, 1e-6)
 check_transposed((1, 2, 4, 16, 8), dtypes.float, 1e-6)

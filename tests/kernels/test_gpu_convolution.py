@@ -97,7 +97,7 @@ def check_transposed(shape: tuple, dtype: object, tolerance: float) -> None:
 
 
 EMULATED = """
-from test_matrix import *
+from test_gpu_convolution import *
 plans.WARPS = 1
 images = Tensor.empty(1, 16, 8, 8, dtype="bfloat16")
 assert kernels.plan(images, Tensor.empty(16, 16, 3, 3)).startswith("tensor cores")

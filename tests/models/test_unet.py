@@ -201,17 +201,17 @@ def test_the_head_follows_the_classes(head: str, classes: int, channels: int) ->
 
 
 def test_build_passes_every_setting_on() -> None:
-    config = ModelConfig(
-        base_channels=3, depth=2, upsample="nearest", norm="none", attention=True, dropout=0.25
-    )
+    shape = {"base_channels": 3, "depth": 2, "upsample": "nearest", "norm": "none"}
+    shape |= {"attention": True, "dropout": 0.25}
+    config = ModelConfig(**shape)
     model = build(config, 1, 2, seed=5)
     assert len(model.up) == 2
     assert model.down[0].conv1.weight.shape == (3, 1, 3, 3)
-    assert model.up[0].mode == "nearest"
+    assert model.up[0].upsample == "nearest"
     assert model.up[0].attention is not None
     assert not any("norm" in name for name in model.state_dict())
     assert model.dropout.probability == 0.25
-    same = UNet(1, 1, 3, 2, "nearest", "none", True, 0.25, seed=5)
+    same = UNet(1, 1, seed=5, **shape)
     for name, tensor in model.state_dict().items():
         np.testing.assert_array_equal(tensor.numpy(), same.state_dict()[name].numpy())
 

@@ -422,7 +422,7 @@ def test_weights_start_as_he_et_al_say(layer: Conv2d | ConvTranspose2d, fan_in: 
 
 def test_the_seed_decides_the_weights_and_each_layer_has_its_own() -> None:
     def weights(seed: int) -> list[np.ndarray]:
-        block = Up(np.random.default_rng(seed), 8, 4, "transpose", "batch", gate=True)
+        block = Up(np.random.default_rng(seed), 8, 4, "transpose", "batch", attention=True)
         return [tensor.numpy().copy() for tensor in state_dict(block).values()]
 
     first, again, other = weights(0), weights(0), weights(1)

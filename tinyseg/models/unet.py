@@ -12,7 +12,7 @@ from tinyseg.nn.module import state_dict
 
 
 class UNet:
-    """Images (B, C, H, W) to logits (B, K, H, W), any H and W; K = 1 is the sigmoid head.
+    """Takes images (B, C, H, W) to logits (B, K, H, W), any H and W; K = 1 is a sigmoid head.
 
     Images and logits are float32; between them images have the type `precision`. Differs from the
     paper: same padding instead of valid, normalization after each convolution.
@@ -22,6 +22,7 @@ class UNet:
         self,
         in_channels: int = 1,
         out_channels: int = 1,
+        *,
         base_channels: int = 16,
         depth: int = 4,
         upsample: str = "transpose",
@@ -53,7 +54,7 @@ class UNet:
         self.head = Conv2d(rng, base_channels, out_channels, kernel=1)
 
     def __call__(self, x_bchw: Tensor, training: bool = False) -> Tensor:
-        """Logits of the same height and width; `training` uses batch statistics and dropout."""
+        """Return logits of the same height and width; `training` is for a training step."""
         rows, columns = int(x_bchw.shape[2]), int(x_bchw.shape[3])
         multiple = 2 ** len(self.up)
         bottom, right = -rows % multiple, -columns % multiple
@@ -73,37 +74,5 @@ class UNet:
         return self.head(x)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All weights and statistics by name, in PyTorch's shapes."""
+        """Return all weights and statistics by name, in PyTorch's shapes."""
         return state_dict(self)
-
-
-def head_channels(config: ModelConfig, classes: int) -> int:
-    """Channels of the head: 1 is a sigmoid, else a softmax over the classes."""
-    head = config.head if config.head != "auto" else "sigmoid" if classes == 2 else "softmax"
-    if head == "sigmoid" and classes != 2:
-        raise ConfigError(
-            f"model.head='sigmoid' has one channel but the data has {classes} classes; use softmax"
-        )
-    return 1 if head == "sigmoid" else classes
-
-
-def build(
-    config: ModelConfig,
-    in_channels: int,
-    classes: int,
-    seed: int = 0,
-    precision: str = "float32",
-) -> UNet:
-    """The network that `config` describes for images of `in_channels` and `classes` labels."""
-    return UNet(
-        in_channels,
-        head_channels(config, classes),
-        base_channels=config.base_channels,
-        depth=config.depth,
-        upsample=config.upsample,
-        norm=config.norm,
-        attention=config.attention,
-        dropout=config.dropout,
-        seed=seed,
-        precision=precision,
-    )

@@ -1,4 +1,8 @@
-"""Layers and blocks: plain classes whose Tensors are found by walking their attributes."""
+"""Layers and blocks of networks, and how any network is called and its Tensors are found.
+
+Plain classes on logical (B, C, H, W): weights have PyTorch's names and shapes, and are found by
+walking the attributes, as tinygrad does. A layer knows neither losses nor optimizers.
+"""
 
 from tinyseg.nn.blocks import AttentionGate, DoubleConv, Up
 from tinyseg.nn.forward import forward, output_channels

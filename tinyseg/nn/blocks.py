@@ -3,13 +3,11 @@
 from tinygrad import Tensor
 
 from tinyseg import kernels
-from tinyseg.kernels.memory import wide
-from tinyseg.kernels.reference import relu
+from tinyseg.kernels import relu, wide
 from tinyseg.nn.layers import (
     BatchNorm,
     Conv2d,
     ConvTranspose2d,
-    Dropout,
     Generator,
     GroupNorm,
     Identity,
@@ -20,7 +18,7 @@ Norm = BatchNorm | GroupNorm | Identity
 
 
 def make_norm(name: str, channels: int) -> Norm:
-    """A normalization with its ReLU: batch, group (8 groups or fewer), instance, none."""
+    """Return a normalization with its ReLU: batch, group (at most 8 groups), instance or none."""
     if name == "batch":
         return BatchNorm(channels)
     if name == "group":
@@ -31,7 +29,7 @@ def make_norm(name: str, channels: int) -> Norm:
 
 
 class DoubleConv:
-    """Twice: 3 x 3 convolution, normalization, ReLU."""
+    """Two times a 3 x 3 convolution, a normalization and a ReLU."""
 
     def __init__(self, rng: Generator, in_channels: int, out_channels: int, norm: str):
         bias = norm == "none"  # a normalization brings its own
@@ -54,7 +52,7 @@ def _normed(conv: Conv2d, norm: Norm, x_bchw: Tensor, training: bool) -> Tensor:
 
 
 class AttentionGate:
-    """Oktay et al. 2018, Attention U-Net: weighs the skip connection pixel by pixel."""
+    """Weighs the skip connection pixel by pixel (Oktay et al. 2018, Attention U-Net)."""
 
     def __init__(self, rng: Generator, channels: int):
         inner = max(channels // 2, 1)
@@ -69,27 +67,30 @@ class AttentionGate:
 
 
 class Up:
-    """Doubles the resolution, joins the skip connection, convolves."""
+    """Doubles the resolution, appends the channels of the skip connection, convolves."""
 
     def __init__(
-        self, rng: Generator, in_channels: int, out_channels: int, up: str, norm: str, gate: bool
+        self,
+        rng: Generator,
+        in_channels: int,
+        out_channels: int,
+        upsample: str,
+        norm: str,
+        attention: bool,
     ):
-        self.mode = up
+        self.upsample = upsample
         self.up = (
             ConvTranspose2d(rng, in_channels, out_channels)
-            if up == "transpose"
+            if upsample == "transpose"
             else Conv2d(rng, in_channels, out_channels, kernel=1)
         )
-        self.attention = AttentionGate(rng, out_channels) if gate else None
+        self.attention = AttentionGate(rng, out_channels) if attention else None
         self.conv = DoubleConv(rng, 2 * out_channels, out_channels, norm)
 
     def __call__(self, x_bchw: Tensor, skip_bchw: Tensor, training: bool) -> Tensor:
         x_bchw = self.up(x_bchw)
-        if self.mode != "transpose":
-            x_bchw = resize(x_bchw, self.mode)
+        if self.upsample != "transpose":
+            x_bchw = resize(x_bchw, self.upsample)
         if self.attention is not None:
             skip_bchw = self.attention(skip_bchw, x_bchw)
         return self.conv(kernels.join(skip_bchw, x_bchw), training)
-
-
-__all__ = ["AttentionGate", "DoubleConv", "Dropout", "Up", "make_norm"]

@@ -1,4 +1,4 @@
-"""How a network is called: ours and a user's, in training and in evaluation."""
+"""How a network, of ours or of a user, is called in training and in evaluation."""
 
 import inspect
 from typing import Any
@@ -17,13 +17,13 @@ def forward(model: Any, x_bchw: Tensor, training: bool) -> Tensor:
     """
     with Tensor.train(training):
         try:
-            taken = inspect.signature(model).parameters.values()
+            arguments = inspect.signature(model).parameters.values()
         except (TypeError, ValueError):  # code that Python cannot look into
             return model(x_bchw)
-        if any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in taken):
+        if any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in arguments):
             return model(x_bchw, training=training)
         positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        needed = [p for p in taken if p.kind in positional and p.default is p.empty]
+        needed = [p for p in arguments if p.kind in positional and p.default is p.empty]
         return model(x_bchw, training) if len(needed) == 2 else model(x_bchw)
 
 

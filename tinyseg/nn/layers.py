@@ -11,18 +11,17 @@ import numpy as np
 from tinygrad import Tensor, dtypes
 
 from tinyseg import kernels
-from tinyseg.device import random as draws
+from tinyseg.device import random
 from tinyseg.device.tensors import to_device
-from tinyseg.kernels.memory import wide
-from tinyseg.kernels.reference import relu
+from tinyseg.kernels import relu, wide
 from tinyseg.nn.module import layers
 
 Generator = np.random.Generator
 
 
 def _he_normal(rng: Generator, shape: tuple[int, ...], fan_in: int) -> Tensor:
-    """He et al. 2015, eq. 10: keeps the variance through ReLU layers. Drawn on the host."""
-    # one tinygrad kernel per weight made building a U-Net take 4-8 s
+    """Draw weights that keep the variance through ReLU layers (He et al. 2015, eq. 10)."""
+    # on the host: one tinygrad kernel per weight made building a U-Net take 4-8 s
     return to_device((rng.standard_normal(shape) * math.sqrt(2 / fan_in)).astype(np.float32))
 
 
@@ -60,7 +59,7 @@ class ConvTranspose2d:
 
 @dataclass(frozen=True, slots=True)
 class BatchStatistics:
-    """What a training batch has; with slots, so that it is not found as part of the state."""
+    """Statistics of a training batch; with slots, so that they are not part of the state."""
 
     mean: Tensor
     variance: Tensor
@@ -69,68 +68,75 @@ class BatchStatistics:
 
 
 class BatchNorm:
-    """Ioffe & Szegedy 2015, then ReLU: each channel by the batch, or by running statistics.
+    """Normalization of each channel by the batch or by running statistics, then ReLU.
 
-    As in PyTorch, `momentum` is the weight of the new batch and the running variance is unbiased.
-    A call changes nothing: `update_running_stats` moves the running statistics of a whole
-    network at once.
+    Ioffe & Szegedy 2015. As in PyTorch, `momentum` is the weight of the new batch and the running
+    variance is unbiased. A call changes nothing: `update_running_stats` updates the running
+    statistics of a whole network at once.
     """
 
-    def __init__(self, channels: int, epsilon: float = 1e-5, momentum: float = 0.1):
+    def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1):
         self.weight = to_device(np.ones(channels, np.float32))
         self.bias = to_device(np.zeros(channels, np.float32))
         self.running_mean = to_device(np.zeros(channels, np.float32)).is_param_(False)
         self.running_var = to_device(np.ones(channels, np.float32)).is_param_(False)
-        self.epsilon, self.momentum = epsilon, momentum
+        self.eps, self.momentum = eps, momentum
         self.batch: BatchStatistics | None = None
-        """Of the last training batch, until `update_running_stats` takes them up."""
+        """Of the last training batch, until `update_running_stats` uses them."""
 
     def __call__(self, x_bchw: Tensor, training: bool) -> Tensor:
         if not training:
             scale, shift = (v.reshape(1, -1, 1, 1) for v in self.affine())
             return relu(wide(x_bchw) * scale + shift).cast(x_bchw.dtype)
-        given = (x_bchw, self.weight, self.bias, self.epsilon)
-        y_bchw, mean, variance = kernels.batch_norm(*given, relu=True)
+        y_bchw, mean, variance = kernels.batch_norm(
+            x_bchw, self.weight, self.bias, self.eps, relu=True
+        )
         count = x_bchw.numel() // x_bchw.shape[1]
         self.batch = BatchStatistics(mean, variance, count / max(count - 1, 1))
         return y_bchw
 
     def affine(self) -> tuple[Tensor, Tensor]:
-        """What it does in evaluation: scale and shift of each channel (C,)."""
-        scale = self.weight * (self.running_var + self.epsilon).rsqrt()
+        """Return what evaluation multiplies each channel by and adds to it, (C,) each."""
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
         return scale, self.bias - self.running_mean * scale
 
 
 def update_running_stats(module: Any) -> None:
-    """Moves all running statistics below `module` towards the last batch's (unrealized).
+    """Update all running statistics below `module` from the last batch (unrealized).
 
-    One kernel for all of them; values that are not finite would poison them and are left out.
+    One kernel for all of them; values that are not finite would stay there and are left out.
     """
-    norms = [layer for _, layer in layers(module) if isinstance(layer, BatchNorm) and layer.batch]
-    running = [old for norm in norms for old in (norm.running_mean, norm.running_var)]
-    batches = [norm.batch for norm in norms if norm.batch]
-    news = [new for batch in batches for new in (batch.mean, batch.variance)]
-    factors = [factor for batch in batches for factor in (1.0, batch.unbiased)]
-    if norms:
-        momenta = [norm.momentum for norm in norms for _ in range(2)]
+    running: list[Tensor] = []
+    news: list[Tensor] = []
+    momenta: list[float] = []
+    factors: list[float] = []
+    for _, norm in layers(module):
+        if isinstance(norm, BatchNorm) and norm.batch:
+            running += [norm.running_mean, norm.running_var]
+            news += [norm.batch.mean, norm.batch.variance]
+            momenta += [norm.momentum] * 2
+            factors += [1.0, norm.batch.unbiased]
+            norm.batch = None
+    if running:
         kernels.moving_averages(running, news, momenta, factors)
-    for norm in norms:
-        norm.batch = None
 
 
 class GroupNorm:
-    """Wu & He 2018, then ReLU: groups of channels of each image; one channel each: instance."""
+    """Normalization of groups of channels of each image (Wu & He 2018), then ReLU.
 
-    def __init__(self, channels: int, groups: int, epsilon: float = 1e-5):
+    With a group for each channel it is instance normalization.
+    """
+
+    def __init__(self, channels: int, groups: int, eps: float = 1e-5):
         self.weight = to_device(np.ones(channels, np.float32))
         self.bias = to_device(np.zeros(channels, np.float32))
-        self.groups, self.epsilon = groups, epsilon
+        self.groups, self.eps = groups, eps
 
     def __call__(self, x_bchw: Tensor, training: bool) -> Tensor:
         x = wide(x_bchw).reshape(x_bchw.shape[0], self.groups, -1)
         centered = x - x.mean(axis=2, keepdim=True)
         variance = centered.square().mean(axis=2, keepdim=True)
-        y_bchw = (centered * (variance + self.epsilon).rsqrt()).reshape(x_bchw.shape)
+        y_bchw = (centered * (variance + self.eps).rsqrt()).reshape(x_bchw.shape)
         weight, bias = self.weight.reshape(1, -1, 1, 1), self.bias.reshape(1, -1, 1, 1)
         return relu(y_bchw * weight + bias).cast(x_bchw.dtype)
 
@@ -145,25 +151,26 @@ class Identity:
 class Dropout:
     """Drops whole channels of an image in training (Tompson et al. 2015).
 
-    The draws come from a key and a counter that are state like any other: a resumed run draws on.
+    Its random numbers come from a key and a counter that are saved as weights are: a resumed run
+    continues with the next ones.
     """
 
     def __init__(self, rng: Generator, probability: float):
         self.probability = probability
-        self.key = draws.make_key(int(rng.integers(2**32))) if probability else None
+        self.key = random.make_key(int(rng.integers(2**32))) if probability else None
 
     def __call__(self, x_bchw: Tensor, training: bool) -> Tensor:
         if self.key is None or not training:
             return x_bchw
         batch, channels = x_bchw.shape[:2]
-        draws.advance(self.key)
-        kept = draws.uniform(self.key, batch * channels) >= self.probability
+        random.advance(self.key)
+        kept = random.uniform(self.key, batch * channels) >= self.probability
         scale = kept.cast(dtypes.float32) / (1 - self.probability)
         return (wide(x_bchw) * scale.reshape(batch, channels, 1, 1)).cast(x_bchw.dtype)
 
 
 def resize(x_bchw: Tensor, mode: str) -> Tensor:
-    """Doubles rows and columns; mode: nearest, or bilinear (half-pixel centres)."""
+    """Return images of twice the size; mode: nearest, or bilinear (half-pixel centers)."""
     dtype, x = x_bchw.dtype, wide(x_bchw)
     if mode == "nearest":
         return x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3).cast(dtype)

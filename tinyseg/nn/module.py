@@ -20,8 +20,8 @@ def state_dict(module: Any, prefix: str = "") -> dict[str, Tensor]:
     They are found and named as `tinygrad.nn.state.get_state_dict` does, but a Tensor that has
     several names (tied weights) is listed once, by the first of them.
     """
-    found = _walk(module, prefix.rstrip("."), set())
-    return {name: thing for name, thing in found if isinstance(thing, Tensor)}
+    things = _walk(module, prefix.rstrip("."), set())
+    return {name: thing for name, thing in things if isinstance(thing, Tensor)}
 
 
 def parameters(state: dict[str, Tensor]) -> dict[str, Tensor]:
