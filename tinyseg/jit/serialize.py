@@ -1,18 +1,41 @@
 """A captured step as bytes and back: programs without weights.
 
 A step takes its state as arguments, so what is kept is the list of programs, the places of the
-arguments, and constants. The only module that loads a pickle: `stepcache` proves it first.
+arguments, and constants. This is the only module that loads a pickle, and what it may name is
+listed: `store` hands out only files that this user alone could have written.
 """
 
 import enum
 import io
 import pickle
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 from tinygrad import Tensor, UOp
 
-TRUSTED = ("tinygrad", "bytearray")
-"""A packed step names things of this package and this builtin (a constant's bytes), no other."""
+TRUSTED = {
+    ("builtins", "bytearray"),  # the contents of a constant
+    ("tinygrad.codegen.opt", "Opt"),
+    ("tinygrad.codegen.opt", "OptOps"),
+    ("tinygrad.device", "Buffer"),
+    ("tinygrad.device", "BufferSpec"),
+    ("tinygrad.dtype", "AddrSpace"),
+    ("tinygrad.dtype", "ConstFloat"),
+    ("tinygrad.dtype", "DType"),
+    ("tinygrad.dtype", "ImageDType"),
+    ("tinygrad.dtype", "InvalidType"),
+    ("tinygrad.dtype", "PtrDType"),
+    ("tinygrad.engine.jit", "CapturedJit"),
+    ("tinygrad.helpers", "Metadata"),
+    ("tinygrad.renderer", "Estimates"),
+    ("tinygrad.uop", "Ops"),
+    ("tinygrad.uop.ops", "AxisType"),
+    ("tinygrad.uop.ops", "CallInfo"),
+    ("tinygrad.uop.ops", "KernelInfo"),
+    ("tinygrad.uop.ops", "ProgramInfo"),
+    ("tinygrad.uop.ops", "UOp"),
+}
+"""All that a packed step may name: types that hold data, and no function."""
 
 
 class NotSerializable(Exception):
@@ -68,6 +91,10 @@ class _Pickler(pickle.Pickler):
         return value.arg if isinstance(value, UOp) and value.op.name == "UNIQUE" else None
 
     def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, type | FunctionType | BuiltinFunctionType):
+            name = (value.__module__, value.__qualname__)
+            if name not in TRUSTED:
+                raise NotSerializable(f"it needs {'.'.join(name)}")
         if isinstance(value, enum.Enum):
             return type(value), (value.value,)  # Python 3.11.0 to 3.11.3 would ask for getattr
         if isinstance(value, UOp) and value in self.written:
@@ -87,6 +114,6 @@ class _Unpickler(pickle.Unpickler):
         return self.made[number]
 
     def find_class(self, module: str, name: str) -> Any:
-        if (name if module == "builtins" else module.partition(".")[0]) not in TRUSTED:
+        if (module, name) not in TRUSTED:
             raise pickle.UnpicklingError(f"a step does not need {module}.{name}")
         return super().find_class(module, name)
