@@ -121,7 +121,7 @@ def check_squares(run: Any, data: str) -> None:
     dataset, config, names = run.open(data), run.config.data, run.split.train
     squares = prepare_images(dataset, names, run.input_pipeline)
     for name, square, label in list(zip(names, squares, squares.labels, strict=True))[::10]:
-        image, mask = dataset.load(dataset.index(name)).files
+        image, mask = dataset[name].files
         fitted = run.input_pipeline.tile(load_image(image, run.facts.channels))
         assert np.array_equal(square.pixels, fitted.pixels), name
         classes = load_image(mask, 1)[..., 0] // 255

@@ -82,7 +82,7 @@ def clocked(trainer: Any, clock: Clock) -> tuple[Any, float, float]:
 def make_trainer(side: int, square: int, folder: Path) -> Any:
     """An untrained network of case A on simulated images, half of which validate."""
     from tinyseg.config import Config
-    from tinyseg.data import cached_scale, make_split, open_dataset
+    from tinyseg.data import Dataset, cached_scale, make_split
     from tinyseg.inference.run import Run
     from tinyseg.training.trainer import Trainer
 
@@ -93,7 +93,7 @@ def make_trainer(side: int, square: int, folder: Path) -> Any:
         "model.depth=4",
     ]
     config = Config().override(settings)
-    dataset = open_dataset(f"sim:cells?n={2 * IMAGES}&size={side}", config.data)
+    dataset = Dataset(f"sim:cells?n={2 * IMAGES}&size={side}", config.data)
     split = make_split(dataset, config.data)
     scale = cached_scale(dataset, split.train, config.data)
     run = Run.create(folder / f"{side}-{square}", config, dataset, split, scale)

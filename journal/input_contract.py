@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tinyseg.config import DataConfig
-from tinyseg.data import InputPipeline, InputScale, InputStatistics, image_moments, open_dataset
+from tinyseg.data import Dataset, InputPipeline, InputScale, InputStatistics, image_moments
 
 SIMULATED = [f"sim:{kind}?n=60" for kind in ("ultrasound", "cells", "membranes", "shapes")]
 REAL = ["isbi2012", "busi", "camvid", "pets", "dsb2018"]
@@ -25,12 +25,12 @@ DRAWS = 300
 
 def squares(source: str) -> np.ndarray:
     """All images of a dataset as network input (N, C, 128, 128), in [0, 1]."""
-    dataset = open_dataset(source, DataConfig())
+    dataset = Dataset(source, DataConfig())
     pipeline = InputPipeline(
         DataConfig(), InputScale((0.0,) * dataset.channels, (1.0,) * dataset.channels)
     )
     return np.stack(
-        [pipeline.to_batch([pipeline.tile(dataset.load(i).image)])[0] for i in range(len(dataset))]
+        [pipeline.to_batch([pipeline.tile(dataset[i].image)])[0] for i in range(len(dataset))]
     )
 
 

@@ -191,7 +191,9 @@ def test_batches_of_what_is_not_there():
     data = Dataset.from_arrays(images(), masks())
     with pytest.raises(DataError, match="part='valid' is unknown; give 'train', 'val', 'test'"):
         data.batches("valid")
-    with pytest.raises(DataError, match=r"arrays: the part 'test' is empty; raise data\.test"):
+    with pytest.raises(
+        DataError, match=r"arrays: the part 'test' is empty; raise data\.test_fraction"
+    ):
         data.batches("test")
     with pytest.raises(DataError, match="5 training samples are fewer samples than a batch of 8"):
         next(data.batches("train"))

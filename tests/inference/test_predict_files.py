@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tinyseg.config import IGNORE, Config, DataConfig
-from tinyseg.data import open_dataset
+from tinyseg.data import Dataset
 from tinyseg.data.reading.decode import COLOR, decode_mask
 from tinyseg.errors import DataError
 from tinyseg.inference.postprocess import Postprocess
@@ -131,9 +131,9 @@ def test_masks_can_stand_in_for_the_masks_of_the_run(
 def test_real_labels_written_as_masks_are_the_same_labels(
     tmp_path: Path, shared_data: Path, folder: str, labels: str
 ) -> None:
-    dataset = open_dataset(shared_data / folder, DataConfig(labels=labels))
+    dataset = Dataset(shared_data / folder, DataConfig(labels=labels))
     for index in range(3):
-        label = dataset.load(index).label
+        label = dataset[index].label
         label = np.where(label == IGNORE, 0, label)  # a prediction has a class everywhere
         mask_picture(label, dataset.label_map).save(tmp_path / "mask.png")
         values = decode_mask(tmp_path / "mask.png").pixels

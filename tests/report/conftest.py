@@ -10,7 +10,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from tinyseg.config import Config
-from tinyseg.data import InputScale, Split, open_dataset
+from tinyseg.data import Dataset, InputScale, Split
 from tinyseg.inference.run import Run
 from tinyseg.runs.metrics_log import MetricsLog
 
@@ -58,7 +58,7 @@ def write_images(folder: Path, classes: int) -> None:
 def make_run(folder: Path, data: Path, classes: int, bias: float, *settings: str) -> Run:
     """A run that has trained for four epochs; "plain 6" is its training image."""
     config = Config().override(list(settings))
-    dataset = open_dataset(data, config.data)
+    dataset = Dataset(data, config.data)
     val = tuple(name for name in dataset.names if name != "plain 6")
     split = Split(("plain 6",), val)
     run = Run.create(folder, config, dataset, split, InputScale((0.0,), (1.0,)))

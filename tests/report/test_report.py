@@ -114,7 +114,7 @@ def test_scores_stand_beside_baselines(runs, data):
     dataset = runs[0].open(runs[0].facts.source)
     matrix = sum(
         confusion((p[0] >= 0.4).astype(np.uint8), sample.label, 2)
-        for sample in (dataset.load(dataset.index(name)) for name in runs[0].split.val)
+        for sample in (dataset[name] for name in runs[0].split.val)
         for p in runs[0].predictor([sample.image])
     )
     assert data["runs"][0]["summary"][0] == pytest.approx(
@@ -125,7 +125,7 @@ def test_scores_stand_beside_baselines(runs, data):
 def test_an_image_brings_its_maps_and_its_scores(runs, data):
     dataset = runs[0].open(runs[0].facts.source)
     for image in data["images"]:
-        sample = dataset.load(dataset.index(image["name"]))
+        sample = dataset[image["name"]]
         size = tuple(image["size"])
         assert size == ((300, 200) if sample.label.shape == (300, 200) else (48, 64))
         if sample.label.shape == size:
@@ -324,7 +324,7 @@ def test_folds_are_scored_each_on_what_it_did_not_train_on(folds, runs, tmp_path
     dataset = runs[0].open(source)
     for run in folds:
         for name in run.split.val:
-            sample = dataset.load(dataset.index(name))
+            sample = dataset[name]
             (p_khw,) = run.predictor([sample.image])
             wanted = confusion((p_khw[0] >= run.threshold).astype(np.uint8), sample.label, 2)
             np.testing.assert_array_equal(found.images[found.names.index(name)].matrix, wanted)

@@ -50,7 +50,7 @@ def test_every_image_is_predicted_once_by_who_had_not_seen_it(tmp_path: Path) ->
         last, _ = checkpoint.load(run.checkpoints / "last.safetensors")
         model = run.build()
         assign(model.state_dict(), last, "model.", "here")
-        samples = [dataset.load(dataset.index(name)) for name in run.split.val]
+        samples = [dataset[name] for name in run.split.val]
         for p_khw, one in zip(
             run.make_predictor(model)(s.image for s in samples), samples, strict=True
         ):
@@ -65,7 +65,7 @@ def test_every_image_is_predicted_once_by_who_had_not_seen_it(tmp_path: Path) ->
         name = run.split.val[0]
         with Image.open(out / "out-of-fold" / f"{name}.png") as mask:
             written = np.array(mask) // 255
-        image = dataset.load(dataset.index(name)).image
+        image = dataset[name].image
         np.testing.assert_array_equal(written, run.predict(image))
         with Image.open(out / "out-of-fold" / "probability" / f"{name}.png") as deep:
             wanted = next(run.predictor([image]))[0]
@@ -95,7 +95,7 @@ def test_every_image_is_predicted_once_by_who_had_not_seen_it(tmp_path: Path) ->
         assert main(["report", str(out), str(out / "fold-0"), "--out", str(tmp_path / name)]) == 0
     assert "cv (3 folds)" in (tmp_path / "r.txt").read_text()
     file = tmp_path / "a.png"
-    Image.fromarray(dataset.load(0).image[..., 0]).save(file)
+    Image.fromarray(dataset[0].image[..., 0]).save(file)
     assert main(["predict", str(out), str(file), "--out", str(tmp_path / "masks")]) == 0
     assert (tmp_path / "masks" / "a.png").exists()
 

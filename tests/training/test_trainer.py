@@ -20,12 +20,12 @@ from tinygrad import Tensor
 from tinyseg.common.files import locked
 from tinyseg.config import Config
 from tinyseg.data import (
+    Dataset,
     InputPipeline,
     InputScale,
     Split,
     Tile,
     make_split,
-    open_dataset,
     simulate,
     write_pairs,
 )
@@ -70,7 +70,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_a_run_folder_holds_what_repeats_it(run: Run) -> None:
     again = load_run(run.folder)
     assert (again.config, again.facts, again.split) == (run.config, run.facts, run.split)
-    assert run.split == make_split(open_dataset(DATA, run.config.data), run.config.data)
+    assert run.split == make_split(Dataset(DATA, run.config.data), run.config.data)
     names = {path.name for path in run.folder.iterdir()}
     assert names == {
         *("config.toml", "split.json", "run.json", "metrics.jsonl", "checkpoints", "samples")
@@ -223,7 +223,7 @@ def saved_epoch(out: Path) -> int:
 def test_a_truncated_checkpoint_is_passed_over_for_the_one_before(run: Run, tmp_path: Path) -> None:
     config = run.config
     out = tmp_path / "run"
-    trainer = Trainer(train(DATA, out, config, say=silent), open_dataset(DATA, config.data), silent)
+    trainer = Trainer(train(DATA, out, config, say=silent), Dataset(DATA, config.data), silent)
     last = out / "checkpoints" / "last.safetensors"
     last.write_bytes(last.read_bytes()[:-100])
     heard: list[str] = []
@@ -243,7 +243,7 @@ def test_resuming_on_other_data_or_over_another_run_is_refused(run: Run) -> None
 
 
 def test_what_a_kill_left_before_the_run_began_is_no_obstacle(tmp_path: Path) -> None:
-    dataset = open_dataset(DATA, small().data)
+    dataset = Dataset(DATA, small().data)
     split = make_split(dataset, small().data)
     given = (small(), dataset, split, InputScale((0.5,) * 3, (1.0,) * 3))
     Run.create(tmp_path / "run", *given)
@@ -401,7 +401,7 @@ def test_images_of_several_sizes_are_scored_at_their_own(tmp_path: Path) -> None
 
 
 def test_a_deep_image_with_nan_stops_with_the_files_name(tmp_path: Path) -> None:
-    dataset = open_dataset(DATA, small().data)
+    dataset = Dataset(DATA, small().data)
     config = small("train.epochs=1")
     run = train(DATA, tmp_path / "run", config, say=silent)
     trainer = Trainer(run, dataset, silent)
@@ -431,7 +431,7 @@ def test_weights_that_overflow_are_never_saved(rate: str, told: str, tmp_path: P
 
 def test_state_that_is_not_finite_is_named(tmp_path: Path) -> None:
     run = train(DATA, tmp_path / "run", small("train.epochs=1"), say=silent)
-    trainer = Trainer(run, open_dataset(DATA, run.config.data), silent)
+    trainer = Trainer(run, Dataset(DATA, run.config.data), silent)
     trainer._check_finite(1)
     bias = trainer.state["model.head.bias"]
     copy_(bias, np.full(bias.shape, np.inf, np.float32))
@@ -485,9 +485,9 @@ def test_a_batch_whose_gradient_is_not_finite_is_blamed_itself(
 ) -> None:
     """The gradient of sqrt(0 x logits) is 0 / 0 in the batch that has one image's label."""
     config = small("train.batch_size=1", "train.epochs=1")
-    dataset = open_dataset(DATA, config.data)
+    dataset = Dataset(DATA, config.data)
     names = make_split(dataset, config.data).train
-    areas = [int((dataset.load(dataset.index(name)).label == 1).sum()) for name in names]
+    areas = [int((dataset[name].label == 1).sum()) for name in names]
     most, zero = max(areas), to_device(np.zeros((), np.float32))
 
     def loss(logits: Tensor, label: Tensor) -> Tensor:
@@ -550,7 +550,7 @@ def test_post_processing_that_helps_is_kept_in_the_run(
     assert len(given) == len(again.split.val)
     assert again.postprocess().text == again.facts.postprocess == "largest"
     assert again.postprocess("none").text == ""
-    sample = again.open(DATA).load(0)
+    sample = again.open(DATA)[0]
     raw = to_classes(again.probabilities(sample.image), again.threshold)
     np.testing.assert_array_equal(again.predict(sample.image), Postprocess("largest")(raw))
 

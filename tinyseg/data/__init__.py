@@ -1,6 +1,6 @@
 """Images and labels: from folders or simulated, checked, split and put in order. NumPy only."""
 
-from tinyseg.data.dataset import Dataset, open_dataset
+from tinyseg.data.dataset import Dataset
 from tinyseg.data.prepare.batches import epoch_order
 from tinyseg.data.prepare.input_pipeline import InputPipeline, Tile, Tiles, find_scale
 from tinyseg.data.prepare.input_statistics import DriftMonitor, InputStatistics, image_moments
@@ -49,7 +49,6 @@ __all__ = [
     "is_foreground",
     "load_image",
     "make_split",
-    "open_dataset",
     "place_image",
     "place_tiles",
     "prepare_images",

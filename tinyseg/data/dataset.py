@@ -132,11 +132,19 @@ class Dataset:
         return len(self.names)
 
     def __getitem__(self, key: int | str) -> Sample:
-        """Return a sample by its index or its name."""
-        return self.load(self.index(key) if isinstance(key, str) else range(len(self))[key])
+        """Read or draw a sample, by index or name; the latest stay in memory (`cache_bytes`)."""
+        index = self.index(key) if isinstance(key, str) else range(len(self))[key]
+        with self._lock:
+            if index in self._cache:
+                self._cache.move_to_end(index)
+                return self._cache[index]
+        sample = _frozen(self._content.read(index))
+        with self._lock:
+            self._keep(index, sample)
+        return sample
 
     def __iter__(self) -> Iterator[Sample]:
-        return map(self.load, range(len(self)))
+        return map(self.__getitem__, range(len(self)))
 
     @functools.cached_property
     def split(self) -> Split:
@@ -188,29 +196,18 @@ class Dataset:
         """Return rows and columns of an image."""
         if self._content.sizes is not None:
             return self._content.sizes[index]
-        rows, columns = self.load(index).image.shape[:2]
+        rows, columns = self[index].image.shape[:2]
         return rows, columns
 
     def class_pixels(self, index: int) -> Mapping[int, int]:
         """Return the pixels of each class id in a label (255 = ignored); empty without a label."""
         if self._content.class_pixels is not None:
             return self._content.class_pixels[index]
-        label = self.load(index).label
+        label = self[index].label
         if label is None:
             return {}
         counts = np.bincount(label.ravel())
         return {int(class_id): int(counts[class_id]) for class_id in np.flatnonzero(counts)}
-
-    def load(self, index: int) -> Sample:
-        """Decode or draw a sample; the latest ones stay in memory up to `cache_bytes`."""
-        with self._lock:
-            if index in self._cache:
-                self._cache.move_to_end(index)
-                return self._cache[index]
-        sample = _frozen(self._content.read(index))
-        with self._lock:
-            self._keep(index, sample)
-        return sample
 
     def _keep(self, index: int, sample: Sample) -> None:
         if index not in self._cache and sample.bytes <= self.cache_bytes:
@@ -235,8 +232,3 @@ def _frozen(sample: Sample) -> Sample:
 def _configure(config: DataConfig, settings: Mapping[str, Any]) -> DataConfig:
     keys = {f"data.{name}": value for name, value in settings.items()}
     return Config(data=config).with_settings(**keys).data
-
-
-def open_dataset(source: str | Path, config: DataConfig, **options: Any) -> Dataset:
-    """Open a dataset; see `Dataset`."""
-    return Dataset(source, config, **options)

@@ -20,7 +20,6 @@ from tinyseg.data import (
     cached_scale,
     image_moments,
     is_foreground,
-    open_dataset,
     prepare_images,
 )
 from tinyseg.data.splits.split import Split, draw_split
@@ -99,9 +98,7 @@ class Project:
     @cached_property
     def dataset(self) -> Dataset:
         """All images, as a run with these settings reads them."""
-        return (
-            self.run.open(self.source) if self.run else open_dataset(self.source, self.config.data)
-        )
+        return self.run.open(self.source) if self.run else Dataset(self.source, self.config.data)
 
     @cached_property
     def split(self) -> Split:

@@ -10,11 +10,11 @@ from tinyseg.common.arrays import Array
 from tinyseg.common.progress import Progress
 from tinyseg.config import Config
 from tinyseg.data import (
+    Dataset,
     InputPipeline,
     InputScale,
     Tile,
     find_scale,
-    open_dataset,
     prepare_label,
     with_foreground,
 )
@@ -38,7 +38,7 @@ def preview(
     config = config or Config()
     texts = _texts(config.train.augment)
     with Progress(f"reading {data}") as progress:
-        dataset = open_dataset(data, config.data, progress=progress.update)
+        dataset = Dataset(data, config.data, progress=progress.update)
     if len(images) == 1 and images[0].isdecimal():
         count = min(int(images[0]), len(dataset))
         indices = with_foreground(dataset, count, config.data.size, config.data.fit)
@@ -48,7 +48,7 @@ def preview(
         raise DataError(
             f"--images: {len(indices)} are too many for one picture; give at most {MOST}"
         )
-    samples = [dataset.load(index) for index in indices]
+    samples = [dataset[index] for index in indices]
     scale = find_scale(config.data, [sample.image for sample in samples], dataset.channels)
     pipeline = InputPipeline(config.data, scale)
     tiles = [pipeline.tile(sample.image) for sample in samples]

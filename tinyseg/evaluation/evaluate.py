@@ -349,8 +349,8 @@ def _threshold_images(
 
 
 def _pixels(dataset: Dataset, indices: Sequence[int]) -> tuple[list[Array], list[Array]]:
-    images = [color_image(dataset.load(index).image) for index in indices]
-    return images, [label_of(dataset.load(index)) for index in indices]
+    images = [color_image(dataset[index].image) for index in indices]
+    return images, [label_of(dataset[index]) for index in indices]
 
 
 def _save_picture(

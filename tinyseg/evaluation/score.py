@@ -91,7 +91,7 @@ def score_run(run: Run, dataset: Dataset, names: Sequence[str]) -> Iterator[Scor
 
 def load_samples(dataset: Dataset, names: Sequence[str]) -> Iterator[Sample]:
     """Yield the samples of a dataset with these names."""
-    return (dataset.load(dataset.index(name)) for name in names)
+    return (dataset[name] for name in names)
 
 
 def label_of(sample: Sample) -> Array:

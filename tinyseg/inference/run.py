@@ -24,7 +24,6 @@ from tinyseg.data import (
     InputStatistics,
     Normalize,
     Split,
-    open_dataset,
 )
 from tinyseg.device.choose import backend
 from tinyseg.device.environment import versions
@@ -112,7 +111,7 @@ class Run:
     def open(self, data: str | Path) -> Dataset:
         """Opens a dataset as this run understands it: with its channels and its label map."""
         with Progress(f"reading {data}") as progress:
-            return open_dataset(
+            return Dataset(
                 data,
                 self.config.data,
                 label_map=self.facts.label_map,

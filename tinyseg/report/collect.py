@@ -260,7 +260,7 @@ def _scores(values: dict[str, Any]) -> dict[str, float | None]:
 
 
 def _picture(dataset: Dataset, name: str, side: int) -> dict[str, Any]:
-    sample = dataset.load(dataset.index(name))
+    sample = dataset[name]
     assert sample.label is not None
     rows, columns = sample.label.shape
     size = size_in_page(rows, columns, side)

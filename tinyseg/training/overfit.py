@@ -9,10 +9,10 @@ import numpy as np
 from tinyseg.common.progress import Progress, duration
 from tinyseg.config import Config
 from tinyseg.data import (
+    Dataset,
     InputPipeline,
     Sample,
     find_scale,
-    open_dataset,
     place_image,
     prepare_label,
     with_foreground,
@@ -79,10 +79,10 @@ def overfit(
     config = config or Config()
     config = replace(config, model=replace(config.model, dropout=0.0))
     with Progress(f"reading {data}") as progress:
-        dataset = open_dataset(data, config.data, progress=progress.update)
+        dataset = Dataset(data, config.data, progress=progress.update)
     size, fit = config.data.size, config.data.fit
     indices = with_foreground(dataset, images, size, fit)
-    samples = [dataset.load(index) for index in indices]
+    samples = [dataset[index] for index in indices]
     labels = [
         prepare_label(sample.label, size, fit) for sample in samples if sample.label is not None
     ]

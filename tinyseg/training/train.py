@@ -17,7 +17,6 @@ from tinyseg.data import (
     cached_scale,
     epoch_order,
     make_split,
-    open_dataset,
     place_image,
     place_tiles,
 )
@@ -78,7 +77,7 @@ def train(
 def _prepare(data: str | Path, config: Config) -> tuple[Config, Dataset, Split, InputScale | None]:
     """All that a new run folder holds."""
     with Progress(f"reading {data}") as progress:
-        dataset = open_dataset(data, config.data, progress=progress.update)
+        dataset = Dataset(data, config.data, progress=progress.update)
     split = make_split(dataset, config.data)
     _check(config, _squares(config.data, dataset, split.train), dataset.classes)
     _check_images(config.data, dataset, split)
@@ -161,7 +160,7 @@ def _check_images(config: DataConfig, dataset: Dataset, split: Split) -> None:
         try:
             place_image(*dataset.size(index), config.size, config.fit)
         except DataError as error:
-            files = dataset.load(index).files
+            files = dataset[index].files
             raise DataError(f"{files[0] if files else name}: {error}") from None
         if not found and name in split.val:
             found = not dataset.class_pixels(index).keys() <= {0, IGNORE}

@@ -9,7 +9,7 @@ from PIL import Image
 
 from tinyseg.cli.parser import main
 from tinyseg.config import Config
-from tinyseg.data import make_split, open_dataset, simulate, write_pairs
+from tinyseg.data import Dataset, make_split, simulate, write_pairs
 from tinyseg.data.checks.check import check
 from tinyseg.data.checks.inspection import file_findings, inspect_files
 from tinyseg.data.reading.layouts import Case, Layout
@@ -65,7 +65,7 @@ def test_a_healthy_folder_is_all_well(cells):
     result = found(cells)
     assert {f.level for f in result.findings} == {"ok"}, result.table()
     assert result.images == 30
-    assert result.split == make_split(open_dataset(cells.path, config().data), config().data)
+    assert result.split == make_split(Dataset(cells.path, config().data), config().data)
     assert result.table().endswith("PASS (all well)")
     assert [f.check for f in result.findings] == ["image sizes", "classes", "split"]
 

@@ -15,7 +15,6 @@ from tinyseg.data import (
     find_scale,
     image_moments,
     make_split,
-    open_dataset,
 )
 
 RNG = np.random.default_rng(5)
@@ -118,11 +117,9 @@ def opened(
     source: object, **settings: object
 ) -> tuple[Dataset, list[np.ndarray], list[np.ndarray]]:
     config = DataConfig(size=64, **settings)  # type: ignore[arg-type]
-    data = open_dataset(str(source), config)
+    data = Dataset(str(source), config)
     split = make_split(data, config)
-    train, val = (
-        [data.load(data.index(n)).image for n in part] for part in (split.train, split.val)
-    )
+    train, val = ([data[n].image for n in part] for part in (split.train, split.val))
     return data, train, val
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tinyseg.config import Config, DataConfig
-from tinyseg.data import open_dataset
+from tinyseg.data import Dataset
 from tinyseg.data.checks.check import check
 from tinyseg.data.reading.decode import decode_image, decode_mask, load_image, stored_mode
 from tinyseg.errors import DataError
@@ -131,8 +131,8 @@ def test_a_folder_may_mix_them_with_8_bits(folder):
     folder.pairs(4)
     shown = np.linspace(0, 65535, 12 * 16 * 3).reshape(12, 16, 3).astype(np.uint16)
     folder.text("images/a1.png", png(shown, filtered(shown, [3] * 12)))
-    dataset = open_dataset(folder.path, DataConfig())
-    read = [dataset.load(index).image for index in range(4)]
+    dataset = Dataset(folder.path, DataConfig())
+    read = [dataset[index].image for index in range(4)]
     assert [image.dtype for image in read] == [np.uint8, np.float32, np.uint8, np.uint8]
     assert {image.shape for image in read} == {(12, 16, 3)}
     np.testing.assert_array_equal(read[1], (shown / 65535).astype(np.float32))

@@ -7,7 +7,7 @@ from PIL import Image
 from scipy.fft import dctn
 
 from tinyseg.config import DataConfig
-from tinyseg.data import open_dataset, simulate
+from tinyseg.data import Dataset, simulate
 from tinyseg.data.reading.duplicates import (
     NEAR,
     RADIUS,
@@ -175,6 +175,6 @@ def test_a_folder_finds_them(folder):
     folder.save("images/b9.png", Image.fromarray(IMAGES[0]).resize((60, 60)))
     folder.mask("masks/a9.png", height=96, width=96)
     folder.mask("masks/b9.png", height=60, width=60)
-    data = open_dataset(folder.path, DataConfig())
+    data = Dataset(folder.path, DataConfig())
     assert [same.names for same in data.duplicates] == [("a9", "b9")]
     assert any("duplicate images: a9 ~ b9 (look the same, corr" in text for text in data.warnings)

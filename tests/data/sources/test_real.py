@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 
 from tinyseg.config import DataConfig
-from tinyseg.data import make_split, open_dataset
+from tinyseg.data import Dataset, make_split
 
 
 def opened(folder, **settings):
-    return open_dataset(folder, DataConfig(**settings))
+    return Dataset(folder, DataConfig(**settings))
 
 
 def read(path):
@@ -77,7 +77,7 @@ def test_every_file_of_a_named_dataset(shared_data, text, oracle, images, masks)
     assert len(data) == images
     count = 0
     for index, name in enumerate(data.names):
-        sample = data.load(index)
+        sample = data[index]
         count += len(sample.files) - 1
         np.testing.assert_array_equal(sample.label, oracle(root, name), err_msg=name)
         assert sample.image.shape == (*sample.label.shape, data.channels)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from tinyseg.config import Config, DataConfig
-from tinyseg.data import make_split, open_dataset
+from tinyseg.data import Dataset, make_split
 from tinyseg.data.sources import SOURCES
 from tinyseg.errors import DataError
 
@@ -13,11 +13,11 @@ CONFIG = DataConfig()
 
 
 def opened(name, folder, query=""):
-    return open_dataset(f"{name}:{folder.path}{query}", CONFIG)
+    return Dataset(f"{name}:{folder.path}{query}", CONFIG)
 
 
 def values(data, name):
-    return np.unique(data.load(data.index(name)).label).tolist()
+    return np.unique(data[name].label).tolist()
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def membranes(folder):
 def test_pets_border(pets, border, bands):
     data = opened("pets", pets, f"?border={border}")
     assert (len(data), data.classes, data.class_names) == (6, 2, ("background", "pet"))
-    label = data.load(0).label
+    label = data[0].label
     assert label[[0, 5, 11], 0].tolist() == [0, bands, 1]
 
 
@@ -94,7 +94,7 @@ def test_pets_by_species(pets):
     assert values(data, "Abyssinian_1") == [0, 1, 255]
     assert values(data, "beagle_1") == [0, 2, 255]
     borders = opened("pets", pets, "?target=species&border=foreground")
-    assert (borders.load(borders.index("beagle_1")).label == 2).mean() == 2 / 3
+    assert (borders["beagle_1"].label == 2).mean() == 2 / 3
 
 
 def test_pets_official_lists_are_the_split(pets):
@@ -117,7 +117,7 @@ def test_pets_files_that_are_not_what_they_seem(pets):
     for name in ("annotations/trimaps/._Abyssinian_1.png", "images/._Abyssinian_1.jpg"):
         pets.text(name, b"\0\5\x16\7")
     data = opened("pets", pets)
-    assert [data.load(i).image.shape for i in range(6)] == [(12, 16, 3)] * 6
+    assert [data[i].image.shape for i in range(6)] == [(12, 16, 3)] * 6
     assert all(text.startswith("duplicate images: ") for text in data.warnings)
 
 
@@ -167,7 +167,7 @@ def test_busi_joins_every_mask(busi):
     busi.mask("benign/benign (1)_mask_1.png", (0, 0, 255, 0))
     busi.mask("benign/benign (1)_mask_2.png", (0, 0, 0, 255))
     data = opened("busi", busi)
-    sample = data.load(data.index("benign/benign (1)"))
+    sample = data["benign/benign (1)"]
     assert len(sample.files) == 4
     assert sample.label[[0, 4, 7, 11], 0].tolist() == [1, 0, 1, 1]
     assert any("2 of 7 masks are empty: normal/normal (1)" in line for line in data.warnings)
@@ -189,7 +189,7 @@ def test_busi_masks_of_every_mode_are_read_by_colour_not_by_alpha(busi):
     for number, mode in enumerate(("1", "RGB", "RGBA"), start=1):
         mask.convert(mode).save(path / f"benign ({number})_mask.png")
     data = opened("busi", busi, "?kinds=benign")
-    assert [data.load(i).label.tolist() for i in range(3)] == [expected] * 3
+    assert [data[i].label.tolist() for i in range(3)] == [expected] * 3
 
 
 def test_busi_equal_images_never_straddle(busi):
@@ -217,12 +217,12 @@ def test_isbi2012_membranes_are_dark_and_foreground(membranes):
     data = opened("isbi2012", membranes)
     assert (data.names, data.channels) == (("train/0", "train/1", "train/2"), 1)
     assert data.class_names == ("cell", "membrane")
-    assert data.load(0).label[[0, 11], 0].tolist() == [0, 1]
+    assert data[0].label[[0, 11], 0].tolist() == [0, 1]
     assert "3 images without any mask left out" in data.warnings[0]
     assert data.predefined is None
     cells = opened("isbi2012", membranes, "?foreground=cell")
     assert cells.class_names[1] == "cell"
-    assert cells.load(0).label[[0, 11], 0].tolist() == [1, 0]
+    assert cells[0].label[[0, 11], 0].tolist() == [1, 0]
     (membranes.path / "train/label/0.png").unlink()
     with pytest.raises(DataError, match=r"1 images without mask: train/image/0.png"):
         opened("isbi2012", membranes)
@@ -235,26 +235,26 @@ def test_isbi2012_stacks_are_read_page_by_page(membranes, tmp_path):
         pages = [Image.open(membranes.path / f"train/{kind}/{i}.png") for i in range(3)]
         pages[0].save(folder / f"train-{name}.tif", save_all=True, append_images=pages[1:])
     pictures, stacks = (
-        open_dataset(f"isbi2012:{path}", CONFIG) for path in (membranes.path, folder.parent)
+        Dataset(f"isbi2012:{path}", CONFIG) for path in (membranes.path, folder.parent)
     )
     assert (stacks.names, stacks.warnings) == (pictures.names, ())
     for index in range(3):
-        np.testing.assert_array_equal(stacks.load(index).image, pictures.load(index).image)
-        np.testing.assert_array_equal(stacks.load(index).label, pictures.load(index).label)
+        np.testing.assert_array_equal(stacks[index].image, pictures[index].image)
+        np.testing.assert_array_equal(stacks[index].label, pictures[index].label)
     for pixels in ("image", "label"):
-        assert len({getattr(stacks.load(i), pixels).tobytes() for i in range(3)}) == 3
+        assert len({getattr(stacks[i], pixels).tobytes() for i in range(3)}) == 3
     pages[0].save(folder / "train-labels.tif")
     with pytest.raises(DataError, match=r"train-labels.tif: 1 pages, but .* has 3; restore both"):
-        open_dataset(f"isbi2012:{folder}", CONFIG)
+        Dataset(f"isbi2012:{folder}", CONFIG)
     (folder / "train-volume.tif").write_bytes(b"II*\0nothing")
     with pytest.raises(DataError, match=r"train-volume\.tif: "):
-        open_dataset(f"isbi2012:{folder}", CONFIG)
+        Dataset(f"isbi2012:{folder}", CONFIG)
 
 
 def test_camvid_classes_void_and_split(camvid):
     data = opened("camvid", camvid)
     assert (data.classes, len(data.class_names)) == (11, 11)
-    assert data.load(0).label[:, 0].tolist() == [*range(11), 255]
+    assert data[0].label[:, 0].tolist() == [*range(11), 255]
     split = make_split(data, CONFIG)
     assert split.val == ("val/0016E5_000005",)
     assert len(split.test) == 2
@@ -276,18 +276,18 @@ def test_camvid_says_which_sequences_the_official_split_cuts(camvid):
 def test_dsb2018_merges_the_nuclei_and_drops_alpha(nuclei):
     data = opened("dsb2018", nuclei)
     assert data.names == ("a", "b", "c")
-    sample = data.load(0)
+    sample = data[0]
     assert (sample.image.shape, len(sample.files)) == ((12, 16, 3), 3)
     assert sample.label[[0, 5, 11], 0].tolist() == [1, 0, 1]
 
 
 def test_a_run_opens_its_source_again(pets):
     data = opened("pets", pets, "?target=species")
-    again = open_dataset(data.source, CONFIG, label_map=data.label_map, channels=data.channels)
+    again = Dataset(data.source, CONFIG, label_map=data.label_map, channels=data.channels)
     assert again.fingerprint() == data.fingerprint()
-    np.testing.assert_array_equal(again.load(5).label, data.load(5).label)
+    np.testing.assert_array_equal(again[5].label, data[5].label)
     with pytest.raises(DataError, match="has 2 classes, the run 3"):
-        open_dataset(f"pets:{pets.path}", CONFIG, label_map=data.label_map)
+        Dataset(f"pets:{pets.path}", CONFIG, label_map=data.label_map)
 
 
 def test_options_that_change_labels_change_the_fingerprint(pets):
@@ -317,7 +317,7 @@ def test_options_that_change_labels_change_the_fingerprint(pets):
 def test_bad_texts_are_one_line(tmp_path, monkeypatch, text, said):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError) as caught:
-        open_dataset(text, CONFIG)
+        Dataset(text, CONFIG)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -325,18 +325,18 @@ def test_bad_texts_are_one_line(tmp_path, monkeypatch, text, said):
 def test_labels_of_the_config_have_no_say(pets):
     config = Config().override(["data.labels=1:1,2:0,3:0"]).data
     with pytest.raises(DataError, match=r"leave data\.labels='1:1,2:0,3:0' away"):
-        open_dataset(f"pets:{pets.path}", config)
+        Dataset(f"pets:{pets.path}", config)
 
 
 def test_the_folder_may_be_in_the_home(pets, monkeypatch):
     monkeypatch.setenv("HOME", str(pets.path.parent))
-    assert len(open_dataset(f"pets:~/{pets.path.name}", CONFIG)) == 6
+    assert len(Dataset(f"pets:~/{pets.path.name}", CONFIG)) == 6
 
 
 def test_a_folder_that_is_named_like_a_dataset_is_a_folder(folder, monkeypatch):
     folder.pairs(3, prefix="pets/")
     monkeypatch.chdir(folder.path)
-    assert open_dataset("pets", CONFIG).names == ("a0", "a1", "a2")
+    assert Dataset("pets", CONFIG).names == ("a0", "a1", "a2")
 
 
 def test_every_source_is_published_over_https_with_its_terms():

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from tinyseg.config import DataConfig
-from tinyseg.data import Dataset, Split, make_split, open_dataset
+from tinyseg.data import Dataset, Split, make_split
 from tinyseg.data.content import Content
 from tinyseg.data.reading.duplicates import Duplicate
 from tinyseg.data.splits.split import Folds, load_split, make_folds
@@ -207,9 +207,7 @@ def test_empty_parts_are_refused_with_the_remedy(names, config, said):
 def test_equal_images_in_a_folder_are_found(folder):
     folder.pairs(5)
     (folder.path / "images/a4.png").write_bytes((folder.path / "images/a0.png").read_bytes())
-    assert open_dataset(folder.path, DataConfig()).duplicates == (
-        Duplicate(("a0", "a4"), "identical"),
-    )
+    assert Dataset(folder.path, DataConfig()).duplicates == (Duplicate(("a0", "a4"), "identical"),)
 
 
 def test_a_group_torn_apart_by_folders_or_a_file_is_refused(tmp_path):

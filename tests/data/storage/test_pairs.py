@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from tinyseg.config import DataConfig
-from tinyseg.data import Sample, open_dataset, simulate, write_pairs
+from tinyseg.data import Dataset, Sample, simulate, write_pairs
 from tinyseg.errors import DataError
 
 
@@ -15,14 +15,14 @@ def files(folder):
 def test_what_is_written_is_read_back(tmp_path, kind):
     samples = simulate(kind, n=5, size=32)
     write_pairs(samples, tmp_path / "out")
-    data = open_dataset(tmp_path / "out", DataConfig())
-    simulated = open_dataset(f"sim:{kind}?n=5&size=32", DataConfig())
+    data = Dataset(tmp_path / "out", DataConfig())
+    simulated = Dataset(f"sim:{kind}?n=5&size=32", DataConfig())
     assert data.names == simulated.names
     assert data.label_map == simulated.label_map
     assert (data.classes, data.channels) == (simulated.classes, simulated.channels)
     for index, sample in enumerate(samples):
-        np.testing.assert_array_equal(data.load(index).image, sample.image)
-        np.testing.assert_array_equal(data.load(index).label, sample.label)
+        np.testing.assert_array_equal(data[index].image, sample.image)
+        np.testing.assert_array_equal(data[index].label, sample.label)
 
 
 def test_binary_masks_can_be_seen_and_classes_are_ids(tmp_path):
@@ -38,9 +38,9 @@ def test_float_images_become_16_bits_and_names_folders(tmp_path):
     image = np.linspace(0, 1, 32, dtype=np.float32).reshape(4, 8, 1)
     label = np.eye(4, 8, dtype=np.uint8)
     write_pairs([Sample("deep/x", image, label)], tmp_path / "out")
-    data = open_dataset(tmp_path / "out", DataConfig())
+    data = Dataset(tmp_path / "out", DataConfig())
     assert data.names == ("deep/x",)
-    np.testing.assert_allclose(data.load(0).image, image, atol=0.5 / 65535)
+    np.testing.assert_allclose(data[0].image, image, atol=0.5 / 65535)
 
 
 def test_its_own_output_is_replaced_and_nothing_else(tmp_path):

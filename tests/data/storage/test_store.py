@@ -15,6 +15,7 @@ from tinyseg.common.cache_dir import FileCache
 from tinyseg.common.threads import in_threads
 from tinyseg.config import DataConfig
 from tinyseg.data import (
+    Dataset,
     InputPipeline,
     InputScale,
     Store,
@@ -22,7 +23,6 @@ from tinyseg.data import (
     find_scale,
     image_part,
     load_image,
-    open_dataset,
     prepare_images,
     prepare_label,
     visible_part,
@@ -61,9 +61,9 @@ def files(own_cache: Path) -> list[Path]:
 
 def everything(folder, **options) -> tuple:
     """All that a dataset gives, and its fitted tiles."""
-    data = open_dataset(folder.path, CONFIG, **options)
+    data = Dataset(folder.path, CONFIG, **options)
     tiles = prepare_images(data, data.names, PIPELINE).records
-    samples = [data.load(index) for index in range(len(data))]
+    samples = [data[index] for index in range(len(data))]
     pixels = [(s.image.tobytes(), s.label.tobytes(), s.image.dtype, s.files) for s in samples]
     told = (data.names, data.label_map, data.channels, data.warnings, data.duplicates)
     counts = [(data.class_pixels(index), data.size(index)) for index in range(len(data))]
@@ -112,7 +112,7 @@ def test_tiles_are_what_preparing_each_file_gives(folder, normalize):
         folder.image(f"images/a{index}.png", height, width)
         folder.mask(f"masks/a{index}.png", (0, 255, 0), height, width)
     config = DataConfig(size=16, normalize=normalize, preprocess="median(size=3)")
-    data, names = open_dataset(folder.path, config), ("a2", "a1")
+    data, names = Dataset(folder.path, config), ("a2", "a1")
     pipeline = InputPipeline(config, cached_scale(data, names, config))
     for _ in range(2):
         tiles = prepare_images(data, names, pipeline)
@@ -133,9 +133,9 @@ def test_tiles_are_those_that_the_pipeline_gives_with_their_labels(folder):
         folder.image(f"images/a{index}.png", height, width)
         folder.mask(f"masks/a{index}.png", (0, 255, 0), height, width)
     config = DataConfig(size=16, fit="tile", normalize="image")
-    data, pipeline = open_dataset(folder.path, config), InputPipeline(config, None)
+    data, pipeline = Dataset(folder.path, config), InputPipeline(config, None)
     tiles = prepare_images(data, data.names, pipeline, config.overlap)
-    samples = [data.load(index) for index in range(3)]
+    samples = [data[index] for index in range(3)]
     groups = list(tiles.images())
     assert [len(group) for group in groups] == [len(pipeline.tiles(s.image)) for s in samples]
     assert len(tiles) == sum(map(len, groups)) > 9
@@ -154,9 +154,9 @@ def test_the_scale_is_found_once(folder, monkeypatch):
     folder.pairs(3)
     for normalize in ("dataset", "image", "none"):
         config = DataConfig(normalize=normalize)
-        data = open_dataset(folder.path, config)
+        data = Dataset(folder.path, config)
         found = cached_scale(data, data.names[:2], config)
-        images = [data.load(index).image for index in range(2)]
+        images = [data[index].image for index in range(2)]
         assert found == find_scale(config, images, 1), normalize
         assert cached_scale(data, data.names[:2], config) == found
     monkeypatch.setattr(prepared_images, "find_scale", lambda *arguments: None)
@@ -169,7 +169,7 @@ def test_one_deep_image_makes_all_tiles_float(folder):
     folder.pairs(2)
     deep = np.arange(12 * 16, dtype=np.uint16).reshape(12, 16) * 300
     folder.save("images/a1.png", Image.fromarray(deep))
-    data = open_dataset(folder.path, CONFIG)
+    data = Dataset(folder.path, CONFIG)
     for _ in range(2):
         pixels = [tile.pixels for tile in prepare_images(data, data.names, PIPELINE)]
         expected = PIPELINE.tile(load_image(folder.path / "images/a1.png", 1)).pixels
@@ -184,7 +184,7 @@ def test_each_thing_that_shapes_the_tiles_has_its_own_file(folder, own_cache):
     settings = [{}, {"size": 32}, {"fit": "pad"}, {"preprocess": "median(size=3)"}]
     counts = []
     for option in options:
-        data = open_dataset(folder.path, CONFIG, **option)
+        data = Dataset(folder.path, CONFIG, **option)
         scales = [InputScale((mean,) * data.channels, (1.0,) * data.channels) for mean in (0, 0.5)]
         pipelines = [InputPipeline(DataConfig(**setting), scales[0]) for setting in settings]
         pipelines += [
@@ -212,13 +212,13 @@ def test_code_and_libraries_are_in_every_key(monkeypatch):
 
 
 def test_simulated_images_are_drawn_once(monkeypatch):
-    data = open_dataset("sim:shapes?n=3&size=32", CONFIG)
-    first = [data.load(index) for index in range(3)]
+    data = Dataset("sim:shapes?n=3&size=32", CONFIG)
+    first = [data[index] for index in range(3)]
     monkeypatch.setattr(Simulation, "sample", None)
-    again = open_dataset("sim:shapes?n=3&size=32", CONFIG)
+    again = Dataset("sim:shapes?n=3&size=32", CONFIG)
     for index, sample in enumerate(first):
-        np.testing.assert_array_equal(again.load(index).image, sample.image)
-        np.testing.assert_array_equal(again.load(index).label, sample.label)
+        np.testing.assert_array_equal(again[index].image, sample.image)
+        np.testing.assert_array_equal(again[index].label, sample.label)
 
 
 # 2. Masks before they have a meaning
@@ -341,7 +341,7 @@ def test_a_file_that_is_written_while_it_is_decoded_is_not_kept(folder, own_cach
         return found
 
     monkeypatch.setattr(cases, "decode_mask", written)
-    open_dataset(folder.path, CONFIG)
+    Dataset(folder.path, CONFIG)
     assert files(own_cache) == []
 
 

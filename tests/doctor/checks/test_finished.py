@@ -10,7 +10,7 @@ import pytest
 from fault import CONFIG, cells
 
 from tinyseg.config import Config
-from tinyseg.data import open_dataset
+from tinyseg.data import Dataset
 from tinyseg.device.tensors import copy_
 from tinyseg.doctor import Project, diagnose
 from tinyseg.doctor.checks import finished as stage
@@ -279,10 +279,10 @@ def test_classes_are_features_where_there_are_several() -> None:
 def test_false_objects_are_told_apart_from_low_scores(tmp_path: Path) -> None:
     """As on BUSI: what is predicted where there is nothing has a Dice of 0, at no size."""
     data = cells(tmp_path / "data", n=30, empty=0.4)
-    dataset, images = open_dataset(str(data), CONFIG.data), []
+    dataset, images = Dataset(str(data), CONFIG.data), []
     rng = np.random.default_rng(0)
     for index in range(len(dataset)):
-        held = int((dataset.load(index).label > 0).sum())  # type: ignore[operator]
+        held = int((dataset[index].label > 0).sum())  # type: ignore[operator]
         missed = int(held * rng.uniform(0.1, 0.9))
         false = 0 if held else 9
         images.append(ImageScores(np.array([[4000, false], [missed, held - missed]]), {}))

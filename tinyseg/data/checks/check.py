@@ -15,7 +15,7 @@ from tinyseg.data.checks.contents import (
     split_findings,
 )
 from tinyseg.data.checks.inspection import Inspected, file_findings, inspect_files
-from tinyseg.data.dataset import open_dataset
+from tinyseg.data.dataset import Dataset
 from tinyseg.data.reading.label_map import find_label_map, parse_labels, scans_rest
 from tinyseg.data.reading.layouts import Layout, find_cases
 from tinyseg.data.sources import find_named
@@ -74,7 +74,7 @@ def check(source: str | Path, config: Config, progress: Progress | None = None) 
         if not layout.cases:
             return Check(source, 0, tuple(findings))
     try:
-        dataset = open_dataset(source, config.data, layout=layout, progress=_half(progress, 1))
+        dataset = Dataset(source, config.data, layout=layout, progress=_half(progress, 1))
     except DataError as error:
         told = any(str(error) == finding.seen for finding in findings)
         findings += [] if told else [Finding("error", "labels", str(error), STOPS)]

@@ -79,7 +79,7 @@ def _lost(
     for index, (name, counts) in enumerate(pixels.items()):
         share = foreground(counts)
         if config.fit == "resize" and 0 < share * config.size**2 < 16:
-            label = dataset.load(index).label
+            label = dataset[index].label
             small = None if label is None else prepare_label(label, config.size, config.fit)
             if small is not None and not is_foreground(small).any():
                 yield name

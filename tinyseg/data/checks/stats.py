@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from tinyseg.common.progress import Progress
 from tinyseg.config import IGNORE, DataConfig
-from tinyseg.data.dataset import Dataset, open_dataset
+from tinyseg.data.dataset import Dataset
 from tinyseg.data.prepare.normalize import unit_range
 from tinyseg.data.prepare.preprocess import Preprocess
 from tinyseg.data.reading.label_map import is_foreground
@@ -171,7 +171,7 @@ def open_stats(source: str, config: DataConfig, like: DatasetStats | None = None
     """The statistics of a dataset, read as the settings say, with the channels of another."""
     channels = len(like.images[0].counts) if like else None
     with Progress(f"reading {source}") as progress:
-        dataset = open_dataset(source, config, channels=channels, progress=progress.update)
+        dataset = Dataset(source, config, channels=channels, progress=progress.update)
     return dataset_stats(dataset, Preprocess(config.preprocess))
 
 
@@ -180,7 +180,7 @@ def dataset_stats(dataset: Dataset, preprocess: Preprocess) -> DatasetStats:
     images = []
     with Progress(f"measuring {dataset.source}", len(dataset)) as progress:
         for index in range(len(dataset)):
-            sample = dataset.load(index)
+            sample = dataset[index]
             images.append(image_stats(preprocess(sample.image), sample.label, dataset.classes))
             progress.update(index + 1)
     return DatasetStats(dataset.source, dataset.class_names, tuple(images))

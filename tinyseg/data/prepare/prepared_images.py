@@ -88,7 +88,7 @@ def cached_scale(dataset: "Dataset", names: Sequence[str], config: DataConfig) -
     stored = dataset.store.load(key)
     if stored is not None:
         return InputScale(tuple(stored["mean"].tolist()), tuple(stored["std"].tolist()))
-    images = (dataset.load(dataset.index(name)).image for name in names)
+    images = (dataset[name].image for name in names)
     scale = find_scale(config, images, dataset.channels)
     if scale is not None:
         dataset.store.keep(key, {"mean": np.array(scale.mean), "std": np.array(scale.std)}, {})
@@ -151,7 +151,7 @@ class _Preparation:
         self, image: int, placements: Sequence[Placement]
     ) -> Iterator[tuple[np.ndarray, ...]]:
         """Yield the fields of each tile of an image, in the order of `_dtype`."""
-        sample = self.dataset.load(self.dataset.index(self.names[image]))
+        sample = self.dataset[self.names[image]]
         tiles = self.pipeline.tiles(sample.image, placements)
         if self.pixel == np.uint8 and tiles.pixels.dtype != np.uint8:
             raise _DeepImage

@@ -13,7 +13,7 @@ def with_foreground(dataset: Dataset, count: int, size: int, fit: str) -> list[i
     order = [i for start in range(8) for i in range(start, len(dataset), 8)]
     chosen: list[int] = []
     for index in order:
-        label = dataset.load(index).label
+        label = dataset[index].label
         if label is not None and is_foreground(prepare_label(label, size, fit)).any():
             chosen.append(index)
         if len(chosen) == count:

@@ -1,4 +1,4 @@
-"""Writes samples as a folder of PNG pairs that `open_dataset` reads back."""
+"""Writes samples as a folder of PNG pairs that `Dataset` reads back."""
 
 import json
 import os

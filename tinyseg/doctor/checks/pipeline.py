@@ -80,7 +80,7 @@ def prediction(project: Project) -> list[Finding]:
     ):
         return []
     names = [project.name_of(square) for square in project.held[:3]]
-    images = [project.dataset.load(project.dataset.index(name)).image for name in names]
+    images = [project.dataset[name].image for name in names]
     expected = list(
         Predictor(project.model, project.input_pipeline, project.config.train.batch_size)(images)
     )

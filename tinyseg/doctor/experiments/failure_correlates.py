@@ -38,7 +38,7 @@ def common(dataset: Dataset, found: Evaluation) -> list[str]:
     sentences = _hallucinated(int((~marked).sum()), int((~marked & (dice == 0)).sum()))
     if len(chosen) < FEW or dice[chosen].std() < 1e-3:
         return sentences
-    samples = [dataset.load(dataset.index(found.names[i])) for i in chosen]
+    samples = [dataset[found.names[i]] for i in chosen]
     columns = {
         words: [measure(sample.image, _label(sample.label)) for sample in samples]
         for words, measure in MEASURES.items()
