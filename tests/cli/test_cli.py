@@ -214,7 +214,7 @@ def test_bad_input_is_one_line_with_the_file_and_the_remedy(
         "bad.toml": ("train", cells, "--out", new, "--config", tmp_path / "bad.toml"),
         "model.bass": ("train", cells, "--out", new, "--set", "model.bass=3"),
         "unknown step 'blur'": ("train", cells, "--out", new, "--set", "preprocess=blur"),
-        "unknown normalisation": ("train", cells, "--out", new, "--set", "normalize=z"),
+        "unknown normalization": ("train", cells, "--out", new, "--set", "normalize=z"),
         "3 channels; give": ("train", cells, "--out", new, "--set", f"normalize={TWO}"),
         "size is odd": ("data", "stats", cells, "--set", "preprocess=median(size=4)"),
         "unknown loss": ("train", cells, "--out", new, "--set", "loss=dise"),

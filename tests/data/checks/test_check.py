@@ -211,18 +211,18 @@ def test_bit_depths(cells):
     assert "cells_0003.png" in only(result, "warning", "bit depths").evidence[0]
 
 
-def test_some_colour_among_grey(cells):
+def test_some_color_among_gray(cells):
     for index in range(4, 30):
         name = f"images/cells_{index:04}.png"
         cells.save(name, Image.open(cells.path / name).convert("L"))
-    assert len(only(found(cells), "warning", "colour").evidence) == 4
+    assert len(only(found(cells), "warning", "color").evidence) == 4
     assert found(cells, "data.color=grey").level == "ok"
 
 
-def test_some_grey_among_colour(cells):
+def test_some_gray_among_color(cells):
     name = "images/cells_0004.png"
     cells.save(name, Image.open(cells.path / name).convert("L"))
-    assert len(note(found(cells), "colour").evidence) == 1
+    assert len(note(found(cells), "color").evidence) == 1
 
 
 def test_frames_and_other_files(cells):
@@ -428,7 +428,7 @@ def test_the_command_line(cells, tmp_path, capsys):
     text = capsys.readouterr().out
     assert "files that cannot be read: 12" in text
     assert "- and 7 more" in text
-    assert "FAIL: mend the errors before training (1 error" in text
+    assert "FAIL: fix the errors before training (1 error" in text
     assert max(map(len, text.splitlines())) <= 100 or str(cells.path) in text
     saved = json.loads(out.read_text())
     assert saved["level"] == "error"

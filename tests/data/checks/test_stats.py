@@ -34,7 +34,7 @@ def test_a_channel_is_what_numpy_finds_over_all_pixels(channels: int, deep: bool
     unit = [pixels if pixels.dtype == np.float32 else pixels / 255 for pixels in images]
     flat = np.concatenate([pixels.reshape(-1, channels) for pixels in unit]).astype(np.float64)
     step = 1 / 4095 if deep else 1e-7
-    for index, channel in enumerate(found):
+    for index, channel in enumerate(found.values()):
         pixels = flat[:, index]
         assert (channel.min, channel.max) == pytest.approx((pixels.min(), pixels.max()), abs=1e-6)
         assert (channel.mean, channel.std) == pytest.approx((pixels.mean(), pixels.std()), abs=step)
@@ -60,7 +60,7 @@ def test_foreground_empties_and_objects() -> None:
     assert found.foreground == pytest.approx(
         tuple(np.quantile([0.36, 0.1], [0, 0.25, 0.5, 0.75, 1]))
     )
-    first, second = found.objects
+    first, second = found.objects.values()
     assert (first.count, first.images) == (3, 2)
     assert first.per_image == (1, 1.25, 1.5, 1.75, 2)
     assert (first.area[0], first.area[2], first.area[4]) == (1, 5, 10)
@@ -71,7 +71,7 @@ def test_foreground_empties_and_objects() -> None:
 def test_all_ignored_and_absent_classes_are_no_obstacle() -> None:
     found = stats_of((image(4, 4), np.full((4, 4), 255, np.uint8)), (image(4, 4), None))
     assert np.isnan(found.images[0].foreground)
-    assert (found.empty, found.foreground, found.objects[0].area) == (0, (), ())
+    assert (found.empty, found.foreground, found.objects["class 1"].area) == (0, (), ())
     assert "0 of 2 images" in found.table()
     assert "NaN" not in json.dumps(found.to_dict())
 
@@ -90,7 +90,7 @@ def test_a_dataset_is_measured_as_it_would_be_trained_on() -> None:
     two = open_stats("sim:cells?n=4&size=32", DataConfig(preprocess="quantize(bits=1)"))
     assert all(set(np.flatnonzero(i.counts.sum(axis=0))) <= {0, 255} for i in two.images)
     grey = open_stats("sim:ultrasound?n=3&size=32", DataConfig())
-    assert grey.channel_names == ("grey",)
+    assert grey.channel_names == ("gray",)
     assert len(open_stats("sim:ultrasound?n=3&size=32", DataConfig(), like=plain).channels) == 3
 
 
@@ -98,4 +98,4 @@ def test_a_dataset_is_measured_as_it_would_be_trained_on() -> None:
 def test_real_ultrasound(shared_data) -> None:
     found = open_stats(str(shared_data / "busi"), DataConfig())
     assert (len(found.images), found.empty) == (145, 23)
-    assert found.objects[0].images == 122
+    assert next(iter(found.objects.values())).images == 122

@@ -167,14 +167,14 @@ def test_a_failed_save_keeps_the_old_file(tmp_path):
         ('{"train": ["a"]}', "not a saved split"),
         ('{"train": "a", "val": ["b"]}', "train must be a list of names"),
         ('{"train": [1], "val": ["b"]}', "train must be a list of names"),
-        (json.dumps({"train": ["a", "b"], "val": ["b"]}), "stand twice: b"),
+        (json.dumps({"train": ["a", "b"], "val": ["b"]}), "appear twice: b"),
         ("[" * 100000, "not a saved split"),
         ('{"folds": [["a"], ["b"]], "val": ["c"]}', "not a saved split"),
         ('{"folds": [["a"]]}', "folds must be a list of at least two"),
         ('{"folds": {"a": 1}}', "folds must be a list of at least two"),
         ('{"folds": [["a"], "b"]}', "fold 1 must be a list of names"),
-        ('{"folds": [["a"], ["b", "a"]]}', "stand twice: a"),
-        ('{"folds": [["a"], ["b"]], "test": ["b"]}', "stand twice: b"),
+        ('{"folds": [["a"], ["b", "a"]]}', "appear twice: a"),
+        ('{"folds": [["a"], ["b"]], "test": ["b"]}', "appear twice: b"),
     ],
 )
 def test_bad_split_files(tmp_path, content, said):
@@ -210,7 +210,7 @@ def test_equal_images_in_a_folder_are_found(folder):
     assert Dataset(folder.path, DataConfig()).duplicates == (Duplicate(("a0", "a4"), "identical"),)
 
 
-def test_a_group_torn_apart_by_folders_or_a_file_is_refused(tmp_path):
+def test_a_group_scattered_by_folders_or_a_file_is_refused(tmp_path):
     names = ["p1_a", "p1_b", "p2_a", "p3_a"]
     folders = {"train": ("p1_a", "p2_a"), "val": ("p1_b", "p3_a")}
     with pytest.raises(DataError, match="more than one part of the split: p1;"):
@@ -336,7 +336,7 @@ def test_saved_folds_are_used_again(tmp_path):
     with pytest.raises(DataError, match="holds folds, not one split"):
         Split.load(path)
     made.split(0).save(path)
-    with pytest.raises(DataError, match=r"holds one split; leave data\.folds=3 away"):
+    with pytest.raises(DataError, match=r"holds one split; omit data\.folds=3"):
         make_split(data, DataConfig(split_file=str(path), folds=3))
 
 

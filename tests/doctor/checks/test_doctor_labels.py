@@ -32,7 +32,7 @@ def test_simulated_labels_are_well(kind: str, knobs: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("source", "right"),
     [
-        ("busi", {"colour", "contradiction"}),
+        ("busi", {"color", "contradiction"}),
         ("isbi2012", set()),
         ("isbi2012?foreground=cell", set()),
         ("camvid", set()),

@@ -47,10 +47,10 @@ HEALTHY = [
     Healthy("cells, augmented", simulated("cells", "train.augment=medium", "model.attention=true")),
 ]
 REAL = [
-    Healthy("BUSI", real("busi"), ("colour", "contradiction")),
+    Healthy("BUSI", real("busi"), ("color", "contradiction")),
     Healthy("ISBI 2012", real("isbi2012")),
     Healthy("ISBI 2012, the cells", real("isbi2012?foreground=cell")),
     Healthy("CamVid", real("camvid", "train.loss=0.5*ce+0.5*dice")),
     Healthy("Pets", real("pets")),
-    Healthy("nuclei", real("dsb2018"), ("colour",)),
+    Healthy("nuclei", real("dsb2018"), ("color",)),
 ]

@@ -1,7 +1,7 @@
-"""What is in a dataset: levels of its channels, share and shapes of its foreground."""
+"""Measure a dataset: pixel values of its channels, share and objects of its foreground."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,13 @@ from tinyseg.data.prepare.preprocess import Preprocess
 from tinyseg.data.reading.label_map import is_foreground
 
 FINE = 4096
-"""Levels of the histogram of a float32 image over [0, 1]; a uint8 image has its own 256."""
+"""Bins of the histogram of a float32 image over [0, 1]; a uint8 image has 256."""
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 @dataclass(frozen=True)
 class ImageStats:
-    """What is kept of one image; its pixels are let go."""
+    """The statistics of one image; its pixels are not kept."""
 
     size: tuple[int, int]
     counts: np.ndarray
@@ -41,10 +41,10 @@ class ChannelStats:
     mean: float
     std: float
     min: float
-    max: float
     p1: float
     median: float
     p99: float
+    max: float
 
 
 @dataclass(frozen=True)
@@ -53,16 +53,16 @@ class ObjectStats:
 
     count: int
     images: int
-    """Images that hold any."""
+    """The number of images that hold any."""
     per_image: tuple[float, ...]
-    """QUANTILES of their number in the images that hold any; () where none does."""
+    """QUANTILES of their number in the images that hold any; () if none does."""
     area: tuple[float, ...]
     """QUANTILES of their pixels."""
 
 
 @dataclass(frozen=True)
 class DatasetStats:
-    """The images of a dataset, one by one, and what they are together."""
+    """The statistics of the images of a dataset, one by one and all together."""
 
     source: str
     class_names: tuple[str, ...]
@@ -70,24 +70,25 @@ class DatasetStats:
 
     @property
     def channel_names(self) -> tuple[str, ...]:
-        return ("red", "green", "blue") if len(self.images[0].counts) == 3 else ("grey",)
+        """The names of the channels."""
+        return ("red", "green", "blue") if len(self.images[0].counts) == 3 else ("gray",)
 
     @property
-    def channels(self) -> list[ChannelStats]:
-        """Statistics of each channel."""
+    def channels(self) -> dict[str, ChannelStats]:
+        """Statistics of each channel, by its name."""
         limits = np.stack([image.limits for image in self.images])
         low, high = limits[:, 0].min(axis=0), limits[:, 1].max(axis=0)
-        found = []
-        for channel, (values, weights) in enumerate(self.histograms()):
+        channels = {}
+        for index, (values, weights) in enumerate(self.histograms()):
             mean = np.average(values, weights=weights)
             std = np.sqrt(np.average((values - mean) ** 2, weights=weights))
-            marks = weighted_quantiles(values, weights, (0.01, 0.5, 0.99))
-            numbers = (mean, std, low[channel], high[channel], *marks)
-            found.append(ChannelStats(*map(float, numbers)))
-        return found
+            p1, median, p99 = weighted_quantiles(values, weights, (0.01, 0.5, 0.99))
+            numbers = (mean, std, low[index], p1, median, p99, high[index])
+            channels[self.channel_names[index]] = ChannelStats(*map(float, numbers))
+        return channels
 
     def histograms(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Values in [0, 1] and their pixels, for each channel, over all images."""
+        """Return values in [0, 1] and their pixels, for each channel, over all images."""
         by_levels: dict[int, np.ndarray] = {}
         for image in self.images:
             levels = image.counts.shape[1]
@@ -98,7 +99,7 @@ class DatasetStats:
 
     @property
     def empty(self) -> int:
-        """Images without any foreground."""
+        """The number of images without any foreground."""
         return sum(image.foreground == 0 for image in self.images)
 
     @property
@@ -107,60 +108,49 @@ class DatasetStats:
         return _quantiles([image.foreground for image in self.images if image.foreground > 0])
 
     @property
-    def objects(self) -> list[ObjectStats]:
-        """The objects of each class but 0."""
-        found = []
-        for index in range(len(self.class_names) - 1):
+    def objects(self) -> dict[str, ObjectStats]:
+        """The objects of each class but the background, by its name."""
+        objects = {}
+        for index, name in enumerate(self.class_names[1:]):
             areas = [image.areas[index] for image in self.images if len(image.areas[index])]
             counts, all_areas = [len(a) for a in areas], np.concatenate([np.empty(0), *areas])
             quantiles = (_quantiles(counts), _quantiles(all_areas))
-            found.append(ObjectStats(sum(counts), len(areas), *quantiles))
-        return found
+            objects[name] = ObjectStats(sum(counts), len(areas), *quantiles)
+        return objects
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        pairs = zip(self.channel_names, self.channels, strict=True)
-        objects = zip(self.class_names[1:], self.objects, strict=True)
+        """Return what a JSON file holds."""
         sizes = np.array([image.size for image in self.images])
         return {
             "source": self.source,
             "images": len(self.images),
             "smallest": sizes.min(axis=0).tolist(),
             "largest": sizes.max(axis=0).tolist(),
-            "channels": {name: vars(channel) for name, channel in pairs},
+            "channels": {name: vars(channel) for name, channel in self.channels.items()},
             "empty": self.empty,
             "quantiles": QUANTILES,
             "foreground": self.foreground,
-            "objects": {name: vars(found) for name, found in objects},
+            "objects": {name: vars(objects) for name, objects in self.objects.items()},
         }
 
     def table(self) -> str:
-        """All of it as text."""
-        sizes = np.array([image.size for image in self.images])
+        """Return all of it as text."""
+        sizes, count = np.array([image.size for image in self.images]), len(self.images)
         (low_h, low_w), (high_h, high_w) = sizes.min(axis=0), sizes.max(axis=0)
         size = f"{low_h} to {high_h} pixels high, {low_w} to {high_w} wide"
-        title = f"{self.source}: {len(self.images)} images, {size}"
-        return "\n".join([title, *self._level_lines(), "", *self._label_lines()])
-
-    def _level_lines(self) -> list[str]:
-        lines = [_row("pixels in [0, 1]", "mean", "std", "min", "1 %", "median", "99 %", "max")]
-        for name, c in zip(self.channel_names, self.channels, strict=True):
-            values = (c.mean, c.std, c.min, c.p1, c.median, c.p99, c.max)
-            lines.append(_row(name, *[f"{value:.3f}" for value in values]))
-        return lines
-
-    def _label_lines(self) -> list[str]:
+        rows = [_row("pixels in [0, 1]", "mean", "std", "min", "1 %", "median", "99 %", "max")]
+        for name, channel in self.channels.items():
+            rows.append(_row(name, *[f"{value:.3f}" for value in astuple(channel)]))
         having = sum(image.foreground > 0 for image in self.images)
         shares = [f"{100 * share:.2f}" for share in self.foreground]
-        lines = [
-            _row("", "images", "number", "min", "25 %", "median", "75 %", "max"),
-            _row("foreground, %", having, "", *shares),
-        ]
-        for name, found in zip(self.class_names[1:], self.objects, strict=True):
-            numbers, areas = ([f"{v:.0f}" for v in q] for q in (found.per_image, found.area))
-            lines.append(_row(f"{name[:12]}, objects", found.images, "", *numbers))
-            lines.append(_row(f"{name[:12]}, pixels", "", found.count, *areas))
-        return [*lines, f"{self.empty} of {len(self.images)} images have no foreground"]
+        rows += ["", _row("", "images", "number", "min", "25 %", "median", "75 %", "max")]
+        rows.append(_row("foreground, %", having, "", *shares))
+        for name, objects in self.objects.items():
+            numbers, areas = ([f"{v:.0f}" for v in q] for q in (objects.per_image, objects.area))
+            rows.append(_row(f"{name[:12]}, objects", objects.images, "", *numbers))
+            rows.append(_row(f"{name[:12]}, pixels", "", objects.count, *areas))
+        title = f"{self.source}: {count} images, {size}"
+        return "\n".join([title, *rows, f"{self.empty} of {count} images have no foreground"])
 
 
 def _row(name: str, *cells: object) -> str:
@@ -168,43 +158,40 @@ def _row(name: str, *cells: object) -> str:
 
 
 def open_stats(source: str, config: DataConfig, like: DatasetStats | None = None) -> DatasetStats:
-    """The statistics of a dataset, read as the settings say, with the channels of another."""
-    channels = len(like.images[0].counts) if like else None
+    """Return the statistics of a dataset, with the channels of another one if given.
+
+    Each image is read once and preprocessed as it would be for training.
+    """
+    channels, preprocess = len(like.channel_names) if like else None, Preprocess(config.preprocess)
     with Progress(f"reading {source}") as progress:
         dataset = Dataset(source, config, channels=channels, progress=progress.update)
-    return dataset_stats(dataset, Preprocess(config.preprocess))
-
-
-def dataset_stats(dataset: Dataset, preprocess: Preprocess) -> DatasetStats:
-    """Reads all images of a dataset once, preprocessed as they would be for training."""
     images = []
-    with Progress(f"measuring {dataset.source}", len(dataset)) as progress:
-        for index in range(len(dataset)):
-            sample = dataset[index]
+    with Progress(f"measuring {source}", len(dataset)) as progress:
+        for sample in dataset:
             images.append(image_stats(preprocess(sample.image), sample.label, dataset.classes))
-            progress.update(index + 1)
+            progress.update(len(images))
     return DatasetStats(dataset.source, dataset.class_names, tuple(images))
 
 
 def image_stats(image_hwc: np.ndarray, label_hw: np.ndarray | None, classes: int) -> ImageStats:
-    """The statistics of one image (H, W, C) and its label (H, W)."""
-    whole = image_hwc.dtype == np.uint8
-    placed = image_hwc if whole else np.rint(image_hwc * (FINE - 1)).astype(np.uint16)
-    planes = placed.reshape(-1, image_hwc.shape[2]).T
-    counts = np.stack([np.bincount(plane, minlength=256 if whole else FINE) for plane in planes])
-    ends = np.stack([image_hwc.min(axis=(0, 1)), image_hwc.max(axis=(0, 1))])
+    """Return the statistics of one image (H, W, C) and its label (H, W)."""
+    levels, deep = image_hwc, image_hwc.dtype != np.uint8
+    if deep:
+        levels = np.rint(image_hwc * (FINE - 1)).astype(np.uint16)
+    planes = levels.reshape(-1, image_hwc.shape[2]).T
+    counts = np.stack([np.bincount(plane, minlength=FINE if deep else 256) for plane in planes])
+    limits = np.stack([image_hwc.min(axis=(0, 1)), image_hwc.max(axis=(0, 1))])
     if label_hw is None:
         label_hw = np.full(image_hwc.shape[:2], IGNORE, np.uint8)
-    counted = int((label_hw != IGNORE).sum())
-    share = float(is_foreground(label_hw).sum()) / counted if counted else np.nan
-    areas = tuple(object_areas(label_hw == kind) for kind in range(1, classes))
-    return ImageStats(
-        (image_hwc.shape[0], image_hwc.shape[1]), counts, unit_range(ends), share, areas
-    )
+    valid = int((label_hw != IGNORE).sum())
+    share = float(is_foreground(label_hw).sum()) / valid if valid else np.nan
+    areas = tuple(object_areas(label_hw == class_id) for class_id in range(1, classes))
+    height, width = image_hwc.shape[:2]
+    return ImageStats((height, width), counts, unit_range(limits), share, areas)
 
 
 def object_areas(mask_hw: np.ndarray) -> np.ndarray:
-    """Pixels of each connected component; corners do not connect."""
+    """Return the pixels of each connected component; corners do not connect."""
     return np.bincount(ndimage.label(mask_hw)[0].ravel())[1:]
 
 
@@ -217,8 +204,8 @@ def _quantiles(values: Sequence[float] | np.ndarray) -> tuple[float, ...]:
 def weighted_quantiles(
     values: np.ndarray, weights: np.ndarray, shares: Sequence[float]
 ) -> np.ndarray:
-    """The smallest value with at least each share of the weight at or below it."""
+    """Return the smallest value with at least each share of the weight at or below it."""
     order = np.argsort(values)
     below = np.cumsum(weights[order])
-    found = np.searchsorted(below, np.asarray(shares) * below[-1])
-    return np.asarray(values[order][found])
+    index = np.searchsorted(below, np.asarray(shares) * below[-1])
+    return np.asarray(values[order][index])

@@ -1,4 +1,4 @@
-"""Images that must stay together, and an even draw of them from what is alike."""
+"""Group images that must stay together, and draw them evenly from strata of similar images."""
 
 import hashlib
 import re
@@ -19,67 +19,63 @@ if TYPE_CHECKING:
 Unit = tuple[str, ...]
 """Names that must stay together."""
 Stratum = list[Unit]
-"""Units that are alike, in the order in which they are taken."""
+"""Similar units, in the order in which they are drawn."""
 
 
 def size(units: Sequence[Unit]) -> int:
-    """Number of names."""
+    """Return the number of names."""
     return sum(map(len, units))
 
 
 def draw(strata: Sequence[Stratum], wanted: float) -> list[str]:
-    """Moves units of about `wanted` names in all out of the strata, from each its share."""
-    total, seen, taken = max(sum(map(size, strata)), 1), 0, list[str]()
+    """Move units of about `wanted` names in all out of the strata, from each its share."""
+    total, passed, drawn = max(sum(map(size, strata)), 1), 0, list[str]()
     for units in strata:
-        seen += size(units)
-        taken += _take(units, wanted * seen / total - len(taken))  # what one lacks the next gives
-    if not taken and wanted > 0 and any(strata):
+        passed += size(units)
+        missing = wanted * passed / total - len(drawn)  # what one stratum lacks the next gives
+        for unit in list(units):
+            if abs(len(unit) - missing) < abs(missing):
+                drawn += unit
+                missing -= len(unit)
+                units.remove(unit)
+    if not drawn and wanted > 0 and any(strata):
         smallest = min((unit for units in strata for unit in units), key=len)
         next(units for units in strata if smallest in units).remove(smallest)
-        taken = list(smallest)
-    return taken
-
-
-def _take(units: Stratum, wanted: float) -> list[str]:
-    """Moves units out of the list while that comes nearer to the wanted number of names."""
-    taken: list[str] = []
-    for unit in list(units):
-        if abs(len(taken) + len(unit) - wanted) < abs(len(taken) - wanted):
-            taken += unit
-            units.remove(unit)
-    return taken
+        drawn = list(smallest)
+    return drawn
 
 
 def strata_of(dataset: "Dataset", names: Sequence[str], config: DataConfig) -> list[Stratum]:
-    """The names as units in seeded order, by what their labels hold: see `_kinds`.
+    """Return the names as units in seeded order, in strata by what their labels hold.
 
-    The strata of one class stand side by side, so that the draw is even over classes first.
+    A stratum has the same rarest class and a like share of it. Strata of one class are next to
+    each other, so that `draw` is even over classes first.
     """
     units = _units(names, dataset.duplicates, config)
-    kinds = _kinds(dataset, units) if config.stratify else [(0, 0)] * len(units)
+    keys = _strata_keys(dataset, units) if config.stratify else [(0, 0)] * len(units)
     strata: dict[tuple[int, int], Stratum] = {}
-    for unit, kind in zip(units, kinds, strict=True):
-        strata.setdefault(kind, []).append(unit)
+    for unit, key in zip(units, keys, strict=True):
+        strata.setdefault(key, []).append(unit)
 
-    def place(kind: tuple[int, int]) -> tuple[bytes, bytes]:
-        return seeded(config.split_seed, f"class {kind[0]}"), seeded(config.split_seed, str(kind))
+    def order(key: tuple[int, int]) -> tuple[bytes, bytes]:
+        return seeded(config.split_seed, f"class {key[0]}"), seeded(config.split_seed, str(key))
 
-    return [strata[kind] for kind in sorted(strata, key=place)]
+    return [strata[key] for key in sorted(strata, key=order)]
 
 
-def _kinds(dataset: "Dataset", units: Sequence[Unit]) -> list[tuple[int, int]]:
-    """The rarest class that each unit holds (0: none), and in which quarter by its share of it."""
+def _strata_keys(dataset: "Dataset", units: Sequence[Unit]) -> list[tuple[int, int]]:
+    """Return the rarest class of each unit (0: none), and the quartile of its share of it."""
     pixels = [_class_pixels(dataset, unit) for unit in units]
-    objects = [[kind for kind in counts if kind not in (0, IGNORE)] for counts in pixels]
-    common = Counter(kind for kinds in objects for kind in kinds)
-    rarest = [min(kinds, key=lambda c: (common[c], c), default=0) for kinds in objects]
+    objects = [[c for c in counts if c not in (0, IGNORE)] for counts in pixels]
+    images = Counter(c for classes in objects for c in classes)
+    rarest = [min(classes, key=lambda c: (images[c], c), default=0) for classes in objects]
     shares = np.array([c[r] / max(c.total(), 1) for c, r in zip(pixels, rarest, strict=True)])
-    quarters = np.zeros(len(units), int)
-    for kind in set(rarest) - {0}:
-        of_kind = np.equal(rarest, kind)
-        edges = np.quantile(shares[of_kind], (0.25, 0.5, 0.75))
-        quarters[of_kind] = np.searchsorted(edges, shares[of_kind])
-    return list(zip(rarest, quarters.tolist(), strict=True))
+    quartiles = np.zeros(len(units), int)
+    for class_id in set(rarest) - {0}:
+        members = np.equal(rarest, class_id)
+        edges = np.quantile(shares[members], (0.25, 0.5, 0.75))
+        quartiles[members] = np.searchsorted(edges, shares[members])
+    return list(zip(rarest, quartiles.tolist(), strict=True))
 
 
 def _class_pixels(dataset: "Dataset", unit: Unit) -> Counter[int]:
@@ -90,7 +86,7 @@ def _class_pixels(dataset: "Dataset", unit: Unit) -> Counter[int]:
 
 
 def _units(names: Sequence[str], duplicates: Sequence[Duplicate], config: DataConfig) -> list[Unit]:
-    """Names that must stay together, in the seeded order of their first name's group."""
+    """Return the names that must stay together, in the seeded order of their first group."""
     keys = {name: group_of(name, config.groups) for name in names}
     for same in duplicates:
         joined = {keys[name] for name in same.names if name in keys}
@@ -104,23 +100,23 @@ def _units(names: Sequence[str], duplicates: Sequence[Duplicate], config: DataCo
 
 
 def group_of(name: str, pattern: str) -> str:
-    """The first group of the pattern in the name (all of the match when it has no group)."""
+    """Return the first group of the pattern in the name, or the match if it has no group."""
     if not pattern:
         return name
     try:
-        found = re.search(pattern, name)
+        match = re.search(pattern, name)
     except re.error as error:
         raise DataError(f"data.groups={pattern!r} is no regular expression: {error}") from None
-    if not found:
+    if not match:
         return name
-    return (found[1] or name) if found.re.groups else found[0]
+    return (match[1] or name) if match.re.groups else match[0]
 
 
 def seeded(seed: int, key: str) -> bytes:
-    """Sort key: an order that only seed and key decide."""
+    """Return a sort key, for an order that depends only on seed and key."""
     return hashlib.sha256(f"{seed}/{key}".encode(errors="surrogateescape")).digest()
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
-    """Names in natural order."""
+    """Return names in natural order."""
     return tuple(sorted(names, key=natural))

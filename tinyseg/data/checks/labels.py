@@ -1,0 +1,122 @@
+"""Check what the labels of a dataset hold."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from tinyseg.common.findings import Finding, listed
+from tinyseg.config import IGNORE, DataConfig
+from tinyseg.data.dataset import Dataset
+from tinyseg.data.prepare.resize import prepare_label
+from tinyseg.data.reading.label_map import is_foreground, value_text
+
+RARE = 0.01
+"""Share of foreground below which a plain loss may learn to predict nothing."""
+
+Pixels = Mapping[str, Mapping[int, int]]
+"""For each image the number of pixels of each class id in its label."""
+
+
+def pixels_of(dataset: Dataset) -> Pixels:
+    """Return the pixels of each class, for each image."""
+    return {name: dataset.class_pixels(index) for index, name in enumerate(dataset.names)}
+
+
+def foreground_share(counts: Mapping[int, int]) -> float:
+    """Return the share of foreground among the pixels that are not ignored."""
+    valid = sum(count for class_id, count in counts.items() if class_id != IGNORE)
+    return (valid - counts.get(0, 0)) / valid if valid else 0.0
+
+
+def class_name(dataset: Dataset, class_id: int) -> str:
+    """Return "class 1 lesion", "class 1" if it has no name, or "ignored"."""
+    if class_id == IGNORE:
+        return "ignored"
+    name = dataset.class_names[class_id]
+    return name if name == f"class {class_id}" else f"class {class_id} {name}"
+
+
+def label_findings(dataset: Dataset, config: DataConfig, scanned: bool) -> list[Finding]:
+    """Return what the labels hold; `scanned` when the label map was guessed from the masks."""
+    pixels = pixels_of(dataset)
+    shares = {name: foreground_share(counts) for name, counts in pixels.items()}
+    empty = [name for name, share in shares.items() if not share]
+    full = [name for name, share in shares.items() if share == 1 and dataset.classes == 2]
+    mostly_empty = len(empty) > len(pixels) / 2
+    return [
+        _classes(dataset, pixels),
+        *listed(
+            "warning" if mostly_empty else "note",
+            "empty masks",
+            f"masks without any object, of {len(pixels)}",
+            empty,
+            "most steps see background only" if mostly_empty else "",
+            "check whether their objects are lost; else omit some" if mostly_empty else "",
+        ),
+        *listed(
+            "warning",
+            "ignored masks",
+            "masks that are ignored throughout",
+            [name for name, counts in pixels.items() if set(counts) == {IGNORE}],
+            "nothing is learned from them and no score counts them",
+            "check data.labels, or remove them",
+        ),
+        *listed(
+            "error" if len(full) == len(pixels) else "warning",
+            "full masks",
+            "masks that are foreground throughout",
+            full,
+            "often a mask that was exported without its background, or one of several values (a "
+            "trimap of 1, 2 and 3) that is read as if all above 0 were one class",
+            'look at them; give each value its class, e.g. data.labels="1:1,2:0,3:ignore"',
+        ),
+        *listed(
+            "warning",
+            "lost objects",
+            f"masks that lose all objects when scaled to data.size={config.size}",
+            _lost(dataset, shares, config),
+            "the network learns that there is nothing",
+            "raise data.size",
+        ),
+        *_foreground(dataset, float(np.mean([*shares.values()])), scanned),
+    ]
+
+
+def _classes(dataset: Dataset, pixels: Pixels) -> Finding:
+    total = max(1, sum(sum(counts.values()) for counts in pixels.values()))
+    lines = []
+    for class_id in (*range(dataset.classes), IGNORE):
+        count = sum(counts.get(class_id, 0) for counts in pixels.values())
+        masks = sum(class_id in counts for counts in pixels.values())
+        values = [value_text(value) for value, c in dataset.label_map.items() if c == class_id]
+        some = ", ".join(values[:4]) + " ..." * (len(values) > 4)
+        where = f"{count / total:.2%} of the pixels, in {masks} of {len(pixels)} masks"
+        if class_id != IGNORE or count:
+            lines.append(f"{class_name(dataset, class_id)} (mask value {some}): {where}")
+    return Finding("ok", "classes", f"{dataset.classes} classes", evidence=tuple(lines))
+
+
+def _lost(dataset: Dataset, shares: Mapping[str, float], config: DataConfig) -> Iterator[str]:
+    for name, share in shares.items():
+        # only what is small is looked at: fewer than 16 pixels are left of its area
+        if config.fit == "resize" and 0 < share * config.size**2 < 16:
+            label = dataset[name].label
+            assert label is not None  # it has foreground
+            if not is_foreground(prepare_label(label, config.size, config.fit)).any():
+                yield name
+
+
+def _foreground(dataset: Dataset, share: float, scanned: bool) -> list[Finding]:
+    if scanned and share > 0.5 and dataset.classes == 2:
+        values = {class_id: value_text(value) for value, class_id in dataset.label_map.items()}
+        level, seen = "warning", f"{share:.0%} of the pixels are foreground"
+        why = "the score of what fills the image is high whatever a network learns"
+        remedy = f"if value {values[0]} is the object set "
+        remedy += f'data.labels="{values[0]}:1,{values[1]}:0"'
+    elif 0 < share < RARE:
+        level, seen = "note", f"{share:.2%} of the pixels are foreground"
+        why = "cross-entropy alone may learn to predict nothing"
+        remedy = 'keep the default loss, which has a Dice part, or set train.loss="focal_tversky"'
+    else:
+        return []
+    return [Finding(level, "foreground", seen, why, remedy)]
