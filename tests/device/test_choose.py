@@ -178,11 +178,14 @@ def test_the_first_gpu_that_answers_is_taken(monkeypatch: pytest.MonkeyPatch) ->
     device = SimpleNamespace(device="", renderer="", value="")
     monkeypatch.setattr(module, "DEV", device)
     monkeypatch.setattr(module, "_opens", lambda name: asked.append(name) or name == "CUDA")
-    assert module._choose_device() == ("CUDA", "CUDA because it is the first GPU that answers")
+    assert module._choose_device() == (
+        "CUDA",
+        "CUDA because it is the first GPU that can be opened",
+    )
     assert asked == ["METAL", "AMD", "NV", "CUDA"]
     assert device.value == "CUDA"
     monkeypatch.setattr(module, "_opens", lambda name: False)
-    assert module._choose_device() == ("CPU", "CPU because no GPU answers")
+    assert module._choose_device() == ("CPU", "CPU because no GPU can be opened")
     assert device.value == "CPU"
 
 

@@ -1,4 +1,4 @@
-"""The CPU's launcher, and the cures of tinygrad's graphs."""
+"""The CPU's launcher, and the repairs of tinygrad's graphs."""
 
 import gc
 import json
@@ -150,7 +150,7 @@ def test_a_gate_that_is_gone_has_closed_its_pipes() -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-# The cures
+# The repairs
 
 
 def zig() -> str:
@@ -178,7 +178,7 @@ RIGHT = [16 * (value + 1) for value in range(5)]
 @pytest.mark.slow
 @on_cpu
 def test_plain_tinygrad_is_locked_onto_the_view_of_the_captured_input(tmp_path: Path) -> None:
-    """When this fails, tinygrad has mended its graphs: the first cure in `mend` can go."""
+    """When this fails, tinygrad has repaired its graphs: half of `repair_graph` can go."""
     wrapper = tmp_path / "cc"
     wrapper.write_text(f'#!/bin/sh\nexec "{zig()}" clang "$@"\n')
     wrapper.chmod(0o700)
@@ -215,7 +215,7 @@ def test_a_graph_collected_in_a_thread_of_the_device_does_not_wait_for_itself(
     """Seen as a hang for good: the finalizer waits for the device, in the device's only thread."""
     device = Device["CPU"]
     monkeypatch.setattr(device, "graph", HCQGraph)
-    graphs.mend(device)
+    graphs.repair_graph(device)
     jit = TinyJit(lambda x: ((x + 1).contiguous() * 2).realize())
     x = to_device(np.ones(4, np.float32))
     for _ in range(3):

@@ -300,7 +300,7 @@ def test_every_kernel_is_compiled_once_and_in_the_background(
     kernels = [name for source, name in compiled if "void launch(" not in source]
     assert len(kernels) == len(compiled) - 1
     assert all(name.startswith("tinyseg-compiler") for name in kernels)
-    assert not fresh.begun
+    assert not fresh.started
 
 
 def test_a_compiler_that_fails_is_an_error_in_words_and_leaves_nothing_behind(
@@ -506,5 +506,5 @@ def test_a_batch_made_before_the_device_was_chosen_is_moved_to_it() -> None:
 def test_a_network_on_another_device_is_told() -> None:
     model = Native()
     model.head.weight = model.head.weight.to("NULL")
-    with pytest.raises(StepError, match=r"head.weight lies on NULL, .* set DEV="):
+    with pytest.raises(StepError, match=r"head.weight is on NULL, .* set DEV="):
         TrainStep(model)

@@ -1,4 +1,4 @@
-"""A TinyJit that captures at its first call and compiles its kernels side by side."""
+"""A jitted function that captures at its first call and compiles its kernels side by side."""
 
 import contextlib
 from collections.abc import Callable, Iterable
@@ -45,7 +45,7 @@ class JitFunction(TinyJit):  # type: ignore[misc]
 
 
 def _compile_together(kernels: Iterable[Any], renderer: Any) -> None:
-    """Fills tinygrad's table of programs: lowers one kernel while others are compiled."""
+    """Fill tinygrad's table of programs: lower one kernel while others are compiled."""
     compiler: _Clang = renderer.compiler
     compiler.deferred = True
     try:
@@ -55,13 +55,13 @@ def _compile_together(kernels: Iterable[Any], renderer: Any) -> None:
                 to_program(kernel, renderer)
     finally:
         compiler.deferred = False
-        begun = [(key, p) for key, p in to_program_cache.items() if p.src[-1].arg == b""]
-        for key, _ in begun:
-            del to_program_cache[key]  # should a compiler fail, none stays without its code
+        started = [(key, p) for key, p in to_program_cache.items() if p.src[-1].arg == b""]
+        for key, _ in started:
+            del to_program_cache[key]  # if a compiler fails, no program stays without its code
     try:
-        for key, program in begun:
+        for key, program in started:
             *rest, source, binary = program.src
             code = binary.replace(arg=compiler.compile_cached(source.arg))
             to_program_cache[key] = program.replace(src=(*rest, source, code))
     finally:
-        compiler.begun.clear()  # nor does a failure wait for the next attempt
+        compiler.started.clear()  # a failure is not raised again by the next capture

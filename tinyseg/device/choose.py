@@ -1,4 +1,4 @@
-"""Picks device and compiler once and says why; all that depends on tinygrad's version is here."""
+"""The device and the compiler of this process: chosen once, with the reason in words."""
 
 import functools
 import os
@@ -10,7 +10,7 @@ from tinygrad.helpers import CPU_COUNT, DEV
 from tinyseg.common.cache_dir import cache_folder
 from tinyseg.device.compilers import _SPEEDS, Compiler, _choose_compiler, _install
 from tinyseg.device.gpus import may_be_there, nvidia_compiler, use_cuda_extra
-from tinyseg.device.graph import launcher, mend
+from tinyseg.device.graph import launcher, repair_graph
 from tinyseg.device.kernel_cache import keep_kernels, turn_off_database
 from tinyseg.errors import BackendError
 
@@ -31,10 +31,10 @@ class Backend:
 
 @functools.cache
 def backend() -> Backend:
-    """Chooses device and compiler at the first call; raises BackendError when there is none."""
+    """Choose device and compiler at the first call; BackendError when there is none."""
     turn_off_database()
     device, reason = _choose_device()
-    mend(Device[device])
+    repair_graph(Device[device])
     if device in ("NV", "CUDA"):
         reason = f"{reason}; {nvidia_compiler(Device[device])}"
     if device != "CPU":
@@ -50,22 +50,22 @@ def backend() -> Backend:
 
 
 def _choose_device() -> tuple[str, str]:
-    if asked := DEV.device:
-        if not _opens(asked, asked_for=True):
+    if name := DEV.device:
+        if not _opens(name, requested=True):
             raise BackendError(
-                f"DEV={asked}: this device does not answer; unset DEV or name another"
+                f"DEV={name}: this device cannot be opened; unset DEV or set another"
             )
-        return asked, f"{asked} because DEV={os.environ.get('DEV', asked)} asks for it"
+        return name, f"{name} because DEV={os.environ.get('DEV', name)} asks for it"
     for name in ("METAL", "AMD", "NV", "CUDA", "QCOM", "CL"):
         if _opens(name):
             DEV.value = name
-            return name, f"{name} because it is the first GPU that answers"
+            return name, f"{name} because it is the first GPU that can be opened"
     DEV.value = "CPU"
-    return "CPU", "CPU because no GPU answers"
+    return "CPU", "CPU because no GPU can be opened"
 
 
-def _opens(name: str, asked_for: bool = False) -> bool:
-    if not asked_for and not may_be_there(name):
+def _opens(name: str, requested: bool = False) -> bool:
+    if not requested and not may_be_there(name):
         return False
     if name in ("NV", "CUDA", "NULL"):
         use_cuda_extra()
@@ -76,8 +76,8 @@ def _opens(name: str, asked_for: bool = False) -> bool:
 
 
 def forget_compilers() -> bool:
-    """Removes the measured speeds of compilers, so that the next process measures; if any were."""
+    """Remove the measured speeds of compilers; return whether there were any."""
     path = cache_folder() / _SPEEDS
-    known = path.exists()
+    existed = path.exists()
     path.unlink(missing_ok=True)
-    return known
+    return existed

@@ -1,5 +1,6 @@
-"""Compilers for the CPU: which there are, which is fastest, and how tinygrad is made to use it."""
+"""Compilers for the CPU: which are installed, which is fastest, and how tinygrad uses it."""
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -43,27 +44,28 @@ class Compiler:
     """clang, zig or llvm."""
     version: str
     command: tuple[str, ...]
-    """How it is called; empty for a library in this process."""
+    """The command line; empty for a library in this process."""
 
 
 def _choose_compiler() -> tuple[Compiler, str]:
     if renderer := DEV.renderer:
         name = "llvm" if renderer == "LLVM" else renderer.lower()
         return Compiler(name, "", ()), f"{renderer} because DEV asks for it"
-    found = compilers()
-    if not found:
+    installed = compilers()
+    if not installed:
         raise BackendError(NO_COMPILER)
-    if len(found) == 1:
-        return found[0], f"{found[0].name} {found[0].version} because no other compiler was found"
-    speeds = _measured(found)
-    best = max(found, key=lambda c: speeds[_identity(c)])
-    told = ", ".join(f"{c.name} {c.version} {speeds[_identity(c)]:.0f}" for c in found)
-    return best, f"{best.name} because it was the fastest (GFLOP/s: {told})"
+    if len(installed) == 1:
+        (only,) = installed
+        return only, f"{only.name} {only.version} because no other compiler was found"
+    speeds = _speeds(installed)
+    best = max(installed, key=lambda c: speeds[_identity(c)])
+    listed = ", ".join(f"{c.name} {c.version} {speeds[_identity(c)]:.0f}" for c in installed)
+    return best, f"{best.name} because it was the fastest (GFLOP/s: {listed})"
 
 
 @functools.cache
 def compilers() -> tuple[Compiler, ...]:
-    """All usable compilers on this machine: clang on the PATH, the zig wheel, libLLVM."""
+    """Return the usable compilers of this machine: clang on the PATH, the zig wheel, libLLVM."""
     return tuple(c for c in (_find_clang(), _find_zig(), _find_llvm()) if c is not None)
 
 
@@ -123,22 +125,22 @@ class _Clang(ClangJITCompiler):  # type: ignore[misc]
         super().__init__(arch, cachekey=f"tinyseg_{_identity(compiler)}")
         self.command, self.deferred = compiler.command, False
         self.pool = ThreadPoolExecutor(CPU_COUNT.value, "tinyseg-compiler")
-        self.begun: dict[str, Future[bytes]] = {}
+        self.started: dict[str, Future[bytes]] = {}
 
-    def begin(self, src: str) -> None:
-        """Starts compiling in the background what `compile` will be asked for."""
-        if src not in self.begun and kernel_cache().load(self, src) is None:
-            self.begun[src] = self.pool.submit(self.compile_to_obj, src)
+    def start(self, src: str) -> None:
+        """Start to compile, in the background, what `compile` will be called for."""
+        if src not in self.started and kernel_cache().load(self, src) is None:
+            self.started[src] = self.pool.submit(self.compile_to_obj, src)
 
     def compile_cached(self, src: str) -> bytes:
         if self.deferred:
-            self.begin(src)
+            self.start(src)
             return b""
         return kernel_cache().compile(self, src)
 
     def compile(self, src: str) -> bytes:
-        begun = self.begun.pop(src, None)
-        return bytes(jit_loader(begun.result() if begun else self.compile_to_obj(src)))
+        started = self.started.pop(src, None)
+        return bytes(jit_loader(started.result() if started else self.compile_to_obj(src)))
 
     def compile_to_obj(self, src: str) -> bytes:
         target = f"--target={self.arch}-none-unknown-elf"
@@ -169,19 +171,20 @@ def _install(compiler: Compiler) -> None:
 _SPEEDS = "compilers.json"
 
 
-def _measured(found: tuple[Compiler, ...]) -> dict[str, float]:
+def _speeds(installed: tuple[Compiler, ...]) -> dict[str, float]:
     path = cache_folder() / _SPEEDS
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-        return {_identity(c): float(known[_identity(c)]) for c in found}
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        return {_identity(c): float(stored[_identity(c)]) for c in installed}
     except (OSError, ValueError, KeyError, TypeError):
-        speeds = {_identity(c): _measure(c) for c in found}
-        path.write_text(json.dumps(speeds), encoding="utf-8")
+        speeds = {_identity(c): _measure(c) for c in installed}
+        with contextlib.suppress(OSError):  # a full disk: measured again by the next process
+            path.write_text(json.dumps(speeds), encoding="utf-8")
         return speeds
 
 
 def _measure(compiler: Compiler, side: int = 256) -> float:
-    """GFLOP/s of a matrix product compiled by `compiler`; 0 when it cannot."""
+    """Return the GFLOP/s of a matrix product compiled by `compiler`; 0 when it cannot."""
     device, before = Device["CPU"], list(Device["CPU"].renderers)
     _install(compiler)
     try:

@@ -1,4 +1,4 @@
-"""What compiled code depends on: versions, tinygrad's switches, the processor."""
+"""What compiled code depends on: versions, tinygrad's settings, compiler, processor."""
 
 import importlib.metadata
 import os
@@ -11,24 +11,25 @@ from tinygrad.helpers import ContextVar
 
 
 def versions() -> dict[str, str]:
-    """Versions of what numbers depend on, for the run folder and `tinyseg info`."""
+    """Return the versions that results depend on, for the run folder and `tinyseg info`."""
     names = ("tinyseg", "tinygrad", "numpy", "pillow", "scipy")
-    found = {name: _version(name) for name in names}
-    return {**found, "python": platform.python_version(), "platform": platform.platform()}
+    packages = {name: _version(name) for name in names}
+    return {**packages, "python": platform.python_version(), "platform": platform.platform()}
 
 
 def settings() -> dict[str, str]:
-    """tinygrad's switches as they are now: nearly all change what is compiled."""
-    known = ContextVar._cache.items()
-    switches = {name: repr(value.value) for name, value in known if name not in _TALK}
-    return switches | {name: os.environ[name] for name in sorted(os.environ) if _shapes(name)}
+    """Return tinygrad's settings as they are now: nearly all change what is compiled."""
+    values = {name: repr(setting.value) for name, setting in ContextVar._cache.items()}
+    for name in _HARMLESS:
+        values.pop(name, None)
+    return values | {name: os.environ[name] for name in sorted(os.environ) if _matters(name)}
 
 
-_TALK = ("DEBUG", "NO_COLOR", "CACHELEVEL", "CCACHE", "CAPTURING", "ALLOW_DEVICE_USAGE")
-"""Switches of tinygrad that change no program."""
+_HARMLESS = ("DEBUG", "NO_COLOR", "CACHELEVEL", "CCACHE", "CAPTURING", "ALLOW_DEVICE_USAGE")
+"""Settings of tinygrad that change no program."""
 
 
-def _shapes(name: str) -> bool:
+def _matters(name: str) -> bool:
     starts = ("BEAM_", "MV", "REDUCEOP_", "HCQ", "UNSAFE_", "GRAPH_", "LLVM")
     return name.startswith(starts) or name in ("CC", "JITBEAM", "EXPAND_SSA", "ALLOW_HALF8")
 
@@ -41,7 +42,7 @@ def renderer(device: str) -> str:
 
 
 def cpu_model() -> str:
-    """The processor's name; compiled code is only valid for it."""
+    """Return the processor's name; compiled code is only valid for it."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,10 +1,10 @@
-"""Replaying the kernels of a captured step: one call per thread on the CPU; cures elsewhere.
+"""Replay of the kernels of a captured step: one call per thread on the CPU; repairs elsewhere.
 
 tinygrad 0.13 starts each kernel of the CPU from Python: queues, wake-ups and a C call whose
-arguments are converted one by one take some 60 microseconds, a quarter of a small U-Net's step. In
-a `Launcher` the kernels and their arguments stand in one table of 64-bit words, and a few lines of
-C walk over it in every thread, with a barrier wherever neighbors share work. The kernels are the
-same, and so is every bit of their results.
+arguments are converted one by one take some 60 microseconds, a quarter of a small U-Net's step. A
+`Launcher` keeps the kernels and their arguments in one table of 64-bit words, and a few lines of C
+walk over it in every thread, with a barrier wherever one of two neighbors uses several threads. The
+kernels are the same, and so is every bit of their results.
 """
 
 import ctypes
@@ -69,9 +69,9 @@ void launch(const word *entry, const word *end, struct gate *gate, count passed,
   }
 }
 """
-"""A thread at the gate says that it will sleep, looks once more, and sleeps until a byte comes; who
-comes last sends one to each that sleeps. One of the two sees the other, as both orders are
-sequentially consistent, and a byte too many only lets a sleeper look once more."""
+"""A thread at the gate announces that it will sleep, checks once more, sleeps until a byte comes;
+the last to arrive sends a byte to each that sleeps. One of the two sees the other, as both are
+sequentially consistent, and a byte too many only lets a sleeper check once more."""
 
 
 class Launcher(GraphRunner):  # type: ignore[misc]
@@ -85,19 +85,19 @@ class Launcher(GraphRunner):  # type: ignore[misc]
         self.cpu = Device[self.device]
         self.threads = max(_threads(call[1]) for call in self.calls)
         self.places: dict[Any, list[int]] = {}
-        """By input, or view of one: where its address, new at each call, stands in the table."""
+        """For each input, or view of one, the words of the table that are set at each call."""
         words, kinds, self.barriers = self._words()
         self.table = np.array(words, np.int64)
         self.gate, self.passed, self.lock = _Gate(self.threads), 0, threading.Lock()
         self.native = CPUProgram(self.cpu, "launch", self.compile(_source(kinds)))
 
     def _words(self) -> tuple[list[int], set[int], int]:
-        """The table, the kinds of calls in it, and the number of barriers."""
+        """Return the table, the kinds of calls in it, and the number of barriers."""
         words: list[int] = []
+        kinds: set[int] = set()
         before, barriers = 1, 0
-        runtimes = zip(self.linear.src, self.calls, self.runtimes, strict=True)
-        kinds = set()
-        for call, (_, program, buffers, _), runtime in runtimes:
+        calls = zip(self.linear.src, self.calls, self.runtimes, strict=True)
+        for call, (_, program, buffers, _), runtime in calls:
             threads = _threads(program)
             barrier = bool(words) and max(threads, before) > 1
             kinds.add(kind := _kind(program))
@@ -118,7 +118,7 @@ class Launcher(GraphRunner):  # type: ignore[misc]
         for uop, places in self.places.items():
             table[places] = _resolve(uop, input_uops).buffer.ensure_allocated()._buf.va_addr
         start, end = table.ctypes.data, table.ctypes.data + table.nbytes
-        with self.lock:  # calls stand in the queue in the order in which they count the gate
+        with self.lock:  # the queue has the calls in the order in which they count at the gate
             arguments = (start, end, self.gate.address, self.passed, self.threads)
             self.passed += self.barriers * self.threads
             queue = self.cpu.hw_compute_queue_t()
@@ -129,19 +129,19 @@ class Launcher(GraphRunner):  # type: ignore[misc]
         return None
 
     def _run(self, core: int, table: object, *arguments: int) -> None:
-        """One thread's part; called by tinygrad's worker threads."""
+        """Run one thread's part; called by tinygrad's worker threads."""
         self.native.fxn(*map(ctypes.c_int64, arguments), ctypes.c_int64(core))
 
     @staticmethod
     def supports_uop(devices: list[Any], call: Any) -> bool:
-        """Whether a call can stand in the table: a kernel of the CPU without symbolic sizes."""
+        """Return whether a call can be in the table: a kernel of the CPU without symbolic sizes."""
         if not GraphRunner.supports_uop(devices, call):
             return False
         return set(call.src[0].arg.runtimevars) >= {v.expr for v in call.src[0].arg.vars}
 
 
 def launcher(compile: Callable[[str], bytes]) -> type[Launcher]:
-    """The graph class whose C is compiled by `compile`."""
+    """Return the graph class whose C is compiled by `compile`."""
     return type("CompiledLauncher", (Launcher,), {"compile": staticmethod(compile)})
 
 
@@ -150,25 +150,25 @@ def _threads(program: Any) -> int:
 
 
 def _kind(program: Any) -> int:
-    """Twice the number of buffers, and 1 more when the number of the thread comes after them."""
+    """Return twice the number of buffers, plus 1 if the number of the thread comes after them."""
     return 2 * len(program.arg.globals) + len(program.arg.vars)
 
 
 def _source(kinds: Iterable[int]) -> str:
-    """The walk over the table, with a case for each kind of call in it."""
+    """Return the walk over the table, with a case for each kind of call in it."""
     return SOURCE % (SPINS, FIXED, "\n".join(_case(kind) for kind in sorted(kinds)))
 
 
 def _case(kind: int) -> str:
     buffers, takes_core = kind // 2, kind % 2
     types = ", ".join(["word"] * buffers + ["int"] * takes_core)
-    given = ", ".join([f"a[{index}]" for index in range(buffers)] + ["(int)core"] * takes_core)
-    call = f"if (run) ((void (*)({types}))entry[0])({given});"
+    values = ", ".join([f"a[{index}]" for index in range(buffers)] + ["(int)core"] * takes_core)
+    call = f"if (run) ((void (*)({types}))entry[0])({values});"
     return f"    case {kind}: {call} entry = a + {buffers}; break;"
 
 
 class _Gate:
-    """What the threads share: a counter, and for each a place to sleep at, which is a pipe."""
+    """What the threads share: a counter, and for each thread a pipe to sleep at."""
 
     def __init__(self, threads: int) -> None:
         library = ctypes.CDLL(None)
@@ -186,14 +186,13 @@ def _close(pipes: list[tuple[int, int]]) -> None:
         os.close(descriptor)
 
 
-def mend(device: Any) -> None:
-    """Cures two faults of the graphs that tinygrad 0.13 itself makes, for a device that has them.
+def repair_graph(device: Any) -> None:
+    """Repair two faults of tinygrad 0.13's own graphs, for a device that has them.
 
-    1. The silent lock: they exchange arguments that are an input itself and bake in views of one
-       (an image of one channel permuted to channels-last). Here such kernels stay out of graphs and
-       get their inputs one by one.
+    1. The silent lock: a replay gets new inputs, but a view of one (an image of one channel in
+       channels-last order) stays that of the first call. Here such kernels stay out of graphs.
     2. A hang: a graph's finalizer waits for the device. When Python collects it in a thread of the
-       device, that thread waits for itself. Here it is put off until `finalize`.
+       device, that thread waits for itself. Here it is postponed until `finalize`.
     """
     partial = isinstance(device.graph, functools.partial)
     graph: Any = device.graph.func if partial else device.graph
@@ -205,25 +204,24 @@ def mend(device: Any) -> None:
         of_input = any(view.src[0].op is Ops.PARAM for view in views)
         return not of_input and bool(graph.supports_uop(devices, call))
 
-    def put_off(self: Any) -> None:
+    def postpone(self: Any) -> None:
         if isinstance(threading.current_thread(), CPUWorker):
             _unfinalized.append((graph, self))
         elif hasattr(graph, "__del__"):
             graph.__del__(self)
 
-    members = {"supports_uop": staticmethod(supports), "__del__": put_off}
-    mended = type(f"Mended{graph.__name__}", (graph,), members)
+    members = {"supports_uop": staticmethod(supports), "__del__": postpone}
+    repaired: Any = type(f"Repaired{graph.__name__}", (graph,), members)
     if partial:
-        device.graph = functools.partial(mended, *device.graph.args, **device.graph.keywords)
-    else:
-        device.graph = mended
+        repaired = functools.partial(repaired, *device.graph.args, **device.graph.keywords)
+    device.graph = repaired
 
 
 _unfinalized: list[tuple[Any, Any]] = []
 
 
 def finalize() -> None:
-    """Finalizes what was put off; not to be called in a thread of a device."""
+    """Finalize the graphs that were postponed; not to be called in a thread of a device."""
     while _unfinalized:
         graph, instance = _unfinalized.pop()
         graph.__del__(instance)

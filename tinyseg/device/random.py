@@ -1,7 +1,7 @@
-"""Random numbers inside a step: from a key and a counter that are state like any other.
+"""Random numbers inside a step, from a key and a counter that are saved as weights are.
 
-A number is a pure function of key, counter and its place (threefry, Salmon et al. 2011), so a
-resumed run draws on, and a jitted step draws what a plain one does.
+A number is a pure function of key, counter and its index (threefry, Salmon et al. 2011): a resumed
+run continues with the next numbers, and a jitted step draws the same ones as an eager one.
 """
 
 import math
@@ -16,13 +16,13 @@ from tinyseg.device.tensors import to_device
 
 
 def make_key(seed: int) -> Tensor:
-    """Return the state (2,) uint32: a seed of 32 bits, and how often it was advanced."""
+    """Return the state (2,) uint32: a seed of 32 bits and a counter."""
     return to_device(np.array([seed, 0], np.uint32)).is_param_(False)
 
 
 def advance(key: Tensor) -> None:
-    """Moves the counter (unrealized); call it once a step, before anything is drawn."""
-    # the counter moves first and is read afterwards: the order is then a data dependency
+    """Increment the counter (unrealized); call it once a step, before anything is drawn."""
+    # incremented first and read afterwards, so that the order is a data dependency
     key.assign(key + Tensor.arange(2, dtype=dtypes.uint32))
 
 
@@ -34,7 +34,7 @@ def bits(key: Tensor, count: int, stream: int = 0) -> Tensor:
 
 
 def normal(key: Tensor, count: int, stream: int = 0) -> Tensor:
-    """Return `count` nearly normal numbers of mean 0 and deviation 1, within 4.9 (lazily).
+    """Return `count` nearly normal numbers of mean 0 and std 1, within 4.9 (unrealized).
 
     Each is the sum of eight random bytes: 2041 values, excess kurtosis -0.15. That takes one
     threefry and five operations, where logarithm and sine would take a hundred.
@@ -46,15 +46,15 @@ def normal(key: Tensor, count: int, stream: int = 0) -> Tensor:
 
 
 def uniform(key: Tensor, count: int, stream: int = 0) -> Tensor:
-    """Return `count` numbers, uniform over the multiples of 2^-24 in [0, 1), in memory."""
+    """Return `count` numbers (in memory), uniform over the multiples of 2^-24 in [0, 1)."""
     whole = bits(key, count, stream) & 0xFFFFFF
     return (whole.cast(dtypes.float32) / 2**24).contiguous().detach()
 
 
 class TinygradRandom:
-    """What tinygrad's own `.dropout()` and `Tensor.rand` draw from, as the state of one step.
+    """The seed and counter of tinygrad's own `.dropout()` and `Tensor.rand`, for one step alone.
 
-    tinygrad keeps a seed and a counter per device in a global table, which any other draw moves.
+    tinygrad keeps a seed and a counter per device in a global table, which any other draw changes.
     """
 
     def __init__(self, seed: int | None = None) -> None:
@@ -68,7 +68,7 @@ class TinygradRandom:
 
     @contextmanager
     def used(self) -> Iterator[None]:
-        """While it lasts, tinygrad draws from this seed and moves this counter (unrealized)."""
+        """Let tinygrad draw from this seed and increment this counter (unrealized) meanwhile."""
         usual = Tensor._device_seeds, Tensor._device_rng_counters
         seed, counter = self.state.values()
         Tensor._device_seeds = {seed.device: seed}
@@ -80,7 +80,7 @@ class TinygradRandom:
 
 
 def tinygrad_random() -> list[Tensor]:
-    """Return the seed and the counter from which tinygrad draws outside of our steps."""
+    """Return the seed and the counter that tinygrad uses outside of our steps."""
     device = backend().device
     Tensor._next_counter(device, 0)  # makes them before the first draw
     return [Tensor._device_seeds[device], Tensor._device_rng_counters[device]]

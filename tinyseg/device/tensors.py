@@ -1,4 +1,4 @@
-"""Tensors with a buffer of their own: how NumPy arrays reach the device."""
+"""Tensors with buffers of their own: how NumPy arrays reach the device, and what enters a step."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -17,7 +17,7 @@ Tensors = dict[str, Tensor]
 
 
 def to_device(array: Array) -> Tensor:
-    """A realized Tensor with a buffer of its own that holds a copy of `array`; no kernel runs."""
+    """Return a realized Tensor with a copy of `array` in a buffer of its own; no kernel runs."""
     backend()
     tensor = Tensor.empty(*array.shape, dtype=_from_np_dtype(array.dtype))
     copy_(tensor, array)
@@ -25,14 +25,14 @@ def to_device(array: Array) -> Tensor:
 
 
 def copy_(tensor: Tensor, array: Array) -> None:
-    """Copies `array` into the tensor's own buffer, as its dtype, wherever else that is used."""
+    """Copy `array` into the tensor's buffer, as its dtype; all that share the buffer change."""
     # tinygrad copies from writable memory only
     host = np.require(array, _to_np_dtype(tensor.dtype), ["C", "W"])
     tensor.uop.buffer.ensure_allocated().copyin(host.reshape(-1).view(np.uint8).data)
 
 
 def owns_buffer(tensor: Tensor) -> bool:
-    """Whether the tensor is a whole realized buffer: all else is baked into a jitted step."""
+    """Return whether the tensor is a whole realized buffer: all else is baked into a step."""
     uop = tensor.uop
     while uop.op.name == "RESHAPE":
         uop = uop.src[0]
@@ -45,10 +45,10 @@ def buffer_of(tensor: Tensor) -> UOp:
 
 
 def ensure_buffer(*tensors: Tensor) -> None:
-    """Gives each tensor a whole buffer of its own; `realize` alone leaves a constant without one.
+    """Give each tensor a whole buffer of its own; `realize` alone leaves a constant without one.
 
-    What waits to be assigned to it goes into the buffer that it has: a jitted step knows that one.
-    All are realized in one call: random ones of one shape, one by one, would come out equal.
+    A pending assignment goes into the buffer that the tensor has: a jitted step knows that one. All
+    are realized in one call: random tensors of one shape, one by one, would come out equal.
     """
     waiting = [tensor for tensor in tensors if not owns_buffer(tensor)]
     if waiting:
@@ -59,11 +59,11 @@ def ensure_buffer(*tensors: Tensor) -> None:
 
 
 def clone(tensor: Tensor) -> Tensor:
-    """A copy in a buffer of its own, by one memory copy: a kernel for it costs milliseconds."""
+    """Return a copy in a buffer of its own, by one memory copy: a kernel takes milliseconds."""
     source = tensor.uop.buffer.ensure_allocated()
-    made = Tensor.empty(*tensor.shape, dtype=tensor.dtype, device=tensor.device)
-    made.uop.buffer.ensure_allocated().copyin(source.as_memoryview(allow_zero_copy=True))
-    return made
+    copy = Tensor.empty(*tensor.shape, dtype=tensor.dtype, device=tensor.device)
+    copy.uop.buffer.ensure_allocated().copyin(source.as_memoryview(allow_zero_copy=True))
+    return copy
 
 
 @contextmanager
@@ -115,7 +115,7 @@ def realize_weights(weights: Tensors) -> None:
     for name, tensor in weights.items():
         if str(tensor.device) != backend().device:
             raise StepError(
-                f"the weight {name} lies on {tensor.device}, but tinyseg computes on "
+                f"the weight {name} is on {tensor.device}, but tinyseg computes on "
                 f"{backend().device}: set DEV={backend().device} in the environment, or call "
                 "tinyseg.device.choose.backend() before the network is made"
             )

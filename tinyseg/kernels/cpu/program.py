@@ -140,8 +140,8 @@ class Program:
         # a slice of a larger buffer may start anywhere, and aligned loads would crash there;
         # unaligned ones are as fast where the address happens to be aligned
         text = re.sub(r"aligned\(\d+\)", "aligned(4)", text)
-        if begin := getattr(renderer.compiler, "begin", None):
-            begin(text)  # it is compiled while the rest of the step is traced
+        if start := getattr(renderer.compiler, "start", None):
+            start(text)  # it is compiled while the rest of the step is traced
         source = (UOp(Ops.LINEAR, dtypes.void), UOp(Ops.SOURCE, arg=text))
         return UOp(Ops.PROGRAM, dtypes.void, (sink, UOp(Ops.DEVICE, arg="CPU"), *source), info)
 
