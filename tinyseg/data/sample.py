@@ -1,4 +1,4 @@
-"""One image with its label, and the words in which errors name several files."""
+"""One image with its label; and how messages name several of them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Sample:
 
 
 def name_some(things: Iterable[object], most: int = 3) -> str:
-    """The first few in words: "a, b, c and 5 more"."""
+    """Return the first few as text: "a, b, c and 5 more"."""
     texts = [str(thing) for thing in things]
     more = f" and {len(texts) - most} more" if len(texts) > most else ""
     return ", ".join(texts[:most]) + more

@@ -326,7 +326,7 @@ def test_a_wrong_digest_leaves_nothing(server, tmp_path):
 
 
 def test_a_wrong_size_is_seen_before_anything_comes(server, tmp_path):
-    said = "has 300000 bytes, published are 299999; the file is another one now"
+    said = "has 300000 bytes, published are 299999; the file has changed"
     failed(server.archive(size=299_999), tmp_path / "a.zip", said)
     server.length = False
     failed(server.archive(size=299_999), tmp_path / "a.zip", "300000 bytes, published are 299999")

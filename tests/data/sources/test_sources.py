@@ -143,7 +143,7 @@ def test_pets_listed_without_a_pet_pixel_is_told(pets):
             r"trainval.txt: 1 of 5 listed images have no photo or no trimap: beagle_3",
         ),
         ("../images/beagle_1 1 2 1", "1 of 5 listed images have no photo"),
-        ("beagle_1 1 2 1", "'beagle_1' is listed before"),
+        ("beagle_1 1 2 1", "'beagle_1' is listed twice"),
         ("beagle_1 1 3 1", r"trainval.txt:6: 'beagle_1 1 3 1' is not NAME CLASS SPECIES BREED"),
         ("beagle_1", "is not NAME CLASS"),
         ("b\udcff 1 1 1", "cannot be read"),

@@ -201,14 +201,14 @@ def test_each_thing_that_shapes_the_tiles_has_its_own_file(folder, own_cache):
 def test_code_and_libraries_are_in_every_key(monkeypatch):
     keys = {store.digest("case"), store.digest("case", 1), store.digest("tiles")}
     for changed in ("code", "pillow"):
-        monkeypatch.setattr(store, "_made_with", lambda changed=changed: (changed,))
+        monkeypatch.setattr(store, "_versions", lambda changed=changed: (changed,))
         keys.add(store.digest("case"))
     assert len(keys) == 5
     monkeypatch.undo()
-    code = store._made_with.__wrapped__()
+    code = store._versions.__wrapped__()
     monkeypatch.setattr(Path, "read_bytes", lambda path: b"changed")
-    assert store._made_with.__wrapped__()[0] != code[0]
-    assert store._made_with.__wrapped__()[1:] == code[1:]
+    assert store._versions.__wrapped__()[0] != code[0]
+    assert store._versions.__wrapped__()[1:] == code[1:]
 
 
 def test_simulated_images_are_drawn_once(monkeypatch):

@@ -1,4 +1,8 @@
-"""Datasets that are known by name: "pets:PATH", "busi:PATH?kinds=benign,malignant"."""
+"""Datasets known by name, such as "pets:PATH" or "busi:PATH?kinds=benign,malignant".
+
+`find_named` turns such a text into a layout with label map and class names; `download` gets the
+published files. This room knows files and folders, but decodes no image and opens no `Dataset`.
+"""
 
 import re
 from pathlib import Path
@@ -24,7 +28,7 @@ SOURCES: dict[str, Source] = {
 
 
 def find_named(text: str) -> Named | None:
-    """Reads "NAME:PATH?option=choice&..."; None when it is the path of a folder.
+    """Read "NAME:PATH?option=choice&..."; None when the text is the path of a folder.
 
     DataError when the name or an option is unknown, or official files are not in the folder.
     """
@@ -57,11 +61,11 @@ def _get(name: str, path: str) -> str:
 
 
 def _options(text: str, source: Source, query: str) -> dict[str, str]:
-    found = {name: option.default for name, option in source.options.items()}
+    chosen = {name: option.default for name, option in source.options.items()}
     for part in filter(None, query.split("&")):
         name, _, value = part.partition("=")
         if name not in source.options:
             known = ", ".join(source.options) or "none"
             raise DataError(f"{text}: unknown option {name!r}; known: {known}")
-        found[name] = source.options[name].read(text, name, value)
-    return found
+        chosen[name] = source.options[name].read(text, name, value)
+    return chosen

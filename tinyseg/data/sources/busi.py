@@ -11,7 +11,7 @@ _KINDS = ("benign", "malignant", "normal")
 
 
 def _find(root: Path, options: Mapping[str, str]) -> Named:
-    """KIND/KIND (n).png with KIND (n)_mask.png, _mask_1.png ... joined; normals are all black."""
+    """Find KIND/KIND (n).png with KIND (n)_mask.png, _mask_1.png ...; normals are all black."""
     layouts = {kind: find_cases(root / kind) for kind in options["kinds"].split(",")}
     cases = [
         replace(case, name=f"{kind}/{case.name}")

@@ -9,41 +9,32 @@ from tinyseg.data.reading.layouts import Case, Layout, find_cases
 from tinyseg.data.sources.source import Archive, Named, Option, Source
 
 _CLASSES = (
-    "sky",
-    "building",
-    "pole",
-    "road",
-    "pavement",
-    "tree",
-    "sign",
-    "fence",
-    "car",
-    "pedestrian",
+    "sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian",
     "bicyclist",
-)
+)  # fmt: skip
 _COMMIT = "fcaf7c4978dd8d091ec67db7cb7fdd225f5051c5"
 
 
 def _find(root: Path, options: Mapping[str, str]) -> Named:
-    """SPLIT/SEQUENCE_FRAME.png with SPLITannot/ of the same names; value 11 is void (ignored)."""
+    """Find SPLIT/SEQUENCE_FRAME.png and SPLITannot/ of the same names; 11 is void (ignored)."""
     layout = find_cases(root)
-    cases, warnings = layout.cases, [*layout.warnings, *_straddling(layout.cases)]
+    cases, warnings = layout.cases, [*layout.warnings, *_cut_sequences(layout.cases)]
     if options["split"] == "none":
         cases, warnings = tuple(replace(case, split=None) for case in cases), [*layout.warnings]
     table = {**{value: value for value in range(len(_CLASSES))}, len(_CLASSES): IGNORE}
     return Named(Layout(cases, tuple(warnings)), table, _CLASSES)
 
 
-def _straddling(cases: tuple[Case, ...]) -> list[str]:
-    """The official split cuts sequences: frames a second apart train and validate."""
+def _cut_sequences(cases: tuple[Case, ...]) -> list[str]:
+    """Warn that the official split cuts sequences: frames a second apart train and validate."""
     parts: dict[str, dict[str, None]] = {}
     for case in cases:
         sequence = case.name.rpartition("/")[2].partition("_")[0]
         parts.setdefault(sequence, {})[case.split or ""] = None
-    torn = [f"{name} ({', '.join(splits)})" for name, splits in parts.items() if len(splits) > 1]
-    if not torn:
+    cut = [f"{name} ({', '.join(splits)})" for name, splits in parts.items() if len(splits) > 1]
+    if not cut:
         return []
-    return [f"the official split cuts sequences, which flatters its scores: {'; '.join(torn)}"]
+    return [f"the official split cuts sequences, which flatters its scores: {'; '.join(cut)}"]
 
 
 CAMVID = Source(

@@ -1,4 +1,4 @@
-"""Fetches the published archives of a named dataset: the only place that uses the network."""
+"""Download the published archives of a named dataset: the only place that uses the network."""
 
 import hashlib
 import http.client
@@ -30,14 +30,14 @@ _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a bad connection is borne."""
+    """How long to wait on a bad connection."""
 
     timeout: float = 30.0
     """Seconds without a byte."""
     tries: int = 4
-    """Connections, one after another, that bring nothing new."""
+    """Connections in a row that may bring nothing new."""
     pause: float = 1.0
-    """Seconds before the second try; they double."""
+    """Seconds before the second try, doubled for each further one."""
 
 
 class _Broken(Exception):
@@ -50,11 +50,11 @@ def download(
     say: Callable[[str], None] = print,
     patience: Patience = Patience(),
 ) -> None:
-    """Fetches and unpacks what a folder lacks of a named dataset.
+    """Download and unpack what a folder lacks of a named dataset.
 
-    A part that was cut off is continued, also by a later call; an archive that lies in the folder
-    under its own name is used as it is, and kept. Size and SHA-256 are compared where they are
-    published. DataError tells what to do about everything that can go wrong.
+    A download that was cut off is continued, also by a later call. An archive that is already in
+    the folder under its published name is used, and kept. Size and SHA-256 are compared where they
+    are published. DataError says what to do about everything that can go wrong.
     """
     if name not in SOURCES:
         raise DataError(f"unknown dataset {name!r}; known: {', '.join(SOURCES)}")
@@ -86,7 +86,7 @@ def download(
 
 
 def _place(archive: Archive, path: Path, folder: Path) -> None:
-    """Unpacks beside the place, then renames: what has its name in the folder is whole."""
+    """Unpack to a temporary folder, then rename: what has its name in the folder is whole."""
     temporary = folder / f".{path.name}{PARTIAL}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
@@ -106,12 +106,12 @@ def _place(archive: Archive, path: Path, folder: Path) -> None:
 
 
 def _short(path: Path) -> str:
-    """Leaves room for the bar when the name is a long number."""
+    """A name that leaves room for the progress bar."""
     return path.name if len(path.name) <= 24 else f"{path.name[:8]}…{path.suffix}"
 
 
 def fetch(archive: Archive, path: Path, patience: Patience = Patience()) -> None:
-    """Downloads an archive to `path`, which is there only when it is whole and as published."""
+    """Download an archive to `path`, which exists only when it is whole and as published."""
     partial, tries = _Partial(archive, path), 0
     most = partial.size
     with Progress(f"downloading {_short(path)}") as progress:
@@ -130,12 +130,12 @@ def fetch(archive: Archive, path: Path, patience: Patience = Patience()) -> None
                 time.sleep(patience.pause * 2 ** (tries - 1))
     if wrong := _wrong(archive, partial.path):
         partial.discard()
-        raise DataError(f"{archive.url}: {wrong}; what came is removed: run it again")
+        raise DataError(f"{archive.url}: {wrong}; the download is deleted: run it again")
     partial.finish()
 
 
 class _Partial:
-    """The bytes that have come so far, and which version of the file they are of."""
+    """The bytes downloaded so far, and the version of the file that they belong to."""
 
     def __init__(self, archive: Archive, path: Path) -> None:
         self.archive, self.whole = archive, path
@@ -147,7 +147,7 @@ class _Partial:
         return self.path.stat().st_size if self.path.exists() else 0
 
     def version(self) -> str | None:
-        """What the server called the version of these bytes; None when they cannot be continued."""
+        """The server's name of the version of these bytes; None when they cannot be continued."""
         try:
             note = json.loads(self.note.read_text(encoding="utf-8"))
             return str(note["version"]) if note["url"] == self.archive.url else None
@@ -155,7 +155,7 @@ class _Partial:
             return None
 
     def open(self, first: int, version: str) -> BinaryIO:
-        """For writing from byte `first` on; from 0 all is new."""
+        """Open for writing from byte `first` on; 0 starts again."""
         try:
             if first == 0:
                 self.path.unlink(missing_ok=True)
@@ -174,7 +174,7 @@ class _Partial:
 
 
 def _attempt(archive: Archive, partial: _Partial, timeout: float, progress: Progress) -> None:
-    """One connection: returns when the file is whole, raises _Broken when it is not."""
+    """Read from one connection; _Broken when it ends before the file is whole."""
     version = partial.version()
     start = partial.size if version else 0
     headers = {"User-Agent": "tinyseg", "Accept-Encoding": "identity"}
@@ -187,15 +187,15 @@ def _attempt(archive: Archive, partial: _Partial, timeout: float, progress: Prog
             _copy(response, partial, first, total, progress)
     except HTTPError as error:
         error.close()
-        told = f"the server says {error.code} {' '.join(str(error.reason).split())}"
+        answer = f"the server says {error.code} {' '.join(str(error.reason).split())}"
         if error.code == 416 and start:
             if error.headers.get("Content-Range") == f"bytes */{start}":
                 return
             partial.discard()
             raise _Broken("the file on the server has changed") from None
         if error.code in _BUSY:
-            raise _Broken(told) from None
-        raise _final(archive, partial, told) from None
+            raise _Broken(answer) from None
+        raise _final(archive, partial, answer) from None
     except (http.client.HTTPException, OSError) as error:
         reason = error.reason if isinstance(error, URLError) else error
         if isinstance(reason, ssl.SSLCertVerificationError):
@@ -203,9 +203,9 @@ def _attempt(archive: Archive, partial: _Partial, timeout: float, progress: Prog
         raise _Broken(str(reason) or type(reason).__name__) from None
 
 
-def _final(archive: Archive, partial: _Partial, told: str) -> DataError:
+def _final(archive: Archive, partial: _Partial, reason: str) -> DataError:
     return DataError(
-        f"{archive.url}: {told}; look for the file by hand and put it at {partial.whole}"
+        f"{archive.url}: {reason}; look for the file by hand and put it at {partial.whole}"
     )
 
 
@@ -227,7 +227,7 @@ def _open(url: str, headers: dict[str, str], timeout: float) -> Any:
 
 
 def _check_url(url: str, local: bool) -> None:
-    """https everywhere; http on this machine only."""
+    """Allow https everywhere, and http on this machine only."""
     parts = urlsplit(url)
     on_this_machine = local and parts.scheme == "http" and parts.hostname in _LOCAL
     if parts.scheme != "https" and not on_this_machine:
@@ -235,12 +235,12 @@ def _check_url(url: str, local: bool) -> None:
 
 
 def _extent(response: Any, start: int) -> tuple[int, int | None]:
-    """The place of the body's first byte, and the length of the whole file if it is told."""
+    """Return the position of the body's first byte, and the length of the whole file if known."""
     if response.status == 206:
-        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
-        if not found or int(found[1]) != start:
+        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
+        if not match or int(match[1]) != start:
             raise _Broken("the server sent another part than was asked for")
-        return start, int(found[2])
+        return start, int(match[2])
     return 0, response.length
 
 
@@ -250,7 +250,7 @@ def _check_length(archive: Archive, total: int | None, first: int, folder: Path)
     if total != (archive.size or total) or total > MOST_BYTES:
         raise DataError(
             f"{archive.url}: has {total} bytes, published are {archive.size or 'far fewer'}; "
-            "the file is another one now, it is not downloaded"
+            "the file has changed, it is not downloaded"
         )
     free = shutil.disk_usage(folder).free
     if total - first > free:
@@ -297,7 +297,7 @@ def _write(file: BinaryIO, chunk: bytes) -> None:
 
 
 def _wrong(archive: Archive, path: Path) -> str:
-    """How a file differs in size or SHA-256 from what is published; empty when it does not."""
+    """Return how a file differs from the published size and SHA-256; empty if it does not."""
     size = path.stat().st_size
     if size != (archive.size or size):
         return f"{size} bytes, published are {archive.size}"

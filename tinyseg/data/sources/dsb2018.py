@@ -8,7 +8,7 @@ from tinyseg.data.sources.source import Archive, Named, Source
 
 
 def _find(root: Path, options: Mapping[str, str]) -> Named:
-    """stage1_train/ID/images/ID.png with all of stage1_train/ID/masks/*.png merged."""
+    """Find stage1_train/ID/images/ID.png with all of stage1_train/ID/masks/*.png."""
     layout = find_cases(root / "stage1_train")
     return Named(layout, {0: 0, 255: 1}, ("background", "nucleus"))
 

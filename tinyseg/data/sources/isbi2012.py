@@ -13,7 +13,7 @@ _CLASSES = {"membrane": ("cell", "membrane"), "cell": ("membrane", "cell")}
 
 
 def _find(root: Path, options: Mapping[str, str]) -> Named:
-    """The challenge's stacks, or the same pages as train/image/N.png with train/label/N.png.
+    """Find the challenge's stacks, or their pages as train/image/N.png and train/label/N.png.
 
     In the labels 0 is membrane and 255 cell. Membrane is the foreground here: the rare class
     (22 % of the pixels), and what the challenge is about.

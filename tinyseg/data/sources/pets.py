@@ -15,7 +15,7 @@ _SPECIES = {"1": 1, "2": 2}
 
 
 def _find(root: Path, options: Mapping[str, str]) -> Named:
-    """Images of the official lists only: the others have no trimap, or one that is wrong."""
+    """Find the images of the official lists only: others have no trimap, or a wrong one."""
     photos = _by_stem(root / "images", ".jpg")
     trimaps = _by_stem(root / "annotations/trimaps", ".png")
     cases: dict[str, Case] = {}
@@ -25,14 +25,14 @@ def _find(root: Path, options: Mapping[str, str]) -> Named:
         _refuse_absent(root / path, [name for name, _ in rows], photos.keys() & trimaps.keys())
         for name, species in rows:
             if name in cases:
-                raise DataError(f"{root / path}: {name!r} is listed before; keep it in one list")
+                raise DataError(f"{root / path}: {name!r} is listed twice; keep it in one list")
             table = _table(options["border"], _SPECIES[species]) if by_species else None
             part = split if options["split"] == "official" else None
             cases[name] = Case(name, photos[name], (trimaps[name],), part, table)
     ordered = sorted(cases.values(), key=lambda case: natural(case.name))
-    beside = sorted(photos.keys() - cases.keys(), key=natural)
-    told = f"{len(beside)} images in no official list left out: {name_some(beside)}"
-    layout = Layout(tuple(ordered), (told,) * bool(beside))
+    others = sorted(photos.keys() - cases.keys(), key=natural)
+    warning = f"{len(others)} images in no official list left out: {name_some(others)}"
+    layout = Layout(tuple(ordered), (warning,) * bool(others))
     if by_species:
         return Named(layout, {0: 0, 1: 1, 2: 2, IGNORE: IGNORE}, ("background", "cat", "dog"))
     return Named(layout, _table(options["border"], 1), ("background", "pet"))
@@ -49,7 +49,7 @@ def _by_stem(folder: Path, suffix: str) -> dict[str, Path]:
 
 
 def _read_list(path: Path) -> list[tuple[str, str]]:
-    """Name and species of the lines NAME CLASS SPECIES BREED."""
+    """Return name and species from lines NAME CLASS SPECIES BREED."""
     rows = []
     for number, line in enumerate(_text(path).splitlines(), start=1):
         words = line.split()

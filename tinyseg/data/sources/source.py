@@ -1,4 +1,4 @@
-"""What a named dataset is: its files, its options, its classes, and where it is published."""
+"""A named dataset: its files, options and classes, and where it is published."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,20 +20,20 @@ class Archive:
     inside: str = ""
     """Only what lies in this folder of the archive, without the folder itself; "*" is any one."""
     size: int | None = None
-    """Bytes, where published; of most datasets neither this nor a digest is."""
+    """Bytes, where published; most datasets publish neither this nor a digest."""
     sha256: str | None = None
     """Hex digits, where published."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """A choice of the user, the first one if nothing is said; `several` takes "a,b"."""
+    """A choice of the user, by default the first one; `several` takes "a,b", by default all."""
 
     choices: tuple[str, ...]
     several: bool = False
 
     def read(self, where: str, name: str, text: str) -> str:
-        """The checked text; DataError names the known choices."""
+        """Return the checked text; DataError names the known choices."""
         chosen = text.split(",") if self.several else [text]
         unknown = [word for word in chosen if word not in self.choices]
         if unknown or len(set(chosen)) < len(chosen):
@@ -43,7 +43,7 @@ class Option:
 
     @property
     def default(self) -> str:
-        """The text that stands for nothing said."""
+        """The text that is used when the user chooses nothing."""
         return ",".join(self.choices) if self.several else self.choices[0]
 
 
@@ -63,22 +63,22 @@ class Source:
 
     title: str
     terms: str
-    """Licence, and whom to cite."""
+    """License, and whom to cite."""
     archives: tuple[Archive, ...]
     find: Callable[[Path, Mapping[str, str]], Named]
-    """Reads the layout of a folder, given the text of every option."""
+    """Returns the layout of a folder, from the text of every option."""
     options: Mapping[str, Option]
     or_files: tuple[str, ...] = ()
-    """What the folder may hold instead, in another layout that is in use."""
+    """What the folder may hold instead, in another common layout."""
     top: str = ""
-    """The folder that the published archive unpacks to; it may be given with or without."""
+    """The folder that the published archive unpacks to; users may name it or its parent."""
 
     def root(self, folder: Path) -> Path:
-        """The folder that holds the official files."""
+        """Return the folder that holds the official files."""
         return folder / self.top if self.top and (folder / self.top).is_dir() else folder
 
     def missing(self, folder: Path) -> list[str]:
-        """The official files that the folder does not have."""
+        """Return the official files that the folder lacks."""
         root = self.root(folder)
         if self.or_files and all((root / name).exists() for name in self.or_files):
             return []

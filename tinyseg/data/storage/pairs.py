@@ -1,4 +1,4 @@
-"""Writes samples as a folder of PNG pairs that `Dataset` reads back."""
+"""Write samples as a folder of PNG pairs that `Dataset` reads back."""
 
 import json
 import os
@@ -19,13 +19,13 @@ _LIST = ".tinyseg-pairs.json"
 def write_pairs(
     samples: Sequence[Sample], out: str | Path, progress: Progress | None = None
 ) -> None:
-    """Writes out/images/NAME.png and out/masks/NAME.png: 0/255 for two classes, else class ids.
+    """Write out/images/NAME.png and out/masks/NAME.png: 0/255 for two classes, else class ids.
 
-    All files are written to a folder beside `out` first, so that `out` is whole or untouched.
+    All files are written to a temporary folder first, so that `out` is whole or untouched.
     DataError when `out` holds anything that an earlier call did not write.
     """
     out = Path(out)
-    _refuse_foreign(out)
+    _refuse_others(out)
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -39,16 +39,16 @@ def write_pairs(
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _refuse_foreign(out: Path) -> None:
+def _refuse_others(out: Path) -> None:
     if not out.exists():
         return
     if not out.is_dir():
         raise DataError(f"{out}: is a file; give the name of a new folder")
-    found = {path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir()}
-    foreign = sorted(found - _own_files(out / _LIST) - {_LIST})
-    if foreign:
+    present = {path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir()}
+    others = sorted(present - _own_files(out / _LIST) - {_LIST})
+    if others:
         raise DataError(
-            f"{out}: holds files that are not from an earlier simulation: {name_some(foreign)}; "
+            f"{out}: holds files that are not from an earlier simulation: {name_some(others)}; "
             "give the name of a new folder"
         )
 

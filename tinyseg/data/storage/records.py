@@ -1,4 +1,4 @@
-"""Equal records of arrays in one file, to be memory-mapped: raw data, then a footer that proves it.
+"""Equal records of arrays in one file, to be memory-mapped: raw data, then a footer to check it.
 
 The footer is JSON (fields, count, digest, facts), its CRC-32, its length and MAGIC. The digest is
 that of the records' CRC-32s, so that records can be written in any order.
@@ -21,17 +21,17 @@ _TYPES = ("|u1", "<u2", "<i4", "<f4", "<f8")
 
 
 class Damaged(Exception):
-    """Why a file of records cannot be used, in words."""
+    """A file of records cannot be used."""
 
 
 class Writer:
-    """Writes records into an open file, each by its index; `finish` makes the file whole."""
+    """Write records into an open file, each by its index; `finish` makes the file whole."""
 
     def __init__(self, file: BinaryIO, record: np.dtype[Any], count: int):
         self.file, self.record, self.sums = file, record, np.zeros(count, np.uint32)
 
     def put(self, index: int, arrays: Iterable[np.ndarray]) -> None:
-        """One array for each field. OSError when the disk is full: a map would kill the process."""
+        """Write one array for each field. OSError on a full disk, where a map would crash."""
         content = b"".join(array.tobytes() for array in arrays)
         assert len(content) == self.record.itemsize
         start, rest = index * self.record.itemsize, memoryview(content)
@@ -41,7 +41,7 @@ class Writer:
         self.sums[index] = zlib.crc32(content)
 
     def finish(self, facts: Mapping[str, Any]) -> None:
-        """Writes the footer."""
+        """Write the footer."""
         footer = {
             "fields": [[n, self.record[n].base.str, self.record[n].shape] for n in _names(self)],
             "count": len(self.sums),
@@ -59,7 +59,7 @@ def _names(writer: Writer) -> tuple[str, ...]:
 
 
 def read_footer(file: BinaryIO) -> dict[str, Any]:
-    """The footer, with the records' dtype under "record"; Damaged when the file is not whole."""
+    """Return the footer, with the records' dtype as "record"; Damaged when it is not whole."""
     size = file.seek(0, os.SEEK_END)
     try:
         file.seek(size - _TAIL.size)
@@ -84,12 +84,12 @@ def _field(name: str, kind: str, shape: list[int]) -> tuple[str, str, tuple[int,
 
 
 def map_records(file: BinaryIO, footer: Mapping[str, Any]) -> np.ndarray:
-    """The records (N,), mapped and read-only; they outlive the file's name."""
+    """Map the records (N,), read-only; they outlive the file's name."""
     return np.memmap(file, footer["record"], mode="r", shape=(footer["count"],))
 
 
 def check_records(records: np.ndarray, footer: Mapping[str, Any]) -> None:
-    """Raises Damaged when a record is not as it was written."""
+    """Raise Damaged when a record is not as it was written."""
     rows = records.view(np.uint8).reshape(len(records), records.itemsize)
     if _digest(np.array([zlib.crc32(row.data) for row in rows], np.uint32)) != footer["digest"]:
         raise Damaged("the records are altered")

@@ -1,4 +1,4 @@
-"""What is decoded, drawn or fitted is kept on disk, by a digest of all that shapes it."""
+"""Keep decoded, simulated or prepared images on disk, by a digest of all that shapes them."""
 
 import functools
 import hashlib
@@ -19,16 +19,16 @@ LIMIT = 16 * 2**30
 Found = TypeVar("Found")
 Arrays = dict[str, np.ndarray]
 Fill = Callable[[Callable[[int, Sequence[np.ndarray]], None]], None]
-"""Gets a function `put(index, arrays)` and calls it for every record."""
+"""Calls `put(index, arrays)`, its argument, for every record."""
 
 
 def image_files(folder: Path | None = None, limit: int | None = None) -> FileCache:
-    """The files of the store; raises a TinysegError when there can be none."""
+    """Return the files of the store; TinysegError when there can be none."""
     return FileCache(folder or cache_folder() / "images", ".records", limit or LIMIT)
 
 
 class Store:
-    """Arrays by key. Without a usable disk it keeps nothing and tells why in `off`."""
+    """Arrays by key. Without a usable disk it keeps nothing, and `off` says why."""
 
     def __init__(self, files: FileCache | None = None):
         self.off = ""
@@ -39,15 +39,15 @@ class Store:
             self.off = str(error)
 
     def remarks(self) -> list[str]:
-        """What people should know of it, if anything."""
+        """Return a warning when nothing is kept."""
         return [f"decoded images are not kept on disk: {self.off}"] * bool(self.off)
 
     def facts(self, key: str) -> dict[str, Any] | None:
-        """The facts kept with a key; the arrays are not looked at."""
+        """Return the facts kept with a key, without reading the arrays."""
         return self._open(key, lambda file, footer: dict(footer["facts"]))
 
     def load(self, key: str) -> Arrays | None:
-        """The arrays of a single record, in memory, as they were kept."""
+        """Return the arrays of a single record, in memory."""
 
         def read(file: BinaryIO, footer: Mapping[str, Any]) -> Arrays:
             file.seek(0)
@@ -58,7 +58,7 @@ class Store:
         return self._open(key, read)
 
     def map(self, key: str) -> np.ndarray | None:
-        """All records of a key (N,), memory-mapped and checked."""
+        """Return all records of a key (N,), memory-mapped and checked."""
 
         def read(file: BinaryIO, footer: Mapping[str, Any]) -> np.ndarray:
             records = map_records(file, footer)
@@ -68,14 +68,14 @@ class Store:
         return self._open(key, read)
 
     def keep(self, key: str, arrays: Arrays, facts: Mapping[str, Any]) -> None:
-        """Keeps a single record, if it can."""
+        """Keep a single record if the disk takes it."""
         record = np.dtype([(name, a.dtype.str, a.shape) for name, a in arrays.items()])
         self.make(key, record, 1, lambda put: put(0, list(arrays.values())), facts)
 
     def make(
         self, key: str, record: np.dtype[Any], count: int, fill: Fill, facts: Mapping[str, Any]
     ) -> np.ndarray | None:
-        """Makes records (N,), kept and memory-mapped; None when the disk does not take them."""
+        """Write records (N,) and return them mapped; None when the disk does not take them."""
         files = self._files
         if files is None:
             return None
@@ -102,14 +102,14 @@ class Store:
 
 
 def digest(*parts: object) -> str:
-    """The key of parts, of our code and of the libraries that decode."""
-    text = repr((_made_with(), parts)).encode(errors="surrogateescape")
+    """Return the key of parts, of our code and of the libraries that decode."""
+    text = repr((_versions(), parts)).encode(errors="surrogateescape")
     return hashlib.blake2b(text, digest_size=20).hexdigest()
 
 
 @functools.cache
-def _made_with() -> tuple[object, ...]:
-    """A digest of the text of this package, and the versions of what it calls."""
+def _versions() -> tuple[object, ...]:
+    """A digest of the source code of the data room, and the versions of what it calls."""
     code = hashlib.sha256()
     for path in sorted(Path(__file__).parents[1].rglob("*.py")):
         code.update(hashlib.sha256(path.read_bytes()).digest())
