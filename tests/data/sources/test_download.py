@@ -321,7 +321,7 @@ def test_an_endless_answer_is_stopped(server, tmp_path, monkeypatch):
 def test_a_wrong_digest_leaves_nothing(server, tmp_path):
     archive = server.archive(sha256="0" * 64)
     digest = hashlib.sha256(CONTENT).hexdigest()
-    failed(archive, tmp_path / "a.zip", f"SHA-256 {digest}, published is 0000.*removed")
+    failed(archive, tmp_path / "a.zip", f"SHA-256 {digest}, published is 0000.*deleted")
     assert names(tmp_path) == []
 
 
