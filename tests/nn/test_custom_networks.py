@@ -12,11 +12,11 @@ from tinygrad.nn.state import get_state_dict
 from tinyseg.device.tensors import ensure_buffer, to_device
 from tinyseg.doctor.state import State
 from tinyseg.errors import StepError
-from tinyseg.inference.run import assign
 from tinyseg.inference.step import PredictStep
 from tinyseg.models import UNet
 from tinyseg.nn import BatchNorm, forward, layers, parameters, state_dict
 from tinyseg.runs import checkpoint
+from tinyseg.runs.checkpoint import assign
 from tinyseg.training.step import TrainStep
 
 SIZE = 4

@@ -68,8 +68,8 @@ def make_run(folder: Path, data: Path, classes: int, bias: float, *settings: str
         train = {"loss": 1 / epoch, "train_dice": 0.2 * epoch, "seconds": 1 + bias}
         pooled = {"dice": dice, "iou": {"mean": 0.1, "classes": [0.1, 0.1]}}
         log.write("epoch", epoch, epoch=epoch, train=train, val={"pooled": pooled})
-    run._learned = 0.5
-    run._predictor = KnownNetwork(1 if classes == 2 else classes, bias)
+    run._stored_threshold = 0.5
+    run.predictor = KnownNetwork(1 if classes == 2 else classes, bias)
     return run
 
 

@@ -12,9 +12,8 @@ from tinygrad.nn.state import safe_load, safe_save
 
 from tinyseg.device.tensors import copy_, to_device
 from tinyseg.errors import RunError
-from tinyseg.inference.run import assign
 from tinyseg.runs import checkpoint as module
-from tinyseg.runs.checkpoint import any_in, load, load_latest, rotate, save, share
+from tinyseg.runs.checkpoint import any_in, assign, load, load_latest, rotate, save, share
 
 RNG = np.random.default_rng(0)
 TENSORS = {

@@ -11,10 +11,11 @@ from PIL import Image
 from tinyseg.cli.parser import main
 from tinyseg.config import Config
 from tinyseg.errors import RunError
-from tinyseg.inference.run import assign, load_runs
+from tinyseg.inference.run import load_runs
 from tinyseg.metrics.pixel import confusion
 from tinyseg.metrics.summary import ImageScores, evaluate_image, summarize
 from tinyseg.runs import checkpoint
+from tinyseg.runs.checkpoint import assign
 from tinyseg.training.cross_validation import CrossValidation, cross_validate
 
 DATA = "sim:cells?n=9&size=32&seed=1&empty=0"

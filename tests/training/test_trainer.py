@@ -41,8 +41,8 @@ from tinyseg.losses import Loss, bce
 from tinyseg.metrics.summary import evaluate_image, foreground_mean, summarize
 from tinyseg.runs import checkpoint
 from tinyseg.runs.metrics_log import read_log
-from tinyseg.runs.phases import Phase, parse_phases
 from tinyseg.training.overfit import overfit
+from tinyseg.training.phases import Phase, parse_phases
 from tinyseg.training.schedule import Schedule
 from tinyseg.training.step import EpochMeans, TrainStep
 from tinyseg.training.train import train
@@ -564,9 +564,9 @@ def test_a_run_without_what_validation_chose_is_its_last_epoch_at_one_half(
     (points / "previous.safetensors").replace(points / "best.safetensors")
     chosen = load_run(out)
     chosen.config = chosen.config.override(["train.postprocess=auto", "train.early_stopping=5"])
-    chosen.remember(postprocess="largest")
+    chosen.update_facts(postprocess="largest")
     assert chosen.chosen == ("epoch", "threshold", "post-processing", "train.early_stopping")
-    plain = chosen.unchosen()
+    plain = chosen.last_epoch()
     assert plain.chosen == ("train.early_stopping",)
     assert (plain.threshold, plain.postprocess().text) == (0.5, "")
     for one, name in ((chosen, "best"), (plain, "last")):
@@ -578,7 +578,8 @@ def test_a_run_without_what_validation_chose_is_its_last_epoch_at_one_half(
         )
     chosen.config = chosen.config.override(["train.threshold=0.4", "train.postprocess=largest"])
     assert chosen.chosen == ("epoch", "train.early_stopping")
-    assert (chosen.unchosen().threshold, chosen.unchosen().postprocess().text) == (0.4, "largest")
+    plain = chosen.last_epoch()
+    assert (plain.threshold, plain.postprocess().text) == (0.4, "largest")
 
 
 def test_too_few_images_are_said_before_anything_is_made(tmp_path: Path) -> None:
@@ -652,7 +653,7 @@ def test_training_validation_evaluation_and_prediction_see_the_same_bits(
             Image.fromarray(np.asarray(image) // 64).save(path)
     run.config = replace(run.config, data=replace(run.config.data, normalize="none"))
     run.facts = replace(run.facts, scale=InputScale((0.0,) * 3, (1.0,) * 3))
-    run._predictor = None
+    del run.predictor
     predict(run, [tmp_path / "set" / "images"], tmp_path / "masks", say=warnings.append)
     assert [text[:31] for text in warnings] == ["warning: the images differ from"]
 

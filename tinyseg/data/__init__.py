@@ -17,7 +17,8 @@ from tinyseg.data.prepare.resize import (
     visible_part,
 )
 from tinyseg.data.prepare.selection import with_foreground
-from tinyseg.data.reading.decode import load_image
+from tinyseg.data.reading.arrays import to_image
+from tinyseg.data.reading.decode import load_image, to_channels
 from tinyseg.data.reading.label_map import is_foreground
 from tinyseg.data.sample import Sample
 from tinyseg.data.simulation.simulate import KINDS, simulate
@@ -56,6 +57,8 @@ __all__ = [
     "resize_planes",
     "restore_size",
     "simulate",
+    "to_channels",
+    "to_image",
     "visible_part",
     "with_foreground",
     "write_pairs",

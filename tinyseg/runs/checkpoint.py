@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tinygrad import dtypes
 
 from tinyseg.common.arrays import Array
 from tinyseg.common.files import partial_of, write_atomic
+from tinyseg.device.tensors import copy_
 from tinyseg.errors import RunError
 
 DTYPES = {
@@ -117,6 +119,24 @@ def share(path: Path, other: Path) -> None:
         write_atomic(other, path.read_bytes())
     finally:
         partial.unlink(missing_ok=True)  # also where both were one file before
+
+
+def assign(state: dict[str, Any], arrays: dict[str, Array], prefix: str, where: str) -> None:
+    """Copy arrays into the Tensors of the same name; RunError when one is missing or unlike.
+
+    A number of another width is converted, such as a counter of PyTorch (int64) into an int32.
+    """
+    for name, tensor in state.items():
+        array = arrays.get(prefix + name)
+        if array is None or array.shape != tuple(tensor.shape):
+            stored = "missing" if array is None else f"of shape {array.shape}"
+            raise RunError(f"{where}: {prefix}{name} is {stored}, the model needs {tensor.shape}")
+        if (array.dtype.kind == "f") != dtypes.is_float(tensor.dtype):
+            raise RunError(
+                f"{where}: {prefix}{name} is {array.dtype}, the model needs {tensor.dtype}"
+            )
+    for name, tensor in state.items():
+        copy_(tensor, arrays[prefix + name])
 
 
 def _parse(content: bytes) -> tuple[dict[str, Array], dict[str, Any]]:

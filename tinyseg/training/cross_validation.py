@@ -14,8 +14,9 @@ from tinyseg.data import Dataset
 from tinyseg.errors import RunError
 from tinyseg.evaluation.score import score_run
 from tinyseg.inference.predict_files import write
-from tinyseg.inference.run import FOLD, Run, load_run
+from tinyseg.inference.run import Run, load_run
 from tinyseg.metrics.summary import ImageScores, Summary, foreground_mean, summarize
+from tinyseg.runs.run import FOLD
 from tinyseg.training.train import train
 
 OUT_OF_FOLD = "out-of-fold"
@@ -126,7 +127,7 @@ def _cross_validate(
         folder = out / f"{FOLD}{fold}"
         runs.append(train(data, folder, own, resume and (folder / "run.json").exists(), say))
     dataset = runs[0].open(data)
-    plain = [run.unchosen() for run in runs]
+    plain = [run.last_epoch() for run in runs]
     unbiased = _scored(plain, [[*_predict(run, dataset)] for run in plain])
     keep = (out / OUT_OF_FOLD, probability)
     found = _scored(runs, [[*_predict(run, dataset, *keep)] for run in runs], unbiased)

@@ -12,10 +12,10 @@ from tinyseg.common.arrays import Array
 from tinyseg.device.random import TinygradRandom
 from tinyseg.device.tensors import realize_weights
 from tinyseg.errors import StepError
-from tinyseg.inference.run import assign
 from tinyseg.jit.key import NotCacheable, describe
 from tinyseg.losses import Loss, Part
 from tinyseg.nn import output_channels, parameters, state_dict
+from tinyseg.runs.checkpoint import assign
 from tinyseg.training.loss_scale import LossScale
 from tinyseg.training.optimizer import Optimizer, TinygradOptimizer
 

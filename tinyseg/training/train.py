@@ -27,8 +27,8 @@ from tinyseg.inference.run import Run, load_run
 from tinyseg.losses import Loss
 from tinyseg.models import head_channels
 from tinyseg.runs.metrics_log import MetricsLog
-from tinyseg.runs.phases import phases_of
 from tinyseg.training.optimizer import Optimizer
+from tinyseg.training.phases import phases_of
 from tinyseg.training.schedule import Schedule
 from tinyseg.training.trainer import Say, Trainer
 
@@ -125,7 +125,7 @@ def _choose_postprocess(run: Run, dataset: Dataset, say: Say) -> None:
                 progress.update(count)
 
     text, before, after = choose(pairs(), classes)
-    run.remember(postprocess=text)
+    run.update_facts(postprocess=text)
     told = f"validation Dice {before:.4f}, with the best {after:.4f}"
     say(f"post-processing: {text or 'none helps'} ({told})")
 

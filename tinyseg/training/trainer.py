@@ -33,8 +33,8 @@ from tinyseg.metrics.summary import Summary, foreground_mean, summarize
 from tinyseg.metrics.threshold_curves import HALF, Histograms
 from tinyseg.runs import checkpoint
 from tinyseg.runs.metrics_log import MetricsLog
-from tinyseg.runs.phases import Phase, phases_of
 from tinyseg.training.nan_report import nan_report
+from tinyseg.training.phases import Phase, phases_of
 from tinyseg.training.schedule import Schedule
 from tinyseg.training.state import TrainState
 from tinyseg.training.step import EpochMeans, Measurements, TrainStep
@@ -98,7 +98,7 @@ class Trainer:
         self.labels, self.numbers = self.images.labels, self.images.image
         self.steps = -(-len(self.images) // self.config.batch_size)
         if run.facts.input_statistics is None:
-            run.remember(input_statistics=self._input_statistics())
+            run.update_facts(input_statistics=self._input_statistics())
         self.predictor = run.make_predictor(self.state.model)
         overlap = run.config.data.overlap
         self.held_out = self._prepare(run.split.val, overlap, "preparing validation images")

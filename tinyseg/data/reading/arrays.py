@@ -76,7 +76,7 @@ def _names(names: Sequence[str] | None, count: int) -> list[str]:
 
 
 def _check_pair(case: Case, image: Any, mask: Any) -> tuple[np.ndarray, np.ndarray]:
-    image, mask = _image(case, np.asarray(image)), _mask(case, np.asarray(mask))
+    image, mask = to_image(case.image, np.asarray(image)), _mask(case, np.asarray(mask))
     if image.shape[:2] != mask.shape:
         first = image.shape[1:] == mask.shape
         remedy = "move the channels last: (H, W, C)" if first else "give both at one size"
@@ -86,17 +86,15 @@ def _check_pair(case: Case, image: Any, mask: Any) -> tuple[np.ndarray, np.ndarr
     return image, mask
 
 
-def _image(case: Case, image: np.ndarray) -> np.ndarray:
-    """(H, W, C): uint8, or float32 in [0, 1]."""
+def to_image(name: object, image: np.ndarray) -> np.ndarray:
+    """Return an image in memory as (H, W, C): uint8, or float32 in [0, 1]; DataError for others."""
     if image.ndim not in (2, 3) or image.size == 0 or image.shape[2:] not in ((), (1,), (3,)):
-        raise DataError(
-            f"{case.image} has the shape {image.shape}; give (H, W), (H, W, 1) or (H, W, 3)"
-        )
+        raise DataError(f"{name} has the shape {image.shape}; give (H, W), (H, W, 1) or (H, W, 3)")
     if image.dtype not in (np.uint8, np.uint16) and image.dtype.kind != "f":
-        raise DataError(f"{case.image} is {image.dtype}; give uint8, uint16, or floats from 0 to 1")
+        raise DataError(f"{name} is {image.dtype}; give uint8, uint16, or floats from 0 to 1")
     if image.dtype.kind == "f" and not (image.min() >= 0 and image.max() <= 1):
         raise DataError(
-            f"{case.image} has values from {image.min():g} to {image.max():g}; floats must be "
+            f"{name} has values from {image.min():g} to {image.max():g}; floats must be "
             "from 0 to 1: divide by 255, or give uint8"
         )
     if image.dtype == np.uint16:

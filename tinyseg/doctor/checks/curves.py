@@ -11,7 +11,7 @@ from tinyseg.doctor.figures import curve_picture
 from tinyseg.inference.run import Run
 from tinyseg.metrics.bootstrap import Interval
 from tinyseg.runs.metrics_log import Epoch, history, read_log
-from tinyseg.runs.phases import phases_of
+from tinyseg.training.phases import phases_of
 
 MOVES = 0.05
 """Share by which a loss, or Dice by which a score, has to move in a run."""
