@@ -13,6 +13,7 @@ from tinygrad import Device, Tensor, TinyJit, UOp
 from tinygrad.engine.realize import graph_cache
 from tinygrad.helpers import Context
 from tinygrad.runtime.graph.hcq import HCQGraph
+from tinygrad.schedule import schedule_cache
 
 from tinyseg import kernels
 from tinyseg.device import graph as graphs
@@ -20,6 +21,8 @@ from tinyseg.device.capture import JitFunction
 from tinyseg.device.choose import backend
 from tinyseg.device.compilers import compilers
 from tinyseg.device.tensors import to_device
+from tinyseg.models import UNet
+from tinyseg.training.step import TrainStep
 
 HAS_LAUNCHER = backend().compiler is not None and bool(backend().compiler.command)
 launched = pytest.mark.skipif(not HAS_LAUNCHER, reason="the CPU's C compiler was not chosen")
@@ -232,3 +235,16 @@ def test_a_graph_collected_in_a_thread_of_the_device_does_not_wait_for_itself(
     assert len(graphs._unfinalized) == 1
     graphs.finalize()
     assert graphs._unfinalized == []
+
+
+def test_a_step_without_the_jit_is_scheduled_once() -> None:
+    """Its graph is the same in each call: neither longer, nor of another gradient function."""
+    rng = np.random.default_rng(0)
+    image = to_device(rng.standard_normal((2, 1, 8, 8)).astype(np.float32))
+    label = to_device(rng.integers(0, 2, (2, 8, 8)).astype(np.uint8))
+    step = TrainStep(UNet(1, 1, base_channels=4, depth=1, dropout=0.2), "bce", jit=False)
+    step(image, label)
+    known = len(schedule_cache)
+    for _ in range(3):
+        step(image, label)
+    assert len(schedule_cache) == known

@@ -10,7 +10,7 @@ from tinygrad.helpers import CPU_COUNT, DEV
 from tinyseg.common.cache_dir import cache_folder
 from tinyseg.device.compilers import _SPEEDS, Compiler, _choose_compiler, _install
 from tinyseg.device.gpus import may_be_there, nvidia_compiler, use_cuda_extra
-from tinyseg.device.graph import launcher, repair_graph
+from tinyseg.device.graph import find_schedules_again, launcher, repair_graph
 from tinyseg.device.kernel_cache import keep_kernels, turn_off_database
 from tinyseg.errors import BackendError
 
@@ -33,6 +33,7 @@ class Backend:
 def backend() -> Backend:
     """Choose device and compiler at the first call; BackendError when there is none."""
     turn_off_database()
+    find_schedules_again()
     device, reason = _choose_device()
     repair_graph(Device[device])
     if device in ("NV", "CUDA"):

@@ -24,6 +24,7 @@ _RANDOM = "dropout in a user's network repeats its numbers in a jitted or resume
 _CAPTURE = "a step is compiled twice, or kernel by kernel: its first call takes twice as long"
 _STORE = "compiled steps cannot be kept on disk"
 _LAUNCH = "every kernel of the CPU is started from Python: a quarter of a small step's time"
+_SCHEDULE = "a step without the JIT is scheduled anew in each call: three times as slow"
 _COMPILER = "the CPU's kernels come from the first compiler that is found, often a slow one"
 _CACHE = "tinygrad runs machine code from a cache.db that somebody else may have written"
 _KERNEL = "layers run as tinygrad's own operations, several times slower on the CPU"
@@ -64,6 +65,7 @@ PARTS = (
     Part("tinygrad.runtime.ops_cpu.CPUProgram", "loads the launcher's machine code", _LAUNCH),
     Part("tinygrad.runtime.ops_cpu.CPUWorker", "whether a thread is the device's own", _LAUNCH),
     Part("tinygrad.device.Compiled.graph", "replaced by the launcher, or repaired", _LAUNCH),
+    Part("tinygrad.uop.ops.CallInfo", "its text, part of a graph's key", _SCHEDULE),
     # device and compiler
     Part("tinygrad.helpers.CPU_COUNT", "the CPU threads of a kernel", _KERNEL),
     Part("tinygrad.helpers.DEV", "the device and renderer that the user asks for", _COMPILER),

@@ -44,6 +44,15 @@ def buffer_of(tensor: Tensor) -> UOp:
     return tensor.uop.base
 
 
+def shorten_view(tensor: Tensor) -> None:
+    """View a whole buffer directly: each assignment by a kernel puts two more reshapes around it.
+
+    Without this a step's graph grows from call to call, and its schedule is never found again.
+    """
+    if owns_buffer(tensor):
+        tensor.uop = buffer_of(tensor).reshape(tensor.shape)
+
+
 def ensure_buffer(*tensors: Tensor) -> None:
     """Give each tensor a whole buffer of its own; `realize` alone leaves a constant without one.
 

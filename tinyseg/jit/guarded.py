@@ -19,7 +19,7 @@ from tinyseg.common.arrays import Array
 from tinyseg.common.cache_dir import CacheOff
 from tinyseg.device.capture import JitFunction
 from tinyseg.device.choose import backend
-from tinyseg.device.tensors import buffer_of, clone, copy_, owns_buffer, to_device
+from tinyseg.device.tensors import buffer_of, clone, copy_, owns_buffer, shorten_view, to_device
 from tinyseg.errors import StepError
 from tinyseg.jit.key import NotCacheable, signature, step_key
 from tinyseg.jit.serialize import NotSerializable, pack, unpack
@@ -87,7 +87,10 @@ class GuardedJit:
         with fallbacks() as plain:
             output = self.function(*inputs)
         self.plain[:] = dict.fromkeys(plain)
-        return output.realize(*self.state.values())
+        output.realize(*self.state.values())
+        for tensor in self.state.values():
+            shorten_view(tensor)
+        return output
 
     def _run(self, inputs: Inputs) -> Tensor:
         if self.jit is None or not JIT:
