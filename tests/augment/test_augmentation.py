@@ -179,7 +179,7 @@ def test_a_probability_is_the_share_of_samples() -> None:
 
 def test_only_squares_can_be_turned_by_90_degrees() -> None:
     image, label = batch()
-    with pytest.raises(StepError, match="rotate90 needs squares, not 24 x 20"):
+    with pytest.raises(StepError, match="rotate90 needs square images, not 24 x 20"):
         Augmentation("rotate90").arrays(image[..., :20], label[..., :20])
 
 

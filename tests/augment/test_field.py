@@ -28,7 +28,7 @@ def test_the_displacement_is_the_bicubic_surface_over_the_nodes() -> None:
     rng = np.random.default_rng(0)
     nodes = rng.standard_normal((2, 2 * 25)).astype(np.float32)
     draw = Draw(iter([]), lambda count: to_device(nodes), None)
-    got = elastic(draw, deviation=0.1, grid=3.0)(2, 20, 30).numpy()
+    got = elastic(draw, std=0.1, grid=3.0)(2, 20, 30).numpy()
     down, right = (_cubic(5, size).numpy().astype(np.float64) for size in (20, 30))
     for b in range(2):
         for axis, size in enumerate((20, 30)):
@@ -44,7 +44,7 @@ def test_an_elastic_batch_is_what_scipy_makes_of_its_displacements() -> None:
     picture = ndimage.gaussian_filter(rng.standard_normal((size, size)), 1).astype(np.float32)
     label = rng.integers(0, 9, (size, size)).astype(np.uint8)
     image = np.concatenate([places, picture[None]])[None].repeat(3, axis=0)
-    moved, classes = Augmentation("elastic(deviation=0.05)", seed=4).arrays(
+    moved, classes = Augmentation("elastic(std=0.05)", seed=4).arrays(
         image, label[None].repeat(3, axis=0)
     )
     for sample, found in zip(moved, classes, strict=True):
@@ -60,10 +60,10 @@ def test_an_elastic_batch_is_what_scipy_makes_of_its_displacements() -> None:
         assert inner.mean() > 0.6
 
 
-def test_elastic_nodes_have_the_deviation_that_was_asked_for() -> None:
+def test_elastic_nodes_have_the_std_that_was_asked_for() -> None:
     label = np.zeros((64, 50, 50), np.uint8)
     ramps = np.indices((50, 50)).astype(np.float32)[None].repeat(64, axis=0)
-    moved, _ = Augmentation("elastic(deviation=0.02)+reflect", seed=1).arrays(ramps, label)
+    moved, _ = Augmentation("elastic(std=0.02)+reflect", seed=1).arrays(ramps, label)
     middle = (moved - ramps)[:, :, 24:26, 24:26].mean(axis=(2, 3))  # on the middle node
     assert middle.std() == pytest.approx(0.02 * 50, rel=0.2)  # 128 numbers, 3 deviations
     assert abs(middle.mean()) < 0.3

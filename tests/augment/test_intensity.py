@@ -121,7 +121,7 @@ def test_brightness_adds_one_number_to_an_image() -> None:
     np.testing.assert_allclose(got - x, np.broadcast_to(shift, x.shape), atol=1e-6)
 
 
-def test_noise_is_normal_with_the_deviation_that_was_drawn() -> None:
+def test_noise_is_normal_with_the_std_that_was_drawn() -> None:
     key, x = draws.make_key(1), images(size=64) * 5
 
     def normal(count: int) -> Any:

@@ -13,6 +13,7 @@ from tinyseg.errors import ConfigError
         (" flip ", "flip"),
         ("0.5*rotate(degrees=15)+flip(vertical=false)", "flip(vertical=false)+0.5*rotate"),
         ("scale(high=2) + 1*translate", "scale(high=2)+translate"),
+        ("elastic(deviation=0.1)+noise(deviation=0.3)", "elastic(std=0.1)+noise(std=0.3)"),
     ],
 )
 def test_texts_have_one_canonical_form(text: str, canonical: str) -> None:
@@ -39,7 +40,7 @@ def test_a_preset_may_be_joined_with_more() -> None:
         ("flop", "unknown transform 'flop'; known: crop, flip"),
         ("flip+flip", "flip is in it twice"),
         ("light+rotate", "rotate is in it twice"),
-        ("none+flip", "'none' stands alone"),
+        ("none+flip", "'none' means no augmentation"),
         ("2*flip", "a probability is above 0 and at most 1"),
         ("0*flip", "a probability is above 0"),
         ("0.5*light", "has no probability"),
@@ -49,7 +50,7 @@ def test_a_preset_may_be_joined_with_more() -> None:
         ("elastic(grid=1)", "grid=1 cannot be used: give a whole number of nodes, 2 to 16"),
         ("elastic(grid=3.5)", "grid=3.5 cannot be used: give a whole number"),
         ("blur(low=2,high=1)", "low=2 is above high=1"),
-        ("noise(deviation=nan)", "give"),
+        ("noise(std=nan)", "give"),
         ("light(x=1)", "unknown argument 'x'"),
         ("0.5*reflect", "has no probability"),
         ("rotate(degrees=200)", "degrees=200 cannot be used: give 0 to 180"),

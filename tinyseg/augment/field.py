@@ -1,4 +1,4 @@
-"""What does not fit into a matrix: elastic deformation, and crops that look for foreground."""
+"""Elastic deformation, and crops that look for foreground."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ class Elastic:
     draw: Draw
 
     def __call__(self, batch: int, rows: int, columns: int) -> Tensor:
-        """The displacement of every pixel (B, 2, rows, columns), in pixels."""
+        """Return the displacement of every pixel (B, 2, rows, columns), in pixels."""
         nodes = self.nodes.reshape(batch, 2, self.side, self.side)
         is_row = (Tensor.arange(2) == 0).reshape(1, 2, 1, 1)
         nodes = self.draw.gate(nodes, 0.0) * is_row.where(float(rows), float(columns))
@@ -26,19 +26,19 @@ class Elastic:
         return (lines.unsqueeze(3) * right).sum(4).contiguous()
 
 
-def elastic(draw: Draw, deviation: float = 0.02, grid: float = 3.0) -> Elastic:
-    """Smooth random displacement (Ronneberger et al. 2015, section 3.1).
+def elastic(draw: Draw, std: float = 0.02, grid: float = 3.0) -> Elastic:
+    """Displace pixels smoothly at random (Ronneberger et al. 2015, section 3.1).
 
-    A grid of `grid` x `grid` nodes spans the image, each displaced by normal numbers of `deviation`
-    times the image's side, with bicubic interpolation between them. The paper's 10 pixels of 512
-    are 0.02. One more ring of nodes stands around, so that the image's rim is no special case.
+    A grid of `grid` x `grid` nodes spans the image, each displaced by normal numbers of std times
+    the image's side, with bicubic interpolation between them. The paper's 10 pixels of 512 are
+    0.02. One more ring of nodes lies around it, so that the image's edge is no special case.
     """
     side = int(grid) + 2
-    return Elastic(draw.normal(2 * side * side) * deviation, side, draw)
+    return Elastic(draw.normal(2 * side * side) * std, side, draw)
 
 
 def _cubic(nodes: int, size: int) -> Tensor:
-    """Weights (size, nodes) of bicubic interpolation: Keys 1981, equation 4, a = -1/2.
+    """Return weights (size, nodes) of bicubic interpolation: Keys 1981, equation 4, a = -1/2.
 
     The second node lies on the first pixel, the last but one on the last.
     """
@@ -51,22 +51,22 @@ def _cubic(nodes: int, size: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Crop:
-    """A window of the input that fills the output."""
+    """A part of the input that fills the output."""
 
     draw: Draw
     side: Tensor
-    """Of the image's side; 1 is all of it."""
+    """Share of the image's side; 1 is all of it."""
     place: tuple[Tensor, Tensor]
-    """Where it lies if anywhere: 0 is at the top or left, 1 at the bottom or right."""
+    """Where it lies if not on foreground: 0 is the top or left, 1 the bottom or right."""
     wants: Tensor
-    """Whether foreground is to be in its middle, if there is some."""
+    """Whether foreground is in its middle, if there is some."""
     salts: tuple[Tensor, Tensor]
 
     def __call__(self, label: Tensor) -> tuple[Tensor, Tensor]:
-        """The middle of the window from the middle of the image, in pixels."""
-        found = _foreground(label, *self.salts)
-        wants = self.wants & (found > 0)
-        columns, index = int(label.shape[2]), (found & 0xFFFFFF).cast(dtypes.int32)
+        """Return the crop's middle from the image's middle, in pixels."""
+        pixel = _foreground(label, *self.salts)
+        wants = self.wants & (pixel > 0)
+        columns, index = int(label.shape[2]), (pixel & 0xFFFFFF).cast(dtypes.int32)
         pixels = index // columns, index % columns
         middles = []
         for size, pixel, place in zip(label.shape[1:], pixels, self.place, strict=True):
@@ -77,10 +77,10 @@ class Crop:
 
 
 def crop(draw: Draw, low: float = 0.5, foreground: float = 0.33) -> Crop:
-    """A window of at least `low` times the image's side, anywhere, zoomed to the full size.
+    """Zoom a part of at least `low` times the image's side, anywhere, to the full size.
 
-    With the probability `foreground` it is centred (as far as the edge allows) on a pixel of a
-    class that is drawn among those of the sample, each equally likely, 0 left out.
+    With the probability `foreground` it is centered (as far as the edge allows) on a pixel of a
+    class that is drawn among the sample's foreground classes, each equally likely.
     """
     side = draw.between(low, 1.0, 1.0)
     place = draw.uniform(), draw.uniform()
@@ -89,7 +89,7 @@ def crop(draw: Draw, low: float = 0.5, foreground: float = 0.33) -> Crop:
 
 
 def _foreground(label: Tensor, one: Tensor, other: Tensor) -> Tensor:
-    """A foreground pixel of each sample (B,) uint64: its index in the lowest 24 bits; 0: none.
+    """Return a foreground pixel of each sample (B,) uint64: index in the low 24 bits; 0: none.
 
     The largest of random numbers: the upper 16 bits are of its class, the next 24 its own.
     """
@@ -98,13 +98,13 @@ def _foreground(label: Tensor, one: Tensor, other: Tensor) -> Tensor:
     salts = [(u * 2**24).cast(dtypes.uint32).reshape(-1, 1) for u in (one, other)]
     of_class = (_mixed(classes ^ salts[0]) >> 16).cast(dtypes.uint64) << 48
     of_pixel = (_mixed(index.cast(dtypes.uint32) ^ salts[1]) >> 8).cast(dtypes.uint64) << 24
-    found = of_class + of_pixel + index.cast(dtypes.uint64)
+    score = of_class + of_pixel + index.cast(dtypes.uint64)
     is_foreground = (classes > 0) & (classes != IGNORE)
-    return is_foreground.where(found, 0).max(axis=1).contiguous()
+    return is_foreground.where(score, 0).max(axis=1).contiguous()
 
 
 def _mixed(x: Tensor) -> Tensor:
-    """A bijection of 32 bits that looks random: lowbias32 (Wellons, "Hash function prospector")."""
+    """Mix 32 bits by a bijection: lowbias32 (Wellons, "Hash function prospector")."""
     x = (x ^ (x >> 16)) * 0x7FEB352D
     x = (x ^ (x >> 15)) * 0x846CA68B
     return x ^ (x >> 16)

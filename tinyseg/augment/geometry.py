@@ -1,7 +1,7 @@
-"""Where pixels come from: each transform is a matrix, and all of them together are one.
+"""Geometric transforms as matrices, multiplied to one, so that an image is sampled once.
 
-Matrices go from output to input: p_in = A (p_out - t), both from the centre of the image, rows
-first, in pixels. One product of all means that every image is sampled once.
+Matrices go from output to input: p_in = A (p_out - t), both from the center of the image, rows
+first, in pixels.
 """
 
 import math
@@ -17,7 +17,7 @@ Entry: TypeAlias = "Tensor | float"
 
 @dataclass(frozen=True)
 class Matrix:
-    """Two rows of a 2 x 2 matrix, each entry a number or one for each sample (B,)."""
+    """A 2 x 2 matrix by rows; each entry is one number, or one for each sample (B,)."""
 
     a: Entry = 1.0
     b: Entry = 0.0
@@ -42,14 +42,14 @@ class Move:
 
 
 def flip(draw: Draw, horizontal: bool = True, vertical: bool = True) -> Matrix:
-    """Mirrors left and right, up and down, each for half of the samples."""
+    """Mirror left and right, up and down, each for half of the samples."""
     signs = [(draw.uniform() < 0.5).where(-1.0, 1.0) for _ in range(2)]
     down, right = (draw.gate(sign, 1.0) for sign in signs)
     return Matrix(down if vertical else 1.0, 0.0, 0.0, right if horizontal else 1.0)
 
 
 def rotate90(draw: Draw) -> Matrix:
-    """Turns by 0, 90, 180 or 270 degrees, each for a quarter of the samples; squares only."""
+    """Rotate square images by 0, 90, 180 or 270 degrees, each for a quarter of the samples."""
     turns = (draw.uniform() * 4).floor()
     cosine = (turns == 0).where(1.0, (turns == 2).where(-1.0, 0.0))
     sine = (turns == 1).where(1.0, (turns == 3).where(-1.0, 0.0))
@@ -57,7 +57,7 @@ def rotate90(draw: Draw) -> Matrix:
 
 
 def rotate(draw: Draw, degrees: float = 15.0) -> Matrix:
-    """Turns by an angle uniform in +-degrees."""
+    """Rotate by an angle uniform in +-degrees."""
     angle = draw.uniform(-degrees, degrees) * (math.pi / 180)
     return _rotation(draw.gate(angle.cos(), 1.0), draw.gate(angle.sin(), 0.0))
 
@@ -67,27 +67,27 @@ def _rotation(cosine: Tensor, sine: Tensor) -> Matrix:
 
 
 def scale(draw: Draw, low: float = 0.8, high: float = 1.25) -> Matrix:
-    """Zooms by a factor whose logarithm is uniform: halving is as likely as doubling."""
+    """Zoom by a factor whose logarithm is uniform: halving is as likely as doubling."""
     inverse = draw.gate(draw.uniform(-math.log2(high), -math.log2(low)).exp2(), 1.0)
     return Matrix(inverse, 0.0, 0.0, inverse)
 
 
 def shear(draw: Draw, amount: float = 0.1) -> Matrix:
-    """Moves columns by up to +-amount pixels a row, and rows by as much a column."""
+    """Shift columns by up to +-amount pixels a row, and rows by as much a column."""
     down, right = (draw.between(-amount, amount, 0.0) for _ in range(2))
     return Matrix(1.0, down, right, 1.0)
 
 
 def translate(draw: Draw, fraction: float = 0.1) -> Move:
-    """Moves by up to +-fraction of the rows and of the columns."""
+    """Shift by up to +-fraction of the rows and of the columns."""
     return Move(*(draw.between(-fraction, fraction, 0.0) for _ in range(2)))
 
 
 @dataclass(frozen=True)
 class Reflect:
-    """The border is reflected instead of filled."""
+    """Mirror the image beyond its edge instead of filling it."""
 
 
 def reflect(draw: Draw) -> Reflect:
-    """Beyond its edge an image is mirrored, with its label; else it is its mean, and ignored."""
+    """Mirror image and label beyond their edge, which is else the image's mean, and ignored."""
     return Reflect()

@@ -1,11 +1,12 @@
-"""Pipelines of other packages, used on the host: image by image, before the upload."""
+"""Run a pipeline of another package on the host, image by image."""
 
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from tinyseg.augment.alignment import Array, Pipeline
+from tinyseg.augment.alignment import Pipeline
+from tinyseg.common.arrays import Array
 from tinyseg.config import IGNORE
 from tinyseg.errors import ConfigError, StepError
 
@@ -13,8 +14,8 @@ from tinyseg.errors import ConfigError, StepError
 class Albumentations:
     """An Albumentations pipeline (`A.Compose`) as a pipeline (image, label) -> (image, label).
 
-    It is seeded anew for every image, so that a resumed run goes on with the same draws. Nothing
-    of Albumentations is imported here: `pip install "tinyseg[albumentations]"` brings it.
+    It is seeded for every image, so that a resumed run goes on with the same random numbers.
+    Nothing of Albumentations is imported here: `pip install "tinyseg[albumentations]"` brings it.
     """
 
     def __init__(self, transform: Callable[..., Any]):
@@ -27,30 +28,30 @@ class Albumentations:
         self.transform: Any = transform
 
     def __call__(self, image_hwc: Array, label_hw: Array) -> tuple[Array, Array]:
-        made = self.transform(image=image_hwc, mask=label_hw)
-        return made["image"], made["mask"]
+        result = self.transform(image=image_hwc, mask=label_hw)
+        return result["image"], result["mask"]
 
     def seed(self, number: int) -> None:
-        """What follows is drawn from this number, 0 to 2^32 - 1."""
+        """Seed what follows with a number from 0 to 2^32 - 1."""
         self.transform.set_random_seed(number)
 
 
 def on_host(
     pipeline: Pipeline, image_hwc: Array, label_hw: Array, classes: int, seed: int
 ) -> tuple[Array, Array]:
-    """One image and its label through a pipeline; StepError if it breaks what a step relies on.
+    """Run one image and its label through a pipeline; StepError if the result cannot be used.
 
-    A pipeline with a method `seed(number)` is seeded first. Shapes and types must stay, floats
-    must stay in [0, 1] and labels class ids or 255.
+    A pipeline with a method `seed(number)` is seeded first. Shapes and types must stay
+    the same, floats in [0, 1] and labels class ids or 255.
     """
     if callable(reseed := getattr(pipeline, "seed", None)):
         reseed(seed)
-    image, label = (np.asarray(made) for made in pipeline(image_hwc.copy(), label_hw.copy()))
-    for what, got, given in (("image", image, image_hwc), ("label", label, label_hw)):
-        if (got.shape, got.dtype) != (given.shape, given.dtype):
+    image, label = (np.asarray(result) for result in pipeline(image_hwc.copy(), label_hw.copy()))
+    for what, new, old in (("image", image, image_hwc), ("label", label, label_hw)):
+        if (new.shape, new.dtype) != (old.shape, old.dtype):
             raise StepError(
-                f"the pipeline made {got.dtype} {got.shape} of the {what} {given.dtype} "
-                f"{given.shape}; it must keep both"
+                f"the pipeline made {new.dtype} {new.shape} of the {what} {old.dtype} "
+                f"{old.shape}; it must keep both"
             )
     if image.dtype.kind == "f" and not (image.min() >= 0 and image.max() <= 1):
         raise StepError(
@@ -59,7 +60,7 @@ def on_host(
     wrong = [int(value) for value in np.unique(label) if classes <= value != IGNORE]
     if wrong:
         raise StepError(
-            f"the pipeline made label values {wrong[:5]}: masks need nearest neighbours, and a "
+            f"the pipeline made label values {wrong[:5]}: masks need nearest neighbor, and a "
             f"fill of 0 to {classes - 1} or {IGNORE}"
         )
     return image, label

@@ -1,7 +1,7 @@
-"""What happens to grey values: optics and resolution, then tone and noise, then holes.
+"""Change pixel values: optics and resolution, then tone and noise, then holes.
 
 Strengths are in units of an image's own statistics, so that they mean the same however images are
-normalised: mean, deviation and range of each channel, as they were before it was sampled.
+normalized: mean, std and range of each channel, as they were before it was sampled.
 """
 
 import functools
@@ -17,7 +17,7 @@ from tinyseg.augment.sampling import Draw
 
 
 def _pixels(value: Tensor) -> Tensor:
-    """A number for each sample (B,), to be used with images."""
+    """Shape a number for each sample (B,) so that it broadcasts over images."""
     return value.reshape(-1, 1, 1, 1)
 
 
@@ -26,10 +26,10 @@ def _pixels(value: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Optics:
-    """A Gaussian blur, then sampling on a coarser grid and back."""
+    """A Gaussian blur, then sampling on a coarser grid and back: one filter along each axis."""
 
     variance: Tensor | float = 0.0
-    """Of the blur, in pixels squared."""
+    """Variance of the blur, in pixels squared."""
     zoom: Tensor | float = 1.0
     """Samples per pixel, at most 1."""
     largest: float = 0.0
@@ -49,11 +49,11 @@ class Optics:
         return kernels.smooth(image, *(weights(int(size)) for size in image.shape[2:]))
 
     def weights(self, batch: int, size: int) -> Tensor:
-        """The weights (B, taps, size) of each place's neighbours.
+        """Return the weights (B, taps, size) of the neighbors of each place.
 
         A pixel lies between two samples of the coarser grid, a sample between two pixels, and each
-        of these stands for a Gaussian mean; its variance is the blur's and what a wider sensor
-        element has more. So no place moves, and without blur and zoom every weight is 0 or 1.
+        of these is a Gaussian mean; its variance is the blur's plus what a wider sensor element
+        adds. So no place moves, and without blur and zoom every weight is 0 or 1.
         """
         zoom, blurred = (_sample(value, batch) for value in (self.zoom, self.variance))
         place, two = Tensor.arange(size).reshape(1, 1, 1, 1, size), Tensor.arange(2)
@@ -61,29 +61,29 @@ class Optics:
         number = on_grid.floor() + two.reshape(1, 2, 1, 1, 1)
         last = (size * zoom - 0.5).ceil() - 1
         source = ((number.maximum(0).minimum(last) + 0.5) / zoom - 0.5).clip(0, size - 1)
-        centre = source.floor() + two.reshape(1, 1, 2, 1, 1)
-        share = (1 - (on_grid - number).abs()) * (1 - (source - centre).abs())
-        centre, share = (
+        center = source.floor() + two.reshape(1, 1, 2, 1, 1)
+        share = (1 - (on_grid - number).abs()) * (1 - (source - center).abs())
+        center, share = (
             each.expand(batch, 2, 2, 1, size).reshape(batch, 4, 1, size).contiguous()
-            for each in (centre.minimum(size - 1), share)
+            for each in (center.minimum(size - 1), share)
         )
         reach = self.reach(size)
         taps = Tensor.arange(-reach, reach + 1).reshape(1, 1, -1, 1)
-        neighbour = place.reshape(1, 1, 1, size) + taps
+        neighbor = place.reshape(1, 1, 1, size) + taps
         variance = (blurred + _wider(zoom)).maximum(1e-4).reshape(batch, 1, 1, 1)
-        weight = ((neighbour - centre).square() / (-2 * variance)).exp()
-        weight = ((neighbour >= 0) & (neighbour < size)).where(weight, 0.0).contiguous()
+        weight = ((neighbor - center).square() / (-2 * variance)).exp()
+        weight = ((neighbor >= 0) & (neighbor < size)).where(weight, 0.0).contiguous()
         return (weight * (share / weight.sum(axis=2, keepdim=True))).sum(axis=1).contiguous()
 
     def reach(self, size: int) -> int:
-        """How far a neighbour may lie that counts: three deviations from the farther sample."""
+        """Return how far away a neighbor may count: three std from the farther sample."""
         reach = 3 * math.sqrt(self.largest + _wider(self.smallest))
         between = 1 / self.smallest + 1 if self.smallest < 1 else 0
         return min(math.ceil(reach + between), size - 1)
 
 
 def _wider(zoom: Any) -> Any:
-    """The variance of a square of 1 / zoom pixels, less that of one pixel."""
+    """Return the variance of a square of 1 / zoom pixels, less that of one pixel."""
     return (1 / (zoom * zoom) - 1) / 12
 
 
@@ -93,12 +93,12 @@ def _sample(value: Tensor | float, batch: int) -> Tensor:
 
 
 def blur(draw: Draw, low: float = 0.5, high: float = 1.0) -> Optics:
-    """A Gaussian blur; its sigma is uniform between low and high, in pixels."""
+    """Blur by a Gaussian; its sigma is uniform between low and high, in pixels."""
     return Optics(draw.gate(draw.uniform(low, high).square(), 0.0), largest=high**2)
 
 
 def lowres(draw: Draw, low: float = 0.5) -> Optics:
-    """As if taken at a lower resolution: low to 1 times the rows and columns, then interpolated."""
+    """Lower the resolution to low to 1 times the rows and columns, and interpolate back."""
     return Optics(zoom=draw.between(low, 1.0, 1.0), smallest=low)
 
 
@@ -107,32 +107,32 @@ def lowres(draw: Draw, low: float = 0.5) -> Optics:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of every channel of every sample (B, C, 1, 1)."""
+    """Statistics of each channel of each sample (B, C, 1, 1)."""
 
     mean: Tensor
-    deviation: Tensor
+    std: Tensor
     low: Tensor
     high: Tensor
 
     @staticmethod
     def of(image: Tensor) -> "Statistics":
-        """Computed when they are used."""
+        """Return the statistics of images (B, C, H, W)."""
         axes = {"axis": (2, 3), "keepdim": True}
         mean = image.mean(**axes).contiguous()
-        deviation = (image - mean).square().mean(**axes).sqrt()
-        found = deviation, image.min(**axes), image.max(**axes)
-        return Statistics(mean, *(each.contiguous() for each in found))
+        std = (image - mean).square().mean(**axes).sqrt()
+        rest = std, image.min(**axes), image.max(**axes)
+        return Statistics(mean, *(each.contiguous() for each in rest))
 
 
 @dataclass(frozen=True)
 class Tone:
-    """A change of each pixel: its value and its image's statistics to the new value."""
+    """A change of each pixel, from its value and its image's statistics."""
 
     change: Callable[[Tensor, Statistics], Tensor]
 
 
 def gamma(draw: Draw, low: float = 0.7, high: float = 1.5) -> Tone:
-    """A power curve over the image's own range; the exponent's logarithm is uniform."""
+    """Apply a power curve over the image's own range; the exponent's logarithm is uniform."""
     exponent = _pixels(draw.gate(draw.uniform(math.log2(low), math.log2(high)).exp2(), 1.0))
 
     def change(x: Tensor, own: Statistics) -> Tensor:
@@ -145,24 +145,24 @@ def gamma(draw: Draw, low: float = 0.7, high: float = 1.5) -> Tone:
 
 
 def contrast(draw: Draw, low: float = 0.75, high: float = 1.25) -> Tone:
-    """Stretches the values around the image's own mean by a factor."""
+    """Stretch the values around the image's own mean by a factor."""
     more = _pixels(draw.between(low - 1, high - 1, 0.0))
     return Tone(lambda x, own: x + (x - own.mean) * more)
 
 
 def brightness(draw: Draw, amount: float = 0.3) -> Tone:
-    """Adds up to +-amount deviations to all values of an image."""
+    """Add up to +-amount std to all values of an image."""
     shift = _pixels(draw.between(-amount, amount, 0.0))
-    return Tone(lambda x, own: x + own.deviation * shift)
+    return Tone(lambda x, own: x + own.std * shift)
 
 
-def noise(draw: Draw, deviation: float = 0.2) -> Tone:
-    """Adds normal noise to every pixel, up to `deviation` of the image's own as its own."""
-    strength = _pixels(draw.between(0.0, deviation, 0.0))
+def noise(draw: Draw, std: float = 0.2) -> Tone:
+    """Add normal noise to every pixel; its std is up to `std` times the image's own."""
+    strength = _pixels(draw.between(0.0, std, 0.0))
 
     def change(x: Tensor, own: Statistics) -> Tensor:
         pixels = int(x.shape[1] * x.shape[2] * x.shape[3])
-        return x + draw.normal(pixels).reshape(*x.shape) * (own.deviation * strength)
+        return x + draw.normal(pixels).reshape(*x.shape) * (own.std * strength)
 
     return Tone(change)
 
@@ -172,14 +172,14 @@ def noise(draw: Draw, deviation: float = 0.2) -> Tone:
 
 @dataclass(frozen=True)
 class Cutout:
-    """A square without content: its middle and half its side, in fractions of the image."""
+    """A square hole: its middle and half its side, in fractions of the image."""
 
     row: Tensor
     column: Tensor
     half: Tensor
 
     def __call__(self, rows: int, columns: int) -> Tensor:
-        """Which pixels are gone (B, rows, columns)."""
+        """Return which pixels are in the hole (B, rows, columns)."""
         down = (Tensor.arange(rows) + 0.5) / rows - self.row.reshape(-1, 1)
         right = (Tensor.arange(columns) + 0.5) / columns - self.column.reshape(-1, 1)
         half = self.half.reshape(-1, 1, 1)
@@ -187,7 +187,7 @@ class Cutout:
 
 
 def cutout(draw: Draw, side: float = 0.3) -> Cutout:
-    """A square anywhere, of up to `side` times the image's, is its mean, and its label ignored.
+    """Fill a square of up to `side` times the image's with its mean, and ignore its label.
 
     DeVries & Taylor 2017; there, for classification, the label stays.
     """
