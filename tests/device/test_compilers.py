@@ -1,6 +1,6 @@
 """The choice of the CPU's compiler."""
 
-import json
+import os
 import stat
 from pathlib import Path
 from types import SimpleNamespace
@@ -110,19 +110,37 @@ def test_the_fastest_compiler_is_measured_once_and_remembered(
     assert measured == [SLOW, FAST]
     assert compiling._choose_compiler() == (FAST, reason)
     assert measured == [SLOW, FAST]
-    assert len(json.loads((own_cache / "compilers.json").read_text())) == 2
+    assert len(list((own_cache / "compilers").glob("*.json"))) == 1
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"x": 1}', "null", "\udcff"])
-def test_a_damaged_memory_of_speeds_is_measured_anew(
-    own_cache: Path, measured: list[Compiler], content: str
+@pytest.mark.parametrize("damage", ["empty", "other", "fifo", "folder open to others"])
+def test_damaged_speeds_are_measured_anew(
+    own_cache: Path, measured: list[Compiler], damage: str
 ) -> None:
-    own_cache.mkdir(parents=True)
-    (own_cache / "compilers.json").write_bytes(content.encode(errors="surrogateescape"))
+    compiling._choose_compiler()
+    (path,) = (own_cache / "compilers").glob("*.json")
+    if damage == "folder open to others":
+        path.parent.chmod(0o777)
+    else:
+        path.unlink()
+        if damage == "fifo":
+            os.mkfifo(path, 0o600)
+        else:
+            path.write_text("" if damage == "empty" else '{"x": 1}')
     assert compiling._choose_compiler()[0] == FAST
-    assert measured == [SLOW, FAST]
+    assert measured == [SLOW, FAST] * 2
     assert compiling._choose_compiler()[0] == FAST
-    assert measured == [SLOW, FAST]
+    assert measured == [SLOW, FAST] * (3 if damage == "folder open to others" else 2)
+
+
+def test_without_any_folder_the_speeds_are_measured_each_time(
+    measured: list[Compiler], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+    monkeypatch.setattr("tinyseg.common.cache_dir.tempfile.gettempdir", lambda: "/dev/null")
+    for count in (1, 2):
+        assert compiling._choose_compiler()[0] == FAST
+        assert measured == [SLOW, FAST] * count
 
 
 def test_another_processor_or_version_is_measured_anew(

@@ -20,6 +20,7 @@ from tinygrad.helpers import Context
 
 from tinyseg.cli.parser import main
 from tinyseg.common.arrays import Array
+from tinyseg.device.compilers import speed_files
 from tinyseg.device.tensors import copy_, to_device
 from tinyseg.inference.step import PredictStep
 from tinyseg.jit import key as stepkey
@@ -594,13 +595,12 @@ def test_the_least_recently_used_step_goes_first(tmp_path: Path) -> None:
 def test_the_command_line_tells_and_clears(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cache", "info"]) == 0
     assert "2 compiled steps, " in capsys.readouterr().out
-    speeds = home / "tinyseg" / "compilers.json"
-    speeds.write_text("{}")
+    speed_files().store("a compiler", b"{}")
     assert main(["cache", "clear"]) == 0
     said = capsys.readouterr().out
     assert "2 compiled steps removed" in said
     assert "the compilers' speeds removed" in said
-    assert not speeds.exists()
+    assert speed_files().info().files == 0
     assert StepCache().info().files == 0
 
 

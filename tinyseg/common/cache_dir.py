@@ -1,7 +1,7 @@
 """Files that can be made again, in the user's cache folder: private, whole or not there, bounded.
 
-A key is a digest of all that shapes the content, so a file never has to be asked whether it is out
-of date. Who reads one must check it: the disk may have lost a part of it.
+A key is a digest of everything that decides the content, so a file is never out of date. It may be
+damaged: `load` checks a digest, who calls `open` has to check.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ DIGEST_BYTES = 32
 
 
 class CacheOff(TinysegError):
-    """Why nothing can be kept on disk, in words."""
+    """The reason why nothing can be kept on disk."""
 
 
 @dataclass(frozen=True)
@@ -38,18 +38,18 @@ class Info:
 
 
 def cache_folder() -> Path:
-    """tinyseg's folder for things that can be made again (made when missing)."""
-    wanted = [*_usual_cache(), Path(tempfile.gettempdir()) / f"tinyseg-{_user()}"]
-    for folder in wanted:
+    """Return tinyseg's folder for files that can be made again; it is made when missing."""
+    candidates = [*_usual_cache(), Path(tempfile.gettempdir()) / f"tinyseg-{_user()}"]
+    for folder in candidates:
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            mine = not hasattr(os, "getuid") or folder.stat().st_uid == os.getuid()
+            own = not hasattr(os, "getuid") or folder.stat().st_uid == os.getuid()
         except OSError:
             continue
-        # code is kept there: what somebody else made in a shared folder is not to be trusted
-        if mine and os.access(folder, os.W_OK):
+        # code is kept there: a folder that somebody else has made is not to be trusted
+        if own and os.access(folder, os.W_OK):
             return folder
-    tried = ", ".join(map(str, wanted))
+    tried = ", ".join(map(str, candidates))
     raise BackendError(f"no writable cache folder (tried {tried}); set XDG_CACHE_HOME to one")
 
 
@@ -69,16 +69,16 @@ def _user() -> str:
 
 
 class FileCache:
-    """Files by key in one private folder; the least recently used go first.
+    """Files by key in one private folder; the least recently used are removed first.
 
-    They take `limit` bytes at most, and never more than half of what the disk could give. Raises
-    CacheOff when the folder is not private or cannot be written.
+    They take at most `limit` bytes and at most half of the disk's free space. Raises CacheOff when
+    the folder is not private or cannot be written.
     """
 
     def __init__(self, folder: Path, suffix: str, limit: int):
         self.folder, self.suffix, self.limit = folder, suffix, limit
         self._unchecked = limit
-        """Bytes written since the last eviction; the first write looks what there is."""
+        """Bytes written since the folder was last listed; it is listed at the first write."""
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             _check_private(folder, folder.lstat(), stat.S_ISDIR)
@@ -86,7 +86,7 @@ class FileCache:
             raise CacheOff(f"{folder}: {error.strerror}") from error
 
     def path(self, key: str) -> Path:
-        """Where a key is kept."""
+        """Return the file of a key."""
         return self.folder / f"{key}{self.suffix}"
 
     def load(self, key: str) -> bytes | None:
@@ -113,8 +113,8 @@ class FileCache:
         return file
 
     @contextlib.contextmanager
-    def writing(self, path: Path, replace: bool = True) -> Iterator[BinaryIO]:
-        """A file that takes its name when it is whole; nothing is left of it on an error."""
+    def writing(self, path: Path) -> Iterator[BinaryIO]:
+        """Open a file that gets its name when it is whole; nothing is left of it on an error."""
         # mkstemp makes the file with mode 0600
         handle, name = tempfile.mkstemp(suffix=PARTIAL, dir=self.folder)
         try:
@@ -122,19 +122,18 @@ class FileCache:
                 yield file
                 file.flush()
                 size = os.fstat(handle).st_size
-            if replace or not _linked(name, path):
-                os.replace(name, path)
+            os.replace(name, path)
         finally:
             Path(name).unlink(missing_ok=True)
         self._make_room(size)
 
     def info(self) -> Info:
-        """Number and size of the files."""
+        """Return number and size of the files."""
         sizes = [size for _, size, _ in self._entries()]
         return Info(self.folder, len(sizes), sum(sizes), self._bound(sum(sizes)))
 
     def clear(self) -> int:
-        """Forgets everything; how many files that were."""
+        """Remove all files and return how many there were."""
         paths = list(self.folder.glob(f"*{self.suffix}"))
         for path in [*paths, *self.folder.glob(f"*{PARTIAL}")]:
             path.unlink(missing_ok=True)
@@ -144,16 +143,16 @@ class FileCache:
         return min(self.limit, (shutil.disk_usage(self.folder).free + held) // 2)
 
     def _entries(self) -> list[tuple[float, int, Path]]:
-        """Time of last use, size and path of each file, the oldest first."""
-        found = []
+        """Return time of last use, size and path of each file, the oldest first."""
+        entries = []
         for path in self.folder.glob(f"*{self.suffix}"):
             with contextlib.suppress(OSError):  # another process may have evicted it
-                facts = path.stat()
-                found.append((facts.st_mtime, facts.st_size, path))
-        return sorted(found)
+                status = path.stat()
+                entries.append((status.st_mtime, status.st_size, path))
+        return sorted(entries)
 
     def _make_room(self, size: int) -> None:
-        """Evicts what is too much; not after each small file, as it lists the whole folder."""
+        """Remove the oldest files; not after each small file, as it lists the whole folder."""
         self._unchecked += size
         if self._unchecked < self.limit // 32:
             return
@@ -190,21 +189,10 @@ def _digest(key: str, payload: bytes) -> bytes:
     return hashlib.sha256(key.encode() + b"\n" + payload).digest()
 
 
-def _linked(name: str, path: Path) -> bool:
-    """Gives a file its name unless another process was first; False where links are unknown."""
-    try:
-        os.link(name, path)
-    except FileExistsError:
-        return True
-    except OSError:
-        return False
-    return True
-
-
-def _check_private(path: Path, facts: os.stat_result, kind: Callable[[int], bool]) -> None:
+def _check_private(path: Path, status: os.stat_result, is_kind: Callable[[int], bool]) -> None:
     if not hasattr(os, "getuid"):
         return  # Windows: the user's own folder is private by its access list
-    if not kind(facts.st_mode) or facts.st_uid != os.getuid():
+    if not is_kind(status.st_mode) or status.st_uid != os.getuid():
         raise CacheOff(f"{path} is not this user's own; remove it")
-    if facts.st_mode & 0o077:
+    if status.st_mode & 0o077:
         raise CacheOff(f"{path} is open to others; run  chmod go-rwx {path}")

@@ -1,4 +1,4 @@
-"""Writing so that a file is whole or not there, whenever the process dies; folders locked."""
+"""Files that are whole or not there, whenever the process dies; folders for one process alone."""
 
 import contextlib
 import json
@@ -25,7 +25,7 @@ LOCK = ".lock"
 
 
 def write_atomic(path: str | Path, content: bytes | str) -> None:
-    """Writes to a temporary name beside `path`, syncs, renames; parents are made."""
+    """Write to a temporary name next to `path`, sync, rename; parent folders are made."""
     path = Path(path)
     if not path.name or path.is_dir():
         raise RunError(f"{path} is a folder; give the name of a file to write")
@@ -42,27 +42,27 @@ def write_atomic(path: str | Path, content: bytes | str) -> None:
 
 
 def partial_of(path: Path) -> Path:
-    """The name under which this process writes a file: short, whatever the file's own is."""
+    """Return the temporary name under which this process writes a file."""
     return path.with_name(f".{os.getpid()}-{abs(hash(path.name)) % 10**8}{PARTIAL}")
 
 
 def remove_stale(folder: Path) -> None:
-    """Removes what processes that died left half written below a folder, and nothing else."""
+    """Remove the files below a folder that a dead process left half written, and no others."""
     for partial in folder.rglob(f".*-*{PARTIAL}"):
-        named = re.fullmatch(rf"\.(\d+)-\d+{re.escape(PARTIAL)}", partial.name)
-        if not named:
+        writer = re.fullmatch(rf"\.(\d+)-\d+{re.escape(PARTIAL)}", partial.name)
+        if not writer:
             continue
         with contextlib.suppress(OSError):  # another process may have finished it
             old = time.time() - partial.lstat().st_mtime > STALE_SECONDS
-            if old or not _runs(int(named[1])):
+            if old or not _runs(int(writer[1])):
                 partial.unlink()
 
 
 def _runs(process: int) -> bool:
-    """Whether another process of that number runs on this machine; True where nobody can tell."""
+    """Return whether another process of that number may be running on this machine."""
     if process == os.getpid():
         return False
-    if os.name != "posix":  # there, asking would end it
+    if os.name != "posix":  # os.kill would end it there
         return True
     try:
         os.kill(process, 0)
@@ -75,7 +75,7 @@ def _runs(process: int) -> bool:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Makes a folder and keeps others out of it; RunError, with who is there, where one holds it.
+    """Make a folder and lock it; RunError, which names the other process, where it is locked.
 
     The lock is the operating system's: it ends with its process, however that dies.
     """
@@ -87,7 +87,7 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         with contextlib.suppress(OSError):
-            (folder / LOCK).unlink()  # while it is held: what is removed is our own
+            (folder / LOCK).unlink()  # still locked: it is our own that is removed
         file.close()
 
 
@@ -119,7 +119,7 @@ def _lock(folder: Path) -> TextIO:
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Writes JSON atomically, readable by people."""
+    """Write JSON atomically, indented."""
     text = json.dumps(content, indent=1, ensure_ascii=False)
     try:
         text.encode()
@@ -129,7 +129,7 @@ def write_json(path: str | Path, content: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Reads JSON that a run needs; RunError when it is missing or damaged."""
+    """Read JSON that a run needs; RunError when it is missing or damaged."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What a check found: how bad, what was seen, why it matters, what to do, and the evidence."""
+"""The result of a check: how severe, what was seen, why it matters, what to do, the evidence."""
 
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 LEVELS = ("ok", "note", "warning", "error")
-"""From harmless to what would spoil a run."""
+"""From harmless to what would make a run useless."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One result of a check, in words for people; `check` and `level` for programs."""
+    """One result of a check in words; `check` and `level` are for programs."""
 
     level: str
     """ok, note, warning or error."""
@@ -28,42 +28,42 @@ class Finding:
     evidence: tuple[str, ...] = ()
     """File names or numbers, all of them."""
     picture: np.ndarray[Any, np.dtype[Any]] | None = field(default=None, compare=False, repr=False)
-    """What shows it at a glance, (H, W, 3) uint8."""
+    """An image that shows it, (H, W, 3) uint8."""
 
     def to_json(self) -> dict[str, Any]:
-        """All fields but the picture, for a JSON file."""
+        """Return all fields but the picture, for a JSON file."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "picture"}
 
 
 def listed(
     level: str, check: str, seen: str, evidence: Iterable[object], why: str = "", remedy: str = ""
 ) -> list[Finding]:
-    """One finding when there is evidence, each piece once, its number after `seen`; else none."""
+    """Return a finding with the evidence, each piece once, and its number; none without any."""
     texts = tuple(dict.fromkeys(map(str, evidence)))
-    found = Finding(level, check, f"{seen}: {len(texts)}", why, remedy, texts)
-    return [found] if texts else []
+    return [Finding(level, check, f"{seen}: {len(texts)}", why, remedy, texts)] if texts else []
 
 
 def worst(findings: Iterable[Finding]) -> str:
-    """The highest level among the findings; ok when there is none."""
+    """Return the highest level among the findings; ok when there is none."""
     return max((f.level for f in findings), key=LEVELS.index, default="ok")
 
 
 def tally(findings: Sequence[Finding]) -> str:
-    """How many there are of each level but ok, the worst first; "all well" without any."""
+    """Return the number of findings of each level but ok, the worst first; or "all well"."""
     counts = {level: sum(f.level == level for f in findings) for level in LEVELS[:0:-1]}
-    told = [f"{n} {level}{'s' * (n > 1)}" for level, n in counts.items() if n]
-    return ", ".join(told) or "all well"
+    return (
+        ", ".join(f"{n} {level}{'s' * (n > 1)}" for level, n in counts.items() if n) or "all well"
+    )
 
 
 def table(findings: Sequence[Finding], width: int = 100, most: int = 5) -> str:
-    """The findings as text, the worst first; evidence is cut after `most` lines."""
+    """Return the findings as text, the worst first, with at most so many lines of evidence each."""
     ordered = sorted(findings, key=lambda f: -LEVELS.index(f.level))
     return "\n".join(line for finding in ordered for line in _lines(finding, width, most))
 
 
 def printable(text: str) -> str:
-    """A text without what a terminal cannot show or would obey: file names may hold any bytes."""
+    """Return a text without control characters, which a file name may contain."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 

@@ -1,4 +1,4 @@
-"""A line that shows how far something is and how long it will take."""
+"""A progress bar with the time that is left."""
 
 import shutil
 import sys
@@ -9,13 +9,13 @@ from typing import TextIO
 
 
 class Progress:
-    """A progress bar on a terminal; elsewhere nothing. Use it in a `with` block.
+    """A progress bar on a terminal, nothing elsewhere. Use it in a `with` block.
 
-    `total=0` shows the time only (for work whose length is not known), ticking by itself.
+    `total=0` shows only the time, which goes on by itself (for work of unknown length).
     """
 
     def __init__(self, title: str, total: int = 0, first: int = 0, stream: TextIO | None = None):
-        """`first` of `total` are done already: the ETA goes by what comes after them."""
+        """Start with `first` of `total` done already; they do not count for the ETA."""
         self.title, self.total, self.note = title, total, ""
         self.first = self.done = first
         self.stream = stream or sys.stderr
@@ -49,11 +49,11 @@ class Progress:
         return time.monotonic() - self.start
 
     def restart(self) -> None:
-        """Counts the time from now on, so that an ETA leaves out what went before."""
+        """Count the time from now on; the ETA leaves out what was done before."""
         self.start, self.first = time.monotonic(), self.done
 
     def update(self, done: int, total: int | None = None, note: str = "") -> None:
-        """Shows `done` of `total`; redraws at most ten times a second."""
+        """Show `done` of `total`; redraw at most ten times a second."""
         self.done, self.total, self.note = done, total or self.total, note or self.note
         now = time.monotonic()
         if self.live and (now - self._drawn > 0.1 or done == self.total):
@@ -79,7 +79,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words: 8 s, 2:05, 1:00:03."""
+    """Return seconds as 8 s, 2:05 or 1:00:03."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -1,4 +1,4 @@
-"""Work on many images at once. Threads: Pillow lets go of Python's lock while it decodes."""
+"""Work on many images at once, in threads: Pillow releases Python's lock while it decodes."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +13,7 @@ Progress = Callable[[int, int], None]
 def in_threads(
     work: Callable[[Item], Result], items: Sequence[Item], progress: Progress | None = None
 ) -> Iterator[Result]:
-    """The results in the order of the items; an error or Ctrl-C leaves the rest undone."""
+    """Yield the results in the order of the items; an error or Ctrl-C cancels the rest."""
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     try:
         for done, result in enumerate(pool.map(work, items), start=1):

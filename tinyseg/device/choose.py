@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from tinygrad import Device
 from tinygrad.helpers import CPU_COUNT, DEV
 
-from tinyseg.common.cache_dir import cache_folder
-from tinyseg.device.compilers import _SPEEDS, Compiler, _choose_compiler, _install
+from tinyseg.device.compilers import Compiler, _choose_compiler, _install, speed_files
 from tinyseg.device.gpus import may_be_there, nvidia_compiler, use_cuda_extra
 from tinyseg.device.graph import find_schedules_again, launcher, repair_graph
 from tinyseg.device.kernel_cache import keep_kernels, turn_off_database
@@ -78,7 +77,4 @@ def _opens(name: str, requested: bool = False) -> bool:
 
 def forget_compilers() -> bool:
     """Remove the measured speeds of compilers; return whether there were any."""
-    path = cache_folder() / _SPEEDS
-    existed = path.exists()
-    path.unlink(missing_ok=True)
-    return existed
+    return speed_files().clear() > 0

@@ -19,7 +19,7 @@ from tinygrad.renderer.cstyle import ClangJITRenderer
 from tinygrad.runtime.support.compiler_cpu import ClangJITCompiler
 from tinygrad.runtime.support.elf import jit_loader
 
-from tinyseg.common.cache_dir import cache_folder
+from tinyseg.common.cache_dir import CacheOff, FileCache, cache_folder
 from tinyseg.device.environment import cpu_model
 from tinyseg.device.kernel_cache import kernel_cache
 from tinyseg.errors import BackendError
@@ -168,19 +168,21 @@ def _install(compiler: Compiler) -> None:
         device.renderers.sort(key=lambda renderer: "LLVM" not in renderer.__name__)
 
 
-_SPEEDS = "compilers.json"
+def speed_files() -> FileCache:
+    """Return the folder of measured speeds; raises CacheOff or BackendError if there is none."""
+    return FileCache(cache_folder() / "compilers", ".json", 2**20)
 
 
 def _speeds(installed: tuple[Compiler, ...]) -> dict[str, float]:
-    path = cache_folder() / _SPEEDS
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        return {_identity(c): float(stored[_identity(c)]) for c in installed}
-    except (OSError, ValueError, KeyError, TypeError):
-        speeds = {_identity(c): _measure(c) for c in installed}
-        with contextlib.suppress(OSError):  # a full disk: measured again by the next process
-            path.write_text(json.dumps(speeds), encoding="utf-8")
-        return speeds
+    """Return GFLOP/s by identity, measured once for these compilers where it can be stored."""
+    key = hashlib.sha256(" ".join(map(_identity, installed)).encode()).hexdigest()
+    with contextlib.suppress(CacheOff, BackendError):
+        if stored := speed_files().load(key):
+            return {name: float(speed) for name, speed in json.loads(stored).items()}
+    speeds = {_identity(c): _measure(c) for c in installed}
+    with contextlib.suppress(CacheOff, BackendError, OSError):
+        speed_files().store(key, json.dumps(speeds).encode())
+    return speeds
 
 
 def _measure(compiler: Compiler, side: int = 256) -> float:

@@ -36,7 +36,7 @@ class KernelCache:
             self._turn_off(reason)
 
     def load(self, compiler: Any, source: str) -> bytes | None:
-        """Return the machine code of a source; None when the compiler has not been asked yet."""
+        """Return the machine code of a source; None when it has not been compiled yet."""
         key = _key(compiler, source)
         return self.files.load(key) if self.files and key else None
 

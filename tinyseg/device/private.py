@@ -11,7 +11,7 @@ class Part(NamedTuple):
     """One part of tinygrad."""
 
     name: str
-    """Where it is found, as a dotted name."""
+    """Its dotted name."""
     purpose: str
     """What tinyseg uses it for."""
     loss: str
@@ -19,7 +19,7 @@ class Part(NamedTuple):
 
 
 _UPLOAD = "arrays reach the device by running a kernel for each shape, seconds at the start"
-_STATE = "a jitted step cannot be told apart from one that is locked onto its first batch"
+_STATE = "a jitted step that is locked onto its first batch cannot be detected"
 _RANDOM = "dropout in a user's network repeats its numbers in a jitted or resumed step"
 _CAPTURE = "a step is compiled twice, or kernel by kernel: its first call takes twice as long"
 _STORE = "compiled steps cannot be kept on disk"

@@ -40,7 +40,7 @@ def owns_buffer(tensor: Tensor) -> bool:
 
 
 def buffer_of(tensor: Tensor) -> UOp:
-    """Return what stands for the whole buffer of a tensor, the same for all that share it."""
+    """Return the identity of a tensor's buffer, the same for all tensors that share it."""
     return tensor.uop.base
 
 

@@ -6,7 +6,7 @@ from tinygrad.uop.ops import UOp
 from tinyseg.kernels import reference as plain
 from tinyseg.kernels.cpu.spatial import join_kernel, part_kernel, pool_gradient_kernel, pool_kernel
 from tinyseg.kernels.memory import HALF, empty, in_memory, nchw, nhwc, wide
-from tinyseg.kernels.plans import fallback_reason, join_plan, square_plan
+from tinyseg.kernels.plans import fallback_reason, join_plan, pool_plan
 
 
 def max_pool(x_bchw: Tensor) -> Tensor:
@@ -18,7 +18,7 @@ def max_pool(x_bchw: Tensor) -> Tensor:
     if x_bchw.dtype in HALF:  # tinygrad's own gradient would be float32
         return max_pool(wide(x_bchw)).cast(x_bchw.dtype)
     batch, channels, rows, columns = (int(size) for size in x_bchw.shape)
-    size = square_plan(batch, rows, columns, channels)
+    size = pool_plan(batch, rows, columns, channels)
     if fallback_reason(x_bchw) or size is None:
         return plain.max_pool(x_bchw)
 

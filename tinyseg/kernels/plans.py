@@ -13,7 +13,7 @@ from tinygrad.helpers import CPU_COUNT
 from tinygrad.renderer.cstyle import ClangRenderer
 
 from tinyseg.kernels.cpu.channels import Channels
-from tinyseg.kernels.cpu.spatial import Join, Squares
+from tinyseg.kernels.cpu.spatial import Join, Pooling
 from tinyseg.kernels.memory import HALF
 from tinyseg.kernels.shapes import Convolution, Instruction, Tile, Warp
 
@@ -140,14 +140,14 @@ def tensor_core(conv: Convolution, x: Tensor) -> Instruction | None:
 def forward_warp(conv: Convolution, instruction: Instruction) -> Warp:
     """Choose what a warp computes of a forward convolution or an input gradient."""
     channels = -(-(conv.outputs // conv.scatter**2) // instruction.rows)
-    tall = next(size for size in (4, 2, 1) if channels % size == 0)
+    tall = _factor(channels)
     columns = -(-conv.out_columns // instruction.columns)
-    wide = next(size for size in (4, 2, 1) if columns % size == 0)
+    wide = _factor(columns)
     pixels = conv.batch * conv.out_rows * conv.out_columns // instruction.columns
     warps = pixels * channels * conv.scatter**2
     while wide * tall > 1 and warps // (wide * tall) < WARPS:
         wide, tall = (wide // 2, tall) if wide >= tall else (wide, tall // 2)
-    together = next(size for size in (4, 2, 1) if channels // tall % size == 0)
+    together = _factor(channels // tall)
     return Warp(instruction, wide, tall, together if instruction.exists else 1)
 
 
@@ -155,11 +155,16 @@ def weight_warp(conv: Convolution, instruction: Instruction) -> Warp:
     """Choose what a warp computes of a weight gradient, and how many share the pixels."""
     rows = -(-conv.outputs // instruction.rows)
     columns = -(-(conv.inputs * conv.kernel**2) // instruction.columns)
-    tall = next(size for size in (4, 2, 1) if rows % size == 0)
-    wide = next(size for size in (4, 2, 1) if columns % size == 0)
+    tall = _factor(rows)
+    wide = _factor(columns)
     warps = rows // tall * (columns // wide)
     parts = max(1, min(WARPS // warps, conv.batch * conv.out_rows // 2))
     return Warp(instruction, wide, tall, 1, parts)
+
+
+def _factor(number: int) -> int:
+    """Return the largest of 4, 2 and 1 that divides a number."""
+    return math.gcd(number, 4)
 
 
 def forward_plan(conv: Convolution) -> Plan:
@@ -174,8 +179,8 @@ def forward_plan(conv: Convolution) -> Plan:
     budget = host.registers * 3 // 4 if vectors == 1 or conv.kernel == 1 else host.registers // 2
     wide = 12 if vectors == 1 else budget // vectors
     steps = _even_steps(conv.out_columns, min(wide, budget))
-    squares = conv.kernel**2 * lanes * vectors * 4
-    block = _divisor(conv.inputs, FORWARD_SLAB_BYTES // squares)
+    bytes_per_input = conv.kernel**2 * lanes * vectors * 4
+    block = _divisor(conv.inputs, FORWARD_SLAB_BYTES // bytes_per_input)
     tiles = conv.outputs // (lanes * vectors)
     weight_bytes = conv.kernel**2 * conv.inputs * conv.outputs * 4
     own_tiles = weight_bytes > WEIGHTS_IN_CACHE_BYTES and tiles >= 4 * host.threads
@@ -219,13 +224,13 @@ def shared_threads(rows: int, width: int) -> int:
     return max(1, min(threads, rows))
 
 
-def square_plan(batch: int, rows: int, columns: int, channels: int) -> Squares | None:
-    """Choose how 2 x 2 squares are walked; None when no vector divides the channels."""
+def pool_plan(batch: int, rows: int, columns: int, channels: int) -> Pooling | None:
+    """Choose how images are pooled; None when no vector divides the channels."""
     walk = channel_plan(batch * rows * columns, channels)
     if walk is None or rows < 2 or columns < 2:
         return None
     threads = min(walk.threads, batch * (rows // 2))
-    return Squares(batch, rows, columns, channels, walk.lanes, threads)
+    return Pooling(batch, rows, columns, channels, walk.lanes, threads)
 
 
 def join_plan(pixels: int, left: int, right: int) -> Join | None:

@@ -21,8 +21,8 @@ def warp(
     """Return images sampled bilinearly and labels sampled at the nearest pixel, of `size`.
 
     `matrix` (B, 6) takes output pixels to input pixels: with p = (row, column) from the centre of
-    the output, plus `shift` (B, 2, rows, columns) when given, row = m0 p0 + m1 p1 + m2 and
-    column = m3 p0 + m4 p1 + m5. What lies over half a pixel outside is filled with `fill` (B, C),
+    the output, plus `shift` (B, 2, rows, columns) if there is one, row = m0 p0 + m1 p1 + m2 and
+    column = m3 p0 + m4 p1 + m5. What is over half a pixel outside is filled with `fill` (B, C),
     the label with `ignore`; without `fill` both are reflected at the edges of the outer pixels.
     There is no gradient.
     """

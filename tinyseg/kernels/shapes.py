@@ -1,4 +1,4 @@
-"""What a convolution kernel is asked for, and the tile it works with."""
+"""The sizes of a convolution, and the tile or the warp that a kernel of it works with."""
 
 from dataclasses import dataclass
 
@@ -90,7 +90,7 @@ class Warp:
 
     instruction: Instruction
     wide: int
-    """Instructions beside each other, which share the rows that were read."""
+    """Instructions next to each other, which share the rows that were read."""
     tall: int
     """Instructions below each other, which share the columns that were read."""
     together: int = 1

@@ -28,7 +28,7 @@ def forward(model: Any, x_bchw: Tensor, training: bool) -> Tensor:
 
 
 def output_channels(model: Any, in_channels: int = 0, size: int = 64) -> int:
-    """Return K of the logits (B, K, H, W): `model.out_channels`, or found by a call of the model.
+    """Return K of the logits (B, K, H, W): `model.out_channels`, or that of a call of the model.
 
     Nothing is computed for it. `in_channels` 0: as many as the first weight of four dimensions
     takes. StepError where that does not give four dimensions.

@@ -2,7 +2,7 @@
 
 A layer of stock operations makes about 20 kernels; here it is sums, normalize + ReLU, gradient
 sums, gradient. All per-channel arithmetic between the passes is done by each thread for itself
-at the head of the next pass, so that no small kernels stand between the large ones.
+at the head of the next pass, so that there are no small kernels between the large ones.
 """
 
 import functools
@@ -144,14 +144,14 @@ def gradient_kernel(size: Channels, rectify: bool) -> Kernel:
 
     @kernel(f"gradient_{size.label}", size.threads, 6 * size.pixels * size.channels)
     def emit(program: Program) -> None:
-        table, made = _Table(program, size, 6, 4), _Table(program, size, 1, 2)
+        table, slopes = _Table(program, size, 6, 4), _Table(program, size, 1, 2)
         with program.loop(size.channels) as channel:
-            _slopes(program, size, table, made, channel)
+            _slopes(program, size, table, slopes, channel)
         with program.share(size.pixels) as pixel, program.loop(size.vectors) as vector:
             place = pixel * size.channels + vector * size.lanes
             x = program.load(program.at(5, place, size.lanes))
             dz = _before_relu(program, size, table, x, 4, place, vector, rectify)
-            linear = x * made.read(SLOPE, vector) + made.read(OFFSET, vector)
+            linear = x * slopes.read(SLOPE, vector) + slopes.read(OFFSET, vector)
             dx = dz * table.read(SCALE, vector) + linear
             program.store(program.at(0, place, size.lanes), dx)
 
@@ -242,15 +242,15 @@ def _statistics(program: Program, size: Channels, table: _Table, channel: UOp, e
     table.write(SHIFT, channel, program.load(program.at(7, channel)) - mean * scale)
 
 
-def _slopes(program: Program, size: Channels, table: _Table, made: _Table, channel: UOp) -> None:
+def _slopes(program: Program, size: Channels, table: _Table, slopes: _Table, channel: UOp) -> None:
     """Fill the table of `gradient_kernel` for one channel."""
     mean_dz = _total(program, size, 7, 0, channel)
     mean_product = _total(program, size, 7, 1, channel)
     scale, inverse = table.read_one(SCALE, channel), table.read_one(INVERSE, channel)
     slope = (scale * inverse) * (inverse * mean_product) * -1.0
-    made.write(SLOPE, channel, slope)
+    slopes.write(SLOPE, channel, slope)
     offset = scale * mean_dz * -1.0 - slope * table.read_one(MEAN, channel)
-    made.write(OFFSET, channel, offset)
+    slopes.write(OFFSET, channel, offset)
     to_weight = mean_product * inverse * float(size.pixels)
     program.store(program.at(2, channel), to_weight)
     program.store(program.at(3, channel), mean_dz * float(size.pixels))

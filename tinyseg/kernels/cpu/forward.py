@@ -29,7 +29,7 @@ from tinyseg.kernels.cpu.program import (
 from tinyseg.kernels.shapes import Convolution, Tile
 
 OUTPUT, IMAGE, WEIGHT, _, BIAS = range(5)
-"""Argument 3 holds the weights as given: the kernel does not read them, their gradient does."""
+"""Argument 3 holds the weights before packing: not read by the kernel but by their gradient."""
 
 
 @functools.cache
@@ -139,7 +139,7 @@ class _Forward:
         return program.load(program.at(BIAS, channel, tile.lanes))
 
     def _finished(self, value: UOp, block: UOp) -> UOp:
-        """Return a sum as it leaves: rectified when asked, and only after the last block."""
+        """Return a sum as it is written: with `relu` rectified, but only after the last block."""
         blocks = self.conv.inputs // self.tile.block
         if not self.conv.relu:
             return value

@@ -10,13 +10,13 @@ from tinyseg.kernels.cpu.program import Index, Kernel, Program, kernel, quotient
 from tinyseg.kernels.shapes import Convolution, Tile
 
 CHUNK = 256
-"""Inputs that `unpack_kernel` brings over for one vector of outputs: 16 streams are then written
-from front to back (1024 x 1024 x 3 x 3 took 22 ms the other way round, 11 ms so)."""
+"""Inputs that `unpack_kernel` copies for one vector of outputs: 16 streams are then written from
+front to back (1024 x 1024 x 3 x 3 took 22 ms the other way round, 11 ms so)."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a weight of a convolution stands in a tensor: the floats from one to the next."""
+    """How the weights of a convolution are laid out: the strides of its axes, in floats."""
 
     outputs: int
     inputs: int
@@ -24,7 +24,7 @@ class Layout:
     columns: int
     first: int = 0
     phases: int = 1
-    """Sub-pixels of a transposed convolution; their weights stand one float apart."""
+    """Sub-pixels of a transposed convolution; their weights are one float apart."""
 
     def turned(self, kernel: int) -> "Layout":
         """Return the layout for the input gradient: channels swapped, kernel turned around."""
@@ -73,16 +73,16 @@ def unpack_kernel(
 
     @kernel(f"unpack_{conv.label}", threads)
     def emit(program: Program) -> None:
-        squares, part = conv.kernel**2, conv.kernel**2 * conv.inputs * conv.outputs
+        taps, part = conv.kernel**2, conv.kernel**2 * conv.inputs * conv.outputs
         chunk = max(d for d in range(1, CHUNK + 1) if conv.inputs % d == 0)
         chunks = conv.inputs // chunk
         pieces = conv.outputs // lanes * chunks
         with program.share(pieces) as piece, program.loop(chunk) as inside:
             vector, channel = quotient(piece, chunks), remainder(piece, chunks) * chunk + inside
             target = channel * layout.inputs + vector * (lanes * layout.outputs) + layout.first
-            with program.loop(squares) as square:
-                row, column = quotient(square, conv.kernel), remainder(square, conv.kernel)
-                start = (square * conv.inputs + channel) * conv.outputs + vector * lanes
+            with program.loop(taps) as tap:
+                row, column = quotient(tap, conv.kernel), remainder(tap, conv.kernel)
+                start = (tap * conv.inputs + channel) * conv.outputs + vector * lanes
                 total = program.load(program.at(1, start, lanes))
                 for number in range(1, parts):
                     total = total + program.load(program.at(1, start + number * part, lanes))

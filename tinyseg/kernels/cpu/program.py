@@ -2,8 +2,8 @@
 
 tinygrad's own lowering takes vectors apart (float4 at most), and what clang then makes of them
 depends on its SLP pass. A custom kernel may return an `Ops.PROGRAM` that is past the lowering: that
-saves its seconds in Python, and the C renderer writes 512-bit loads, multiplications and stores as
-they stand here.
+saves its seconds in Python, and the C renderer writes 512-bit loads, multiplications and stores
+exactly as they are here.
 """
 
 import functools
@@ -107,7 +107,7 @@ class Program:
         return [UOp(Ops.INDEX, dtype, (array, integer(number))) for number in range(count)]
 
     def load(self, address: UOp) -> UOp:
-        """Return what stands at an address made by `at` or a register."""
+        """Return the value at an address made by `at` or in a register."""
         return UOp(Ops.LOAD, address.dtype.base, (address,))
 
     def store(self, address: UOp, value: UOp) -> None:

@@ -22,7 +22,7 @@ CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 
 @dataclass(frozen=True)
-class Squares:
+class Pooling:
     """Sizes of images that are pooled 2 x 2, and how the work is shared."""
 
     batch: int
@@ -44,7 +44,7 @@ class Squares:
 
 
 @functools.cache
-def pool_kernel(size: Squares) -> Kernel:
+def pool_kernel(size: Pooling) -> Kernel:
     """Return the kernel (y, x): the maximum of every 2 x 2 square."""
 
     @kernel(f"pool_{size.label}", size.threads, 3 * size.pooled * size.columns // 2 * size.channels)
@@ -59,7 +59,7 @@ def pool_kernel(size: Squares) -> Kernel:
 
 
 @functools.cache
-def pool_gradient_kernel(size: Squares) -> Kernel:
+def pool_gradient_kernel(size: Pooling) -> Kernel:
     """Return the kernel (dx, dy, x): the gradient goes to the first of the largest pixels."""
 
     operations = 6 * size.pooled * size.columns // 2 * size.channels
@@ -75,14 +75,14 @@ def pool_gradient_kernel(size: Squares) -> Kernel:
 
 
 @contextmanager
-def _squares(program: Program, size: Squares) -> Iterator[tuple[UOp, UOp]]:
+def _squares(program: Program, size: Pooling) -> Iterator[tuple[UOp, UOp]]:
     """Loop over the squares of a row and the vectors of a square."""
     vectors = size.channels // size.lanes
     with program.loop(size.columns // 2) as column, program.loop(vectors) as vector:
         yield column, vector
 
 
-def _spread(program: Program, size: Squares, row: UOp, column: UOp, vector: UOp) -> None:
+def _spread(program: Program, size: Pooling, row: UOp, column: UOp, vector: UOp) -> None:
     """Give the gradient of one pooled vector to one of its four pixels, lane by lane."""
     corners = _corners(program, size, 2, row, column, vector)
     place = _pooled_place(size, row, column, vector)
@@ -96,7 +96,7 @@ def _spread(program: Program, size: Squares, row: UOp, column: UOp, vector: UOp)
         program.store(program.at(0, target, size.lanes), share)
 
 
-def _clear_odd_edges(program: Program, size: Squares, row: UOp) -> None:
+def _clear_odd_edges(program: Program, size: Pooling, row: UOp) -> None:
     """Write zeros where an odd last row or column has no square."""
     zero, vectors = constant(0.0, size.lanes), size.channels // size.lanes
     if size.columns % 2:
@@ -111,7 +111,7 @@ def _clear_odd_edges(program: Program, size: Squares, row: UOp) -> None:
             program.store(program.at(0, place, size.lanes), zero)
 
 
-def _place(size: Squares, row: UOp, column: UOp, vector: UOp, down: int | UOp, right: int) -> UOp:
+def _place(size: Pooling, row: UOp, column: UOp, vector: UOp, down: int | UOp, right: int) -> UOp:
     """Return the offset of a pixel's vector below and right of a square's first pixel."""
     half = size.rows // 2
     first = quotient(row, half) * size.rows + remainder(row, half) * 2 + down
@@ -119,12 +119,12 @@ def _place(size: Squares, row: UOp, column: UOp, vector: UOp, down: int | UOp, r
     return pixel * size.channels + vector * size.lanes
 
 
-def _pooled_place(size: Squares, row: UOp, column: UOp, vector: UOp) -> UOp:
+def _pooled_place(size: Pooling, row: UOp, column: UOp, vector: UOp) -> UOp:
     return (row * (size.columns // 2) + column) * size.channels + vector * size.lanes
 
 
 def _corners(
-    program: Program, size: Squares, slot: int, row: UOp, column: UOp, vector: UOp
+    program: Program, size: Pooling, slot: int, row: UOp, column: UOp, vector: UOp
 ) -> list[UOp]:
     """Return the four vectors of a square."""
     places = [_place(size, row, column, vector, down, right) for down, right in CORNERS]

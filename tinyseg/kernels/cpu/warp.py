@@ -35,7 +35,7 @@ class Warp:
     shifted: bool
     """Whether each output pixel has a displacement of its own."""
     filled: bool
-    """Whether what lies outside is filled; else the border is reflected."""
+    """Whether the outside is filled; otherwise the image is reflected at its border."""
     ignore: int
     threads: int
 
@@ -113,13 +113,13 @@ class _Axis:
     ends: tuple[UOp, UOp]
     """The pixels before and after, inside the image."""
     fraction: UOp
-    """How far it lies from the first to the second, 0 to 1."""
+    """The position between the first and the second, 0 to 1."""
     nearest: UOp
     outside: UOp
 
 
 def _axis(warp: Warp, place: UOp, size: int) -> _Axis:
-    """Follow `plain.axis`, operation by operation."""
+    """Follow `reference._axis`, operation by operation."""
     if not warp.filled:
         place = _reflected(place, size)
     outside = place.alu(Ops.CMPLT, _number(-0.5)).alu(

@@ -65,9 +65,9 @@ def _convolve(
     scale = conv.scatter
     shape = (conv.batch, conv.out_rows * scale, conv.out_columns * scale)
     out = _empty(x_bhwc, *shape, conv.outputs // scale**2)
-    given = [x_bhwc, w_ohwi, *([] if bias is None else [bias])]
+    inputs = [x_bhwc, w_ohwi, *([] if bias is None else [bias])]
     kernel = forward_kernel(conv, forward_warp(conv, instruction))
-    return out.custom_kernel(*given, fxn=kernel, grad_fxn=gradient)[0]
+    return out.custom_kernel(*inputs, fxn=kernel, grad_fxn=gradient)[0]
 
 
 def _gradients(

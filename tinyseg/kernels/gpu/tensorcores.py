@@ -83,7 +83,7 @@ def weight_kernel(conv: Convolution, warp: Warp) -> Kernel:
 
 
 class _Loops:
-    """The loops of a kernel, numbered in the order in which they are asked for.
+    """The loops of a kernel, numbered in the order in which they are made.
 
     The order matters: `Opt` unrolls the first loop of those that are left, and the tensor core
     takes the last loop over the rows, over the columns, and of the sum.
@@ -236,7 +236,7 @@ def _source(
 def _read(buffer: UOp, index: UOp, exists: UOp) -> UOp:
     """Return an element, 0 where there is none (lowering makes the condition one of the load).
 
-    The condition may not stand in the index already: tinygrad would shorten an instruction's loop
+    The condition may not be part of the index already: tinygrad would shorten an instruction's loop
     to the elements that exist.
     """
     memory, dtype = _memory(buffer)
