@@ -220,7 +220,7 @@ def _drawn(simulation: Simulation, index: int, store: Store) -> tuple[np.ndarray
         return kept["image"], kept["label"]
     sample = simulation.sample(index)
     assert sample.label is not None
-    store.keep(key, {"image": sample.image, "label": sample.label}, {})
+    store.keep(key, {"image": sample.image, "label": sample.label})
     return sample.image, sample.label
 
 

@@ -91,7 +91,7 @@ def cached_scale(dataset: "Dataset", names: Sequence[str], config: DataConfig) -
     images = (dataset[name].image for name in names)
     scale = find_scale(config, images, dataset.channels)
     if scale is not None:
-        dataset.store.keep(key, {"mean": np.array(scale.mean), "std": np.array(scale.std)}, {})
+        dataset.store.keep(key, {"mean": np.array(scale.mean), "std": np.array(scale.std)})
     return scale
 
 
@@ -127,7 +127,7 @@ class _Preparation:
             for _ in in_threads(work, range(len(self.names)), progress):
                 pass
 
-        records = self.dataset.store.make(key, self._dtype(), first[-1], write, {})
+        records = self.dataset.store.make(key, self._dtype(), first[-1], write)
         if records is None:
             records = np.empty(first[-1], self._dtype())
             write(records.__setitem__)

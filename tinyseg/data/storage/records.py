@@ -1,99 +1,71 @@
-"""Equal records of arrays in one file, to be memory-mapped: raw data, then a footer to check it.
+"""Equal records of arrays in one file, to be memory-mapped: a digest, then NumPy's .npy format."""
 
-The footer is JSON (fields, count, digest, facts), its CRC-32, its length and MAGIC. The digest is
-that of the records' CRC-32s, so that records can be written in any order.
-"""
-
+import functools
 import hashlib
-import json
 import os
-import struct
-import zlib
-from collections.abc import Iterable, Mapping
-from math import prod
+from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.lib import format as npy
 
-MAGIC = b"tinyseg records 1\n"
-_TAIL = struct.Struct(f"<IQ{len(MAGIC)}s")
-_TYPES = ("|u1", "<u2", "<i4", "<f4", "<f8")
+Put = Callable[[int, Sequence[np.ndarray]], None]
+_DIGEST_BYTES = 16
 
 
 class Damaged(Exception):
     """A file of records cannot be used."""
 
 
-class Writer:
-    """Write records into an open file, each by its index; `finish` makes the file whole."""
+def write_records(
+    file: BinaryIO, record: np.dtype[Any], count: int, fill: Callable[[Put], None]
+) -> np.ndarray:
+    """Write `count` records and return them as `map_records` does.
 
-    def __init__(self, file: BinaryIO, record: np.dtype[Any], count: int):
-        self.file, self.record, self.sums = file, record, np.zeros(count, np.uint32)
+    `fill` calls `put(index, arrays)`, its argument, for every record, in any order and thread.
+    OSError when the disk is full, where writing to a map would kill the process.
+    """
+    file.seek(_DIGEST_BYTES)
+    descr = npy.dtype_to_descr(record)
+    npy.write_array_header_2_0(file, {"descr": descr, "fortran_order": False, "shape": (count,)})
+    file.flush()
+    start = file.tell()
 
-    def put(self, index: int, arrays: Iterable[np.ndarray]) -> None:
-        """Write one array for each field. OSError on a full disk, where a map would crash."""
-        content = b"".join(array.tobytes() for array in arrays)
-        assert len(content) == self.record.itemsize
-        start, rest = index * self.record.itemsize, memoryview(content)
+    def put(index: int, arrays: Sequence[np.ndarray]) -> None:
+        rest = memoryview(b"".join(array.tobytes() for array in arrays))
+        assert len(rest) == record.itemsize
+        place = start + index * record.itemsize
         while rest:
-            written = os.pwrite(self.file.fileno(), rest, start)
-            start, rest = start + written, rest[written:]
-        self.sums[index] = zlib.crc32(content)
+            written = os.pwrite(file.fileno(), rest, place)
+            place, rest = place + written, rest[written:]
 
-    def finish(self, facts: Mapping[str, Any]) -> None:
-        """Write the footer."""
-        footer = {
-            "fields": [[n, self.record[n].base.str, self.record[n].shape] for n in _names(self)],
-            "count": len(self.sums),
-            "digest": _digest(self.sums),
-            "facts": facts,
-        }
-        text = json.dumps(footer).encode()
-        self.file.seek(len(self.sums) * self.record.itemsize)
-        self.file.write(text + _TAIL.pack(zlib.crc32(text), len(text), MAGIC))
-        self.file.flush()
+    fill(put)
+    digest = _digest(file)
+    file.seek(0)
+    file.write(digest)
+    file.flush()
+    return _map(file)
 
 
-def _names(writer: Writer) -> tuple[str, ...]:
-    return writer.record.names or ()
-
-
-def read_footer(file: BinaryIO) -> dict[str, Any]:
-    """Return the footer, with the records' dtype as "record"; Damaged when it is not whole."""
-    size = file.seek(0, os.SEEK_END)
+def map_records(file: BinaryIO) -> np.ndarray:
+    """Map the records (N,), read-only; they outlive the file's name. Damaged if not as written."""
+    file.seek(0)
+    if file.read(_DIGEST_BYTES) != _digest(file):
+        raise Damaged("the records are altered")
     try:
-        file.seek(size - _TAIL.size)
-        check, length, magic = _TAIL.unpack(file.read(_TAIL.size))
-        start = file.seek(size - _TAIL.size - length)
-        text = file.read(length)
-        if magic != MAGIC or zlib.crc32(text) != check:
-            raise Damaged("the footer is damaged")
-        footer: dict[str, Any] = json.loads(text)
-        footer["record"] = np.dtype([_field(*field) for field in footer["fields"]])
-        if start != footer["count"] * footer["record"].itemsize:
-            raise Damaged("the records are cut off")
-        return footer
-    except (OSError, ValueError, TypeError, KeyError, OverflowError, struct.error) as error:
+        return _map(file)
+    except (ValueError, OverflowError) as error:
         raise Damaged(str(error)) from None
 
 
-def _field(name: str, kind: str, shape: list[int]) -> tuple[str, str, tuple[int, ...]]:
-    if kind not in _TYPES or prod(shape) < 0:
-        raise ValueError(f"a field of {kind} {shape}")
-    return name, kind, tuple(shape)
+def _digest(file: BinaryIO) -> bytes:
+    file.seek(_DIGEST_BYTES)
+    blake = functools.partial(hashlib.blake2b, digest_size=_DIGEST_BYTES)
+    return hashlib.file_digest(file, blake).digest()  # type: ignore[arg-type]
 
 
-def map_records(file: BinaryIO, footer: Mapping[str, Any]) -> np.ndarray:
-    """Map the records (N,), read-only; they outlive the file's name."""
-    return np.memmap(file, footer["record"], mode="r", shape=(footer["count"],))
-
-
-def check_records(records: np.ndarray, footer: Mapping[str, Any]) -> None:
-    """Raise Damaged when a record is not as it was written."""
-    rows = records.view(np.uint8).reshape(len(records), records.itemsize)
-    if _digest(np.array([zlib.crc32(row.data) for row in rows], np.uint32)) != footer["digest"]:
-        raise Damaged("the records are altered")
-
-
-def _digest(sums: np.ndarray) -> str:
-    return hashlib.blake2b(sums.tobytes(), digest_size=16).hexdigest()
+def _map(file: BinaryIO) -> np.ndarray:
+    file.seek(_DIGEST_BYTES)
+    npy.read_magic(file)
+    shape, _, record = npy.read_array_header_2_0(file)
+    return np.memmap(file, record, "r", file.tell(), shape)

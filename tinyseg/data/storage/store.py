@@ -2,24 +2,23 @@
 
 import functools
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import PIL
 from PIL import features
 
 from tinyseg.common.cache_dir import CacheOff, FileCache, cache_folder
-from tinyseg.data.storage.records import Damaged, Writer, check_records, map_records, read_footer
+from tinyseg.data.storage.records import Damaged, Put, map_records, write_records
 from tinyseg.errors import TinysegError
 
 LIMIT = 16 * 2**30
 """Bytes of all images together."""
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 Arrays = dict[str, np.ndarray]
-Fill = Callable[[Callable[[int, Sequence[np.ndarray]], None]], None]
-"""Calls `put(index, arrays)`, its argument, for every record."""
 
 
 def image_files(folder: Path | None = None, limit: int | None = None) -> FileCache:
@@ -43,61 +42,61 @@ class Store:
         return [f"decoded images are not kept on disk: {self.off}"] * bool(self.off)
 
     def facts(self, key: str) -> dict[str, Any] | None:
-        """Return the facts kept with a key, without reading the arrays."""
-        return self._open(key, lambda file, footer: dict(footer["facts"]))
+        """Return the facts kept with a key."""
+        text = self._try(lambda files: files.load(f"{key}-facts"))
+        return json.loads(text) if text else None
 
     def load(self, key: str) -> Arrays | None:
-        """Return the arrays of a single record, in memory."""
-
-        def read(file: BinaryIO, footer: Mapping[str, Any]) -> Arrays:
-            file.seek(0)
-            records = np.frombuffer(file.read(footer["record"].itemsize), footer["record"])
-            check_records(records, footer)
-            return {name: records[name][0] for name in footer["record"].names}
-
-        return self._open(key, read)
+        """Return the arrays kept with a key, in memory."""
+        records = self.map(key)
+        if records is None:
+            return None
+        return {name: np.array(records[name][0]) for name in records.dtype.names or ()}
 
     def map(self, key: str) -> np.ndarray | None:
-        """Return all records of a key (N,), memory-mapped and checked."""
+        """Return the records of a key (N,), memory-mapped and checked."""
 
-        def read(file: BinaryIO, footer: Mapping[str, Any]) -> np.ndarray:
-            records = map_records(file, footer)
-            check_records(records, footer)
-            return records
+        def read(files: FileCache) -> np.ndarray:
+            with files.open(key) as file:
+                return map_records(file)
 
-        return self._open(key, read)
+        return self._try(read)
 
-    def keep(self, key: str, arrays: Arrays, facts: Mapping[str, Any]) -> None:
-        """Keep a single record if the disk takes it."""
+    def keep(self, key: str, arrays: Arrays, facts: Mapping[str, Any] | None = None) -> None:
+        """Keep arrays, and facts that JSON can hold, if the disk takes them."""
         record = np.dtype([(name, a.dtype.str, a.shape) for name, a in arrays.items()])
-        self.make(key, record, 1, lambda put: put(0, list(arrays.values())), facts)
+        self.make(key, record, 1, lambda put: put(0, list(arrays.values())))
+        if facts is not None:
+            text = json.dumps(facts).encode()
+            self._try(lambda files: files.store(f"{key}-facts", text), writing=True)
 
     def make(
-        self, key: str, record: np.dtype[Any], count: int, fill: Fill, facts: Mapping[str, Any]
+        self, key: str, record: np.dtype[Any], count: int, fill: Callable[[Put], None]
     ) -> np.ndarray | None:
         """Write records (N,) and return them mapped; None when the disk does not take them."""
-        files = self._files
-        if files is None:
-            return None
-        try:
-            with files.writing(files.path(key)) as file:
-                writer = Writer(file, record, count)
-                fill(writer.put)
-                writer.finish(facts)
-                # mapped by its open file: one larger than the limit loses its name at once
-                return map_records(file, {"record": record, "count": count})
-        except OSError as error:
-            self.off, self._files = f"{files.folder}: {error.strerror or error}", None
-            return None
 
-    def _open(self, key: str, read: Callable[[BinaryIO, dict[str, Any]], Found]) -> Found | None:
+        def write(files: FileCache) -> np.ndarray:
+            with files.writing(files.path(key)) as file:
+                # mapped by its open file: one larger than the limit loses its name at once
+                return write_records(file, record, count, fill)
+
+        return self._try(write, writing=True)
+
+    def _try(
+        self, work: Callable[[FileCache], Result | None], writing: bool = False
+    ) -> Result | None:
+        """Return None for what is missing or damaged; keep nothing more when writing fails."""
         files = self._files  # another thread may meet a full disk meanwhile
         if files is None:
             return None
         try:
-            with files.open(key) as file:
-                return read(file, read_footer(file))
-        except (OSError, CacheOff, Damaged):
+            return work(files)
+        except (OSError, CacheOff, Damaged) as error:
+            if writing:
+                self.off, self._files = (
+                    f"{files.folder}: {getattr(error, 'strerror', '') or error}",
+                    None,
+                )
             return None
 
 
