@@ -43,20 +43,20 @@ def test_an_error_ends_the_round_but_a_finished_run_is_looked_at(
     assert [f.level for f in found.findings] == ["warning", "error", "note", "note", "note"]
     assert found.first == ERROR
     assert found.level == "error"
-    assert "not examined: labels, pipeline, loss, network, step, learning" in found.table()
+    assert "not examined: labels, pipeline, loss, network, step, memorization" in found.table()
     assert set(found.seconds) == {"data", "run"}
 
 
 @pytest.mark.parametrize(
     ("findings", "first", "verdict"),
     [
-        ([], None, "HEALTHY (all well)"),
-        ([NOTE], None, "HEALTHY (1 note)"),
-        ([NOTE, WARNING], WARNING, "It may learn; look at the first warning (1 warning, 1 note)"),
+        ([], None, "PASS (all well)"),
+        ([NOTE], None, "PASS (1 note)"),
+        ([NOTE, WARNING], WARNING, "PASS with warnings: look at the first one (1 warning, 1 note)"),
         (
             [WARNING, ERROR, ERROR],
             ERROR,
-            "SICK: begin with the first error (2 errors, 1 warning, 1 note)",
+            "FAIL: fix the first error first (2 errors, 1 warning, 1 note)",
         ),
     ],
 )
@@ -170,7 +170,7 @@ def test_the_command_examines_writes_json_and_changes_nothing(
     out = tmp_path / "doctor.json"
     command = ["doctor", str(data), "--json", str(out), "--set", *small]
     assert main([*command, "train.optimizer=adam(lr=0.01)"]) == 0
-    assert "HEALTHY" in capsys.readouterr().out
+    assert "PASS" in capsys.readouterr().out
     assert json.loads(out.read_text())["level"] in ("ok", "note")
     assert main([*command, "train.optimizer=adam(lr=1e-9)"]) == 1
     assert "error   learning rate" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The Tensors behind a step, wherever it keeps them, so that all can be put back."""
+"""The Tensors behind a step, wherever it keeps them, so that an experiment can restore them."""
 
 from collections.abc import Iterator
 from types import CellType, ModuleType
@@ -8,59 +8,54 @@ from tinygrad import Tensor, TinyJit
 
 from tinyseg.common.arrays import Array
 from tinyseg.device.random import tinygrad_random
-from tinyseg.device.tensors import copy_, ensure_buffer, restored
-from tinyseg.nn import forward, parameters, state_dict
+from tinyseg.device.tensors import copy_, ensure_buffer
+from tinyseg.nn import parameters, state_dict
 
-DEEP = 8
-"""Objects within objects that are looked into."""
-
-INNER = ("numpy", "tinygrad.tensor", "tinygrad.uop", "tinygrad.device", "tinygrad.engine")
+MAX_DEPTH = 8
+"""Levels of objects within objects that are searched."""
+NOT_SEARCHED = ("numpy", "tinygrad.tensor", "tinygrad.uop", "tinygrad.device", "tinygrad.engine")
 """Modules whose objects hold no Tensors that a user would call state."""
 
 
 class State:
-    """Everything that running a step may change, found by walking the step and the model."""
+    """Everything that a step may change, found by searching the step and the model."""
 
     def __init__(self, step: Any, model: Any):
         self.weights = state_dict(model)
-        owners = (step, model, tinygrad_random())  # the last for dropout in a user's step
-        found = {id(tensor): tensor for owner in owners for tensor in tensors_of(owner)}
-        self.tensors = list(found.values())
+        owners = (step, model, tinygrad_random())  # the last one for dropout in a custom step
+        tensors = {id(tensor): tensor for owner in owners for tensor in tensors_of(owner)}
+        self.tensors = list(tensors.values())
         ensure_buffer(*self.tensors)
 
     @property
     def parameters(self) -> dict[str, Tensor]:
-        """What is trained, by the names of the model."""
+        """The trained weights by their names in the model."""
         return parameters(self.weights)
 
     def save(self) -> list[Array]:
-        """A copy of all values."""
+        """Return a copy of all values."""
         return [tensor.numpy().copy() for tensor in self.tensors]
 
     def load(self, arrays: list[Array]) -> None:
-        """Puts a copy back."""
+        """Restore a copy."""
         ensure_buffer(*self.tensors)
         for tensor, array in zip(self.tensors, arrays, strict=True):
             copy_(tensor, array)
 
 
-def probe(model: Any, image: Tensor, training: bool) -> Tensor:
-    """Return a network's logits; what it assigns meanwhile, as running statistics, is undone."""
-    with restored(state_dict(model).values()):
-        return forward(model, image, training)
-
-
-def tensors_of(thing: Any, deep: int = DEEP, seen: set[int] | None = None) -> Iterator[Tensor]:
-    """The Tensors in attributes, containers, closures and bound objects of anything."""
-    seen = set() if seen is None else seen
-    if id(thing) in seen or deep < 0:
+def tensors_of(
+    thing: Any, depth: int = MAX_DEPTH, visited: set[int] | None = None
+) -> Iterator[Tensor]:
+    """Yield the Tensors in attributes, containers, closures and bound objects of anything."""
+    visited = set() if visited is None else visited
+    if id(thing) in visited or depth < 0:
         return
-    seen.add(id(thing))
+    visited.add(id(thing))
     if isinstance(thing, Tensor):
         yield thing
         return
     for part in _parts(thing):
-        yield from tensors_of(part, deep - 1, seen)
+        yield from tensors_of(part, depth - 1, visited)
 
 
 def _parts(thing: Any) -> list[Any]:
@@ -71,7 +66,7 @@ def _parts(thing: Any) -> list[Any]:
     if isinstance(thing, TinyJit):
         return [thing.fxn]
     module = getattr(type(thing), "__module__", "")
-    if isinstance(thing, type | ModuleType) or module.startswith(INNER):
+    if isinstance(thing, type | ModuleType) or module.startswith(NOT_SEARCHED):
         return []
     cells = getattr(thing, "__closure__", None) or ()
     bound = [getattr(thing, "__self__", None)]
@@ -81,5 +76,5 @@ def _parts(thing: Any) -> list[Any]:
 def _content(cell: CellType) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # a name that is not assigned yet
+    except ValueError:  # the name is not assigned yet
         return None

@@ -14,7 +14,7 @@ from tinyseg.common.findings import Finding
 from tinyseg.common.progress import Progress
 from tinyseg.config import IGNORE
 from tinyseg.data import Dataset
-from tinyseg.doctor.checks.finished import Finished
+from tinyseg.doctor import EvaluatedRun
 from tinyseg.drawing.pictures import FALSE, HIT, MISSED, color_image, color_map, palette
 from tinyseg.errors import RunError
 from tinyseg.evaluation.evaluate import Evaluation, evaluate, names_of, parts_of, runs_of
@@ -52,7 +52,7 @@ def collect(
     split: str,
     images: int,
     say: Callable[[str], None] = print,
-    examine: Callable[[Finished], Sequence[Finding]] = lambda case: (),
+    examine: Callable[[EvaluatedRun], Sequence[Finding]] = lambda case: (),
 ) -> dict[str, Any]:
     """Scores, curves, settings and pictures of runs on the images that they share; see `report`.
 
@@ -118,13 +118,13 @@ def _folder(folds: Sequence[Run]) -> Path:
 
 
 def _examined(
-    examine: Callable[[Finished], Sequence[Finding]],
+    examine: Callable[[EvaluatedRun], Sequence[Finding]],
     folds: Sequence[Run],
     dataset: Dataset,
     found: Evaluation,
 ) -> Sequence[Finding]:
     """What the doctor says of a run; nothing of folds, as the scores are of no single one."""
-    return examine(Finished(folds[0], dataset, found)) if len(folds) == 1 else ()
+    return examine(EvaluatedRun(folds[0], dataset, found)) if len(folds) == 1 else ()
 
 
 def shared_names(

@@ -6,8 +6,7 @@ from typing import Any
 
 from tinyseg.common.files import write_atomic
 from tinyseg.common.findings import Finding
-from tinyseg.doctor import STAGES, Project, diagnose
-from tinyseg.doctor.checks.finished import Finished, examine_run
+from tinyseg.doctor import STAGES, EvaluatedRun, Project, check_run, diagnose
 from tinyseg.drawing.plots import draw_curves, require_matplotlib
 from tinyseg.errors import RunError
 from tinyseg.evaluation.evaluate import runs_of
@@ -59,7 +58,7 @@ def report(
     if doctor and folds:
         raise RunError(f"{folds[0].folder.parent}: the doctor looks at one run; give a fold of it")
     if page:
-        found = collect(runs, data, split, images, say, _whole if doctor else examine_run)
+        found = collect(runs, data, split, images, say, _whole if doctor else check_run)
     else:
         found = collect(runs, data, split, 0, say)
     if out.suffix == DRAWN:
@@ -69,9 +68,9 @@ def report(
     return as_text(rows_of(found))
 
 
-def _whole(case: Finished) -> list[Finding]:
+def _whole(case: EvaluatedRun) -> list[Finding]:
     """The diagnosis of the data it was trained on; of the run, what its evaluation here shows."""
     stages = [stage for stage in STAGES if stage != "run"]
     here = set(case.run.split.train) <= set(case.dataset.names)
     project = Project(case.dataset.source if here else case.run.facts.source, run=case.run)
-    return [*diagnose(project, stages).findings, *examine_run(case)]
+    return [*diagnose(project, stages).findings, *check_run(case)]

@@ -7,7 +7,11 @@ import pytest
 from fault import CONFIG, cells
 
 from tinyseg.doctor import Project
-from tinyseg.doctor.checks.pipeline import aligned, labels_kept, prediction
+from tinyseg.doctor.checks.pipeline import (
+    foreground_is_kept,
+    image_and_label_move_alike,
+    prediction_matches_training,
+)
 from tinyseg.inference.predictor import Predictor
 from tinyseg.models import UNet
 
@@ -15,38 +19,38 @@ from tinyseg.models import UNet
 @pytest.mark.parametrize("augment", ["light", "flip+rotate(degrees=30)", "elastic"])
 def test_our_own_augmentation_keeps_labels(augment: str, tmp_path: Path) -> None:
     project = Project(cells(tmp_path, n=24), CONFIG.override([f"train.augment={augment}"]))
-    (found,) = aligned(project)
+    (found,) = image_and_label_move_alike(project)
     assert (found.level, found.check) == ("ok", "alignment")
 
 
 def test_no_pipeline_has_nothing_to_prove(tmp_path: Path) -> None:
-    assert aligned(Project(cells(tmp_path, n=24), CONFIG)) == []
+    assert image_and_label_move_alike(Project(cells(tmp_path, n=24), CONFIG)) == []
 
 
-def test_a_pipeline_that_cuts_out_the_objects_is_told(tmp_path: Path) -> None:
+def test_a_pipeline_that_cuts_out_the_objects_is_reported(tmp_path: Path) -> None:
     def crop(image: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         kept = np.zeros_like(label)
         kept[:12] = label[:12]
         return image, kept
 
     data = cells(tmp_path, n=24)
-    (found,) = labels_kept(Project(data, CONFIG, pipeline=crop))
+    (found,) = foreground_is_kept(Project(data, CONFIG, pipeline=crop))
     assert (found.level, found.check) == ("warning", "lost labels")
-    assert labels_kept(Project(data, CONFIG, pipeline=lambda x, y: (x, y))) == []
+    assert foreground_is_kept(Project(data, CONFIG, pipeline=lambda x, y: (x, y))) == []
 
 
-def test_prediction_of_the_same_door_is_well(tmp_path: Path) -> None:
+def test_prediction_with_the_same_input_pipeline_passes(tmp_path: Path) -> None:
     model = UNet(3, 1, base_channels=4, depth=1)
     data = cells(tmp_path, n=24)
     project = Project(data, CONFIG, model=model)
-    assert prediction(project) == []
+    assert prediction_matches_training(project) == []
     again = Project(data, CONFIG, model=model, predictor=Predictor(model, project.input_pipeline))
-    assert [f.level for f in prediction(again)] == ["ok"]
+    assert [f.level for f in prediction_matches_training(again)] == ["ok"]
     swapped = Project(
         data,
         CONFIG,
         model=model,
         predictor=lambda images: project.predictor(image[..., ::-1].copy() for image in images),
     )
-    (found,) = prediction(swapped)
+    (found,) = prediction_matches_training(swapped)
     assert (found.level, found.check) == ("error", "prediction")

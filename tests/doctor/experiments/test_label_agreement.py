@@ -12,7 +12,7 @@ from tinyseg.doctor.experiments.label_agreement import (
     best_shift,
     best_stretch,
     explained,
-    own_match,
+    match_z_score,
     own_share,
     pairs_of,
     rearrange,
@@ -64,8 +64,8 @@ def test_a_table_has_every_label_under_every_image(pairs: Pairs) -> None:
 
 def test_own_labels_match_and_shuffled_ones_do_not(pairs: Pairs) -> None:
     order = np.roll(np.arange(len(pairs.targets)), 1)
-    assert own_match(table_of(pairs)) > 6
-    assert own_match(table_of(Pairs(pairs.features, pairs.targets[order]))) < 2
+    assert match_z_score(table_of(pairs)) > 6
+    assert match_z_score(table_of(Pairs(pairs.features, pairs.targets[order]))) < 2
 
 
 def test_the_labels_that_were_swapped_are_named(pairs: Pairs) -> None:
@@ -125,7 +125,7 @@ def test_turns_are_what_they_are_called() -> None:
     assert turned["mirrored left to right"] == [[2, 1, 0], [5, 4, 3], [8, 7, 6]]
     assert turned["mirrored top to bottom"] == [[6, 7, 8], [3, 4, 5], [0, 1, 2]]
     assert turned["transposed"] == [[0, 3, 6], [1, 4, 7], [2, 5, 8]]
-    assert turned["turned by 90 degrees"] == [[2, 5, 8], [1, 4, 7], [0, 3, 6]]
+    assert turned["rotated by 90 degrees"] == [[2, 5, 8], [1, 4, 7], [0, 3, 6]]
 
 
 def test_ignored_pixels_do_not_count() -> None:

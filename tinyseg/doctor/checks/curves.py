@@ -1,4 +1,4 @@
-"""What the log of a run shows, without its network: how it ended, and how it learned."""
+"""Checks of a run's log, without its network: how it ended, and how it learned."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -7,53 +7,54 @@ import numpy as np
 
 from tinyseg.common.arrays import Array
 from tinyseg.common.findings import Finding
+from tinyseg.doctor.check import error, ok, warning
 from tinyseg.doctor.figures import curve_picture
 from tinyseg.inference.run import Run
 from tinyseg.metrics.bootstrap import Interval
 from tinyseg.runs.metrics_log import Epoch, history, read_log
 from tinyseg.training.phases import phases_of
 
-MOVES = 0.05
-"""Share by which a loss, or Dice by which a score, has to move in a run."""
-APART = 0.2
-"""Dice of training over validation from which a network is said to know images by heart."""
+MIN_CHANGE = 0.05
+"""Share by which a loss, or Dice by which a score, has to change in a run."""
+LARGE_GAP = 0.2
+"""Dice of training over validation from which a run overfits."""
 LOW = 0.6
-"""Training Dice below which the network has not even learned its own images."""
-FEW = 3
-"""Epochs below which nothing is said of where a run goes."""
-
+"""Training Dice below which the network has not even learned its training images."""
+MIN_EPOCHS = 3
+"""Epochs below which a trend cannot be seen."""
 NEEDED = ("loss", "train_dice", "val_dice")
+DIAGNOSE = "find the cause with `tinyseg doctor DATA` and the settings of this run"
 
 
 @dataclass(frozen=True)
 class Curves:
-    """The epochs of a run of which loss and scores are known, at least one."""
+    """The epochs of a run with loss and scores; at least one."""
 
     run: Run
     epochs: Sequence[Epoch]
 
     def __getitem__(self, name: str) -> Array:
-        """One number of every epoch."""
+        """Return one value per epoch."""
         return np.array([epoch[name] for epoch in self.epochs], float)
 
     @property
     def best(self) -> int:
-        """The place of the epoch with the highest validation Dice."""
+        """The index of the epoch with the highest validation Dice."""
         return int(self["val_dice"].argmax())
 
     @property
-    def late(self) -> bool:
-        """Whether the best is among the last tenth: it may go on."""
+    def still_rising(self) -> bool:
+        """Whether the best epoch is among the last tenth."""
         return self.best >= 0.9 * len(self.epochs) - 1
 
     @property
     def gap(self) -> float:
-        """Dice by which training is ahead of the best validation."""
+        """The Dice of the last training epoch minus the best validation Dice."""
         return float(self["train_dice"][-1] - self["val_dice"].max())
 
     @property
     def losses(self) -> Iterator[Array]:
-        """The loss of every phase: those of different losses cannot be compared."""
+        """The losses of each phase; those of different loss functions cannot be compared."""
         last = 0
         for phase in phases_of(self.run.config.train):
             first, last = last, last + phase.epochs
@@ -61,100 +62,99 @@ class Curves:
             if within:
                 yield np.array(within, float)
 
+    def __str__(self) -> str:
+        train, val = self["train_dice"], self["val_dice"]
+        best, last = self.epochs[self.best]["epoch"], self.epochs[-1]["epoch"]
+        return (
+            f"training Dice {train[-1]:.2f}, validation Dice {val[-1]:.2f} (best {val.max():.2f} "
+            f"in epoch {best} of {last})"
+        )
+
+    @property
+    def more_epochs(self) -> str:
+        """The setting that trains twice as long, or as long as runs do by default."""
+        train = self.run.config.train
+        if train.phases:
+            return "more epochs in train.phases"
+        return f"train.epochs={max(2 * train.epochs, type(train).epochs)}"
+
 
 def curves_of(run: Run) -> Curves | None:
-    """The curves in a run's log; None where no epoch has all of them."""
-    known = [e for e in history(run.log) if all(e[name] is not None for name in NEEDED)]
-    return Curves(run, known) if known else None
+    """Return the curves in a run's log; None if no epoch has all values."""
+    complete = [e for e in history(run.log) if all(e[name] is not None for name in NEEDED)]
+    return Curves(run, complete) if complete else None
 
 
-def ended(run: Run) -> list[Finding]:
-    """The last step of a run was no step into NaN."""
+def check_end(run: Run) -> list[Finding]:
+    """Check that no NaN or infinity stopped the run."""
     steps = [record["step"] for record in read_log(run.log, "step")] if run.log.exists() else []
     number = max(steps, default=0) + 1
     saved = run.folder / f"nonfinite-step-{number}.npz"
     if not saved.exists():  # those of other steps are from before a resume
         return []
     epochs = len(history(run.log))
-    return [
-        Finding(
-            "error",
-            "not finite",
-            f"training stopped at a number that is not finite, in step {number} after {epochs} "
-            f"epoch{'s' * (epochs != 1)}",
-            "what is scored here is an early state of the network"
-            if epochs
-            else "no network was kept",
-            "fix the image named by the error, lower the learning rate, or set train.grad_clip=1; "
-            f"{saved.name} holds the batch",
-            (saved.name,),
-        )
-    ]
-
-
-def learned(curves: Curves, baseline: float, score: float, sure: Interval | None) -> Finding:
-    """Where the curves go: exploded, plateau, overfitting, underfitting, or ok.
-
-    `score` is the run's Dice beside the best of its baselines; `sure` the interval of its
-    validation Dice, where that was measured.
-    """
-    reasons = (_exploded(curves), _plateau(curves, baseline, score), _fit(curves, sure))
-    found = next((one for one in reasons if one), Finding("ok", "curves", _told(curves)))
-    return replace(found, picture=curve_picture(curves.epochs))
-
-
-def _told(curves: Curves) -> str:
-    train, val = curves["train_dice"], curves["val_dice"]
-    epoch = curves.epochs[curves.best]["epoch"]
-    told = f"training Dice {train[-1]:.2f}, validation {val[-1]:.2f}"
-    return f"{told} (best {val.max():.2f}, epoch {epoch} of {curves.epochs[-1]['epoch']})"
-
-
-def _exploded(curves: Curves) -> Finding | None:
-    for loss in curves.losses:
-        if len(loss) >= FEW and loss[-1] > 2 * loss[0] > 0:
-            seen = f"the loss has grown from {loss[0]:.3g} to {loss[-1]:.3g}"
-            why = "steps are too long to follow the gradient"
-            return Finding("error", "exploded", seen, why, "lower the learning rate tenfold")
-    return None
-
-
-def _plateau(curves: Curves, baseline: float, score: float) -> Finding | None:
-    """A run that was good from its first epoch, as after many steps, stands still rightly."""
-    dice, phases = curves["val_dice"], list(curves.losses)
-    falls = [1 - loss.min() / loss[0] for loss in phases if loss[0]]
-    moved = max(dice.max() - dice[0], *falls, 0.0) >= MOVES
-    if len(dice) < FEW or moved or score > baseline + MOVES:
-        return None
-    first, lowest = phases[0][0], min(loss.min() for loss in phases)
-    return Finding(
-        "error",
-        "plateau",
-        f"nothing has moved in {len(dice)} epochs: loss {first:.3g} to {lowest:.3g}, validation "
-        f"Dice {dice[0]:.3f} to {dice.max():.3f}",
-        "a run that stands still from its first epoch has a cause that no patience mends",
-        "`tinyseg doctor DATA` with the run's settings finds it: the learning rate most often",
+    what = (
+        f"training stopped in step {number}, after {epochs} epoch{'s' * (epochs != 1)}: the loss "
+    )
+    why = "the scores are those of an early checkpoint" if epochs else "no checkpoint was saved"
+    remedy = "fix the image that the error message named, lower the learning rate, or set "
+    remedy += f"train.grad_clip=1; {saved.name} has the batch"
+    return error(
+        "not finite", f"{what}or a gradient was NaN or infinite", why, remedy, [saved.name]
     )
 
 
-def _fit(curves: Curves, sure: Interval | None) -> Finding | None:
-    """Training and validation are not far apart, and training is not low."""
+def check_curves(curves: Curves, baseline: float, score: float, sure: Interval | None) -> Finding:
+    """Return whether a run exploded, stood still, overfitted or underfitted; or ok.
+
+    `score` is the run's Dice, `baseline` that of the best trivial baseline, `sure` the interval of
+    its validation Dice if that was measured.
+    """
+    findings = (
+        _exploded(curves)
+        or _stood_still(curves, baseline, score)
+        or _over_or_underfitted(curves, sure)
+        or ok("curves", str(curves))
+    )
+    return replace(findings[0], picture=curve_picture(curves.epochs))
+
+
+def _exploded(curves: Curves) -> list[Finding]:
+    for loss in curves.losses:
+        if len(loss) >= MIN_EPOCHS and loss[-1] > 2 * loss[0] > 0:
+            what = f"the loss rose from {loss[0]:.3g} to {loss[-1]:.3g}"
+            why = "the steps are too large to follow the gradient"
+            return error("exploded", what, why, "divide the learning rate (train.optimizer) by 10")
+    return []
+
+
+def _stood_still(curves: Curves, baseline: float, score: float) -> list[Finding]:
+    """Check for change; a run that is good from its first epoch may rightly stand still."""
+    dice, phases = curves["val_dice"], list(curves.losses)
+    falls = [1 - loss.min() / loss[0] for loss in phases if loss[0]]
+    moved = max(dice.max() - dice[0], *falls, 0.0) >= MIN_CHANGE
+    if len(dice) < MIN_EPOCHS or moved or score > baseline + MIN_CHANGE:
+        return []
+    first, lowest = phases[0][0], min(loss.min() for loss in phases)
+    what = (
+        f"nothing changed in {len(dice)} epochs: the loss went from {first:.3g} to {lowest:.3g}, "
+    )
+    what += f"validation Dice from {dice[0]:.3f} to {dice.max():.3f}"
+    why = "a run that does not improve from its first epoch on will not do so later"
+    return error("plateau", what, why, f"{DIAGNOSE}; usually it is the learning rate")
+
+
+def _over_or_underfitted(curves: Curves, sure: Interval | None) -> list[Finding]:
     train = curves["train_dice"][-1]
-    if curves.gap > APART and (sure is None or train > sure.high):
-        why = "the network knows its images by heart and reads new ones much worse"
-        remedy = "train.augment=medium, then more images; patience=10 saves the time after the best"
-        return Finding("warning", "overfitting", _told(curves), why, remedy)
-    if train < LOW and curves.late:
-        why = "it had not learned its own training images when it ended"
-        remedy = f"{longer(curves)}, or a higher learning rate, or "
-        remedy += f"model.base_channels={2 * curves.run.config.model.base_channels}"
-        return Finding("warning", "underfitting", _told(curves), why, remedy)
-    return None
-
-
-def longer(curves: Curves) -> str:
-    """The setting that trains twice as long, or as long as runs are by default."""
-    train = curves.run.config.train
-    if train.phases:
-        return "more epochs in train.phases"
-    return f"train.epochs={max(2 * train.epochs, type(train).epochs)}"
+    if curves.gap > LARGE_GAP and (sure is None or train > sure.high):
+        why = "the network has memorized its training images and does much worse on new ones"
+        remedy = (
+            "set train.augment=medium, then add images; train.early_stopping=10 stops a run early"
+        )
+        return warning("overfitting", str(curves), why, remedy)
+    if train < LOW and curves.still_rising:
+        why = "the run ended before the network had learned its own training images"
+        larger = f"model.base_channels={2 * curves.run.config.model.base_channels}"
+        remedy = f"set {curves.more_epochs}, a higher learning rate, or {larger}"
+        return warning("underfitting", str(curves), why, remedy)
+    return []

@@ -1,22 +1,20 @@
-"""Whether labels say what the images show: inverted, moved, shuffled, or lost on the way."""
-
-from collections.abc import Callable
-from dataclasses import replace
+"""Checks that labels show what is in the images: not inverted, moved, shuffled or lost."""
 
 import numpy as np
 from scipy import ndimage
 
 from tinyseg.common.arrays import Array
-from tinyseg.common.findings import Finding, listed
+from tinyseg.common.findings import Finding
 from tinyseg.config import IGNORE
 from tinyseg.data import is_foreground
+from tinyseg.doctor.check import Check, error, finding, ok, only_if, warning
 from tinyseg.doctor.experiments.label_agreement import (
     TURNS,
     Pairs,
     best_shift,
     best_stretch,
     explained,
-    own_match,
+    match_z_score,
     own_share,
     pairs_of,
     rearrange,
@@ -28,195 +26,91 @@ from tinyseg.doctor.figures import label_picture
 from tinyseg.doctor.project import Project
 
 FEW, ENOUGH = 6, 24
-"""So many labels may show a match, and so many that there is none."""
+"""Labels from which a match can be shown, and labels from which its absence can."""
 NO_MATCH = 2.0
-"""Deviations: BUSI, ISBI, CamVid, Pets and nuclei have 10 and more, shuffled up to 1.9."""
-FOUND, SWAPPED = 5.0, 2
-"""Deviations from which labels can be told apart by their images, and how many may then be swapped
-by chance: on real sets none was, and of five that were swapped three to five were named."""
-CLEARLY = 4.0
-"""Standard errors by which labels must fit better when they are moved or turned."""
-BETTER = 0.1
-"""And share by which they do."""
-LARGER = 0.25
-"""And that when they are stretched: real and simulated sets gain 0.12 at most, scaled ones 0.5."""
-MOVED = 2
-"""Pixels (of SIDE) that annotators may be off."""
+"""z-scores: BUSI, ISBI, CamVid, Pets and nuclei have 10 and more, shuffled ones up to 1.9."""
+CLEAR_MATCH, CHANCE_SWAPS = 5.0, 2
+"""z-score from which labels tell images apart, and how many may then look swapped by chance:
+on real sets none did, and of five that were swapped three to five were named."""
+STANDARD_ERRORS = 4.0
+"""By which labels must fit better when they are moved, turned or stretched."""
+BETTER_MOVED, BETTER_STRETCHED = 0.1, 0.25
+"""And share by which they must: real and simulated sets gain 0.12 at most when they are stretched,
+scaled ones 0.5."""
+TOLERANCE = 2
+"""Pixels (of SIDE) by which annotators may be off."""
 
 
-def telling(project: Project) -> list[int]:
-    """The squares whose label has more than one class; none where they are too few."""
-    labels = project.squares.labels
+def _informative(project: Project) -> list[int]:
+    """Return the tiles whose label has more than one class; none if they are too few."""
+    labels = project.tiles.labels
     chosen = [i for i, label in enumerate(labels) if len(set(np.unique(label)) - {IGNORE}) > 1]
     return chosen if len(chosen) >= FEW else []
 
 
-def matched(project: Project) -> Pairs:
-    """These labels and their images."""
-    squares, chosen = project.squares, telling(project)
-    images = [squares[i].pixels for i in chosen]
-    return pairs_of(images, squares.labels[chosen], project.dataset.classes)
+def _pairs(project: Project) -> Pairs:
+    tiles, chosen = project.tiles, _informative(project)
+    images = [tiles[i].pixels for i in chosen]
+    return pairs_of(images, tiles.labels[chosen], project.dataset.classes)
 
 
-def shuffled(project: Project) -> list[Finding]:
-    """Labels fit their own images better than others'."""
-    chosen = telling(project)
-    if not chosen:
+enough_labels = only_if(lambda project: bool(_informative(project)))
+
+
+@only_if(lambda project: project.dataset.classes == 2)
+def objects_are_foreground(project: Project) -> list[Finding]:
+    """The foreground is the objects, not what surrounds them."""
+    labels, tiles = project.tiles.labels, range(len(project.tiles))
+    flags = [surrounds(label) for label in labels]
+    around = [tile for tile in tiles if flags[tile]]
+    known = sum(flag is not None for flag in flags)
+    if 2 * len(around) > known:
+        values = {class_id: value for value, class_id in project.dataset.label_map.items()}
+        what = f"in {len(around)} of {known} masks the foreground touches all four borders and "
+        what += "surrounds islands of background"
+        why = "such islands usually are the objects; predicting everything but the objects has a "
+        why += "high score from the start"
+        remedy = f'to segment the islands, set data.labels="{values[0]}:1,{values[1]}:0"'
+        names = map(project.name_of, around)
+        picture = label_picture(project, project.foreground_tiles)
+        return warning("inverted", what, why, remedy, names, picture)
+    signs = [_contrast_sign(project.tiles[i].pixels.mean(axis=2), labels[i]) for i in tiles]
+    usual = np.sign(np.nansum([signs[tile] for tile in tiles if flags[tile] is False]))
+    inverted = [tile for tile in around if signs[tile] == -usual != 0]
+    if len(inverted) < 2:
         return []
-    pairs, names = project.once(matched), [project.name_of(square) for square in chosen]
-    match, other = own_match(table_of(pairs)), rearrange(pairs)
-    told = tuple(f"{names[i]}: the mask of {names[j]} fits" for i, j in other.agreed.items())
-    if other.match >= FOUND and len(told) > SWAPPED:
-        seen = f"{len(told)} of {len(names)} images have the mask of another one"
-        swapped = [chosen[i] for i in other.agreed]
-        return [replace(_shuffled("error", seen, told), picture=label_picture(project, swapped))]
-    if match < NO_MATCH and len(names) >= ENOUGH:
-        seen = f"the masks of {len(names)} images fit them no better than masks of other images"
-        return [_shuffled("warning", f"{seen} ({match:+.1f} deviations)", ())]
-    seen = f"masks fit their own images by {match:.0f} deviations better than others'"
-    return [Finding("ok", "labels match", seen)]
+    what = f"in {len(inverted)} of {known} masks foreground and background are swapped: unlike in "
+    what += "the other masks, the foreground surrounds the object"
+    why = "the network is taught the opposite on different images"
+    names = map(project.name_of, inverted)
+    return error("inverted", what, why, "invert the masks that are listed", names)
 
 
-def _shuffled(level: str, seen: str, evidence: tuple[str, ...]) -> Finding:
-    return Finding(
-        level,
-        "shuffled",
-        seen,
-        "what is in an image says nothing of its mask then: it can be learned by heart only",
-        "look at how images and masks are paired: by name, and 10 sorts before 2",
-        evidence,
-    )
-
-
-def moved(project: Project) -> list[Finding]:
-    """Labels fit best where they are."""
-    if not telling(project):
-        return []
-    pairs = project.once(matched)
-    here = explained(pairs.features, pairs.targets)
-    ways = {how: np.ascontiguousarray(turn(pairs.targets)) for how, turn in TURNS.items()}
-    rows, columns = best_shift(pairs)
-    if max(abs(rows), abs(columns)) > MOVED:
-        scale = project.config.data.size / pairs.targets.shape[-1]
-        vertical = f"{abs(rows) * scale:.0f} pixels {'down' if rows < 0 else 'up'}"
-        sideways = f"{abs(columns) * scale:.0f} to the {'right' if columns < 0 else 'left'}"
-        ways[f"moved {vertical} and {sideways}"] = shift(pairs.targets, rows, columns)
-    gains = {how: explained(pairs.features, there) - here for how, there in ways.items()}
-    how = max(gains, key=lambda name: gains[name].mean())
-    gain = gains[how]
-    error = gain.std(ddof=1) / np.sqrt(len(gain))
-    if gain.mean() < max(CLEARLY * error, BETTER * here.mean()):
-        return []
-    return [
-        Finding(
-            "error",
-            "moved",
-            f"labels are {how}: put back, {(here + gain).mean():.0%} of them is explained by their "
-            f"images instead of {here.mean():.0%} ({gain.mean() / max(error, 1e-12):.0f} "
-            f"standard errors, {len(gain)} images, at data.size={project.config.data.size})",
-            "the network is taught a mask beside the object",
-            "look at how masks were exported, resized or flipped; then export them anew",
-            picture=label_picture(project, project.held),
-        )
-    ]
-
-
-def scaled(project: Project) -> list[Finding]:
-    """Labels fit best at the size that they have."""
-    if not telling(project):
-        return []
-    pairs = project.once(matched)
-    axes = best_stretch(pairs)
-    there = Pairs(pairs.features, stretch(pairs.targets, *axes))
-    here, gain = own_share(pairs), own_share(there) - own_share(pairs)
-    error = gain.std(ddof=1) / np.sqrt(len(gain))
-    if gain.mean() < max(CLEARLY * error, LARGER * abs(here.mean())):
-        return []
-    height, width = (f"{1 / factor:.0%}" for factor, _ in axes)
-    return [
-        Finding(
-            "error",
-            "scaled",
-            f"labels have about {height} of the height and {width} of the width of what they mark: "
-            f"stretched, {(here + gain).mean():.0%} of them is explained by their own images alone "
-            f"instead of {here.mean():.0%} ({gain.mean() / max(error, 1e-12):.0f} standard errors, "
-            f"{len(gain)} images)",
-            "the network is taught masks of another size, beside the object",
-            "crop, pad and resize image and mask alike: look for a step that only one of them gets",
-            picture=label_picture(project, project.held),
-        )
-    ]
-
-
-def inverted(project: Project) -> list[Finding]:
-    """What is marked is the objects, not what surrounds them."""
-    if project.dataset.classes != 2:
-        return []
-    kinds = [(_surrounds(label), label) for label in project.squares.labels]
-    names = [project.name_of(square) for square in range(len(project.squares))]
-    around = [names[i] for i, (surrounds, _) in enumerate(kinds) if surrounds]
-    told = sum(surrounds is not None for surrounds, _ in kinds)
-    if 2 * len(around) > told:
-        return [
-            Finding(
-                "warning",
-                "inverted",
-                f"in {len(around)} of {told} masks what is marked surrounds the rest: one piece at "
-                "all four sides, with islands in it that are not marked",
-                "the islands are what people call objects; a network that marks all but them has a "
-                "high score from the start",
-                _swap(project),
-                tuple(around),
-                label_picture(project, project.held),
-            )
-        ]
-    images = [square.pixels.mean(axis=2) for square in project.squares]
-    signs = [_brighter(image, label) for image, (_, label) in zip(images, kinds, strict=True)]
-    usual = np.sign(
-        np.nansum([s for s, (flag, _) in zip(signs, kinds, strict=True) if flag is False])
-    )
-    wrong = [
-        names[i] for i, (surrounds, _) in enumerate(kinds) if surrounds and signs[i] == -usual != 0
-    ]
-    return listed(
-        "error",
-        "inverted",
-        f"masks, of {told}, that mark what surrounds the object, unlike the others",
-        wrong if len(wrong) > 1 else [],
-        "the network is told opposite things",
-        "invert these masks",
-    )
-
-
-def _swap(project: Project) -> str:
-    values = {kind: value for value, kind in project.dataset.label_map.items()}
-    return f'if the rest is what you look for, set data.labels="{values[0]}:1,{values[1]}:0"'
-
-
-def _brighter(image: Array, label: Array) -> float:
-    """1 where the marked is brighter than the rest, -1 where darker; nan without one of them."""
+def _contrast_sign(image: Array, label: Array) -> float:
+    """Return 1 if the foreground is brighter than the background, -1 if darker; nan if unknown."""
     inside, outside = image[is_foreground(label)], image[label == 0]
-    return (
-        float(np.sign(inside.mean() - outside.mean())) if inside.size and outside.size else np.nan
-    )
+    if not (inside.size and outside.size):
+        return np.nan
+    return float(np.sign(inside.mean() - outside.mean()))
 
 
-def _surrounds(label: Array) -> bool | None:
-    """Whether what is marked is one piece around islands; None for a mask of one class."""
+def surrounds(label: Array) -> bool | None:
+    """Return whether the foreground is one piece around islands; None for a single class."""
     known = label != IGNORE
     rows, columns = (np.flatnonzero(known.any(axis)) for axis in (1, 0))
     if not rows.size:
         return None
     cut = label[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    marked, rest = is_foreground(cut), cut == 0
-    if not (marked.any() and rest.any()):
+    foreground, background = is_foreground(cut), cut == 0
+    if not (foreground.any() and background.any()):
         return None
-    (share, sides), (_, rest_sides) = _largest(marked), _largest(rest)
-    return bool(marked.sum() > rest.sum() and share > 0.9 and sides == 4 > rest_sides)
+    (share, sides), (_, other_sides) = _largest_piece(foreground), _largest_piece(background)
+    mostly = foreground.sum() > background.sum()
+    return bool(mostly and share > 0.9 and sides == 4 > other_sides)
 
 
-def _largest(mask: Array) -> tuple[float, int]:
-    """Share of the largest piece, and the number of sides that it touches."""
+def _largest_piece(mask: Array) -> tuple[float, int]:
+    """Return the share of the largest piece, and how many borders it touches."""
     parts, _ = ndimage.label(mask)
     sizes = np.bincount(parts.ravel())[1:]
     piece = parts == sizes.argmax() + 1
@@ -224,53 +118,136 @@ def _largest(mask: Array) -> tuple[float, int]:
     return float(sizes.max() / sizes.sum()), sides
 
 
-def on_the_way(project: Project) -> list[Finding]:
-    """What is left of each class at the network's size, of what is not ignored."""
-    dataset, labels = project.dataset, project.squares.labels
-    kinds = range(dataset.classes)
+@enough_labels
+def labels_match_images(project: Project) -> list[Finding]:
+    """Labels fit their own images better than other images."""
+    chosen, pairs = _informative(project), project.once(_pairs)
+    names = [project.name_of(tile) for tile in chosen]
+    match, swapped = match_z_score(table_of(pairs)), rearrange(pairs)
+    level, picture, lines = "error", None, list[str]()
+    if swapped.match >= CLEAR_MATCH and len(swapped.agreed) > CHANCE_SWAPS:
+        what = f"{len(swapped.agreed)} of {len(names)} images have the mask of another image"
+        lines = [f"{names[i]}: the mask of {names[j]} fits" for i, j in swapped.agreed.items()]
+        picture = label_picture(project, [chosen[i] for i in swapped.agreed])
+    elif match < NO_MATCH and len(names) >= ENOUGH:
+        level = "warning"
+        what = f"the masks of {len(names)} images fit them no better than the masks of other "
+        what += f"images (z-score {match:.1f})"
+    else:
+        what = f"masks fit their own images much better than others (z-score {match:.0f})"
+        return ok("labels match", what)
+    why = "a mask that does not belong to its image can only be memorized"
+    remedy = "check how images and masks are paired; in sorted order, 10 comes before 2"
+    return finding(level, "shuffled", what, why, remedy, lines, picture)
+
+
+@enough_labels
+def labels_are_in_place(project: Project) -> list[Finding]:
+    """Labels fit best where they are, not shifted, mirrored or rotated."""
+    pairs, size = project.once(_pairs), project.config.data.size
+    here = explained(pairs.features, pairs.targets)
+    ways = {how: np.ascontiguousarray(turn(pairs.targets)) for how, turn in TURNS.items()}
+    rows, columns = best_shift(pairs)
+    if max(abs(rows), abs(columns)) > TOLERANCE:
+        scale = size / pairs.targets.shape[-1]
+        vertical = f"{abs(rows) * scale:.0f} pixels {'down' if rows < 0 else 'up'}"
+        sideways = f"{abs(columns) * scale:.0f} pixels {'right' if columns < 0 else 'left'}"
+        ways[f"shifted {vertical} and {sideways}"] = shift(pairs.targets, rows, columns)
+    gains = {how: explained(pairs.features, there) - here for how, there in ways.items()}
+    how, gain = max(gains.items(), key=lambda pair: pair[1].mean())
+    if not _clear(gain, BETTER_MOVED * here.mean()):
+        return []
+    return error(
+        "moved",
+        f"the labels are {how} (at data.size={size}): when this is undone, {_better(here, gain)}",
+        "the network is taught masks next to the objects",
+        "check how the masks were exported, resized or flipped, and export them again",
+        picture=label_picture(project, project.foreground_tiles),
+    )
+
+
+@enough_labels
+def labels_have_the_right_size(project: Project) -> list[Finding]:
+    """Labels fit best at their own size, not stretched."""
+    pairs = project.once(_pairs)
+    axes = best_stretch(pairs)
+    here = own_share(pairs)
+    gain = own_share(Pairs(pairs.features, stretch(pairs.targets, *axes))) - here
+    if not _clear(gain, BETTER_STRETCHED * abs(here.mean())):
+        return []
+    height, width = (f"{1 / factor:.0%}" for factor, _ in axes)
+    return error(
+        "scaled",
+        f"the labels have about {height} of the height and {width} of the width of the objects: "
+        f"when they are stretched, {_better(here, gain)}",
+        "the network is taught masks of another size than the objects",
+        "look for cropping, padding or resizing that only the images or only the masks get",
+        picture=label_picture(project, project.foreground_tiles),
+    )
+
+
+def _clear(gain: Array, least: float) -> bool:
+    return bool(gain.mean() >= max(STANDARD_ERRORS * _standard_error(gain), least))
+
+
+def _better(here: Array, gain: Array) -> str:
+    errors = gain.mean() / max(_standard_error(gain), 1e-12)
+    return (
+        f"{(here + gain).mean():.0%} of the labels can be explained by the images, otherwise "
+        f"{here.mean():.0%} ({len(gain)} images, {errors:.0f} standard errors)"
+    )
+
+
+def _standard_error(gain: Array) -> float:
+    return float(gain.std(ddof=1) / np.sqrt(len(gain)))
+
+
+def classes_survive_resizing(project: Project) -> list[Finding]:
+    """Each class keeps its share of the labeled pixels at the network's input size."""
+    dataset, labels = project.dataset, project.tiles.labels
+    class_ids = range(dataset.classes)
     counts = [dataset.class_pixels(dataset.index(name)) for name in project.names]
-    shares = [[one.get(kind, 0) for kind in kinds] for one in counts if set(one) - {IGNORE}]
+    pixels = [[one.get(class_id, 0) for class_id in class_ids] for one in counts]
+    shares = [np.divide(one, sum(one)) for one in pixels if sum(one)]
     if not shares:
         return []
-    before = np.mean([np.divide(one, sum(one)) for one in shares], axis=0)
-    after = [(labels == kind).sum() / max((labels != IGNORE).sum(), 1) for kind in kinds]
-    told = [
-        f"{name}: {b:.2%} of the pixels in the files, {a:.2%} at the network"
+    before, known = np.mean(shares, axis=0), max((labels != IGNORE).sum(), 1)
+    after = [(labels == class_id).sum() / known for class_id in class_ids]
+    lines = {
+        f"{name}: {b:.2%} of the pixels in the files, {a:.2%} after resizing": b > 0 and a < b / 2
         for name, b, a in zip(dataset.class_names, before, after, strict=True)
-    ]
-    lost = [t for t, b, a in zip(told, before, after, strict=True) if b > 0 and a < b / 2]
-    if lost and project.config.data.fit != "tile":
-        return listed(
-            "warning",
-            "lost classes",
-            f"classes that lose half of their pixels at data.size={project.config.data.size}",
-            lost,
-            "what is thinner than a pixel of the network is not taught",
-            "raise data.size, or set data.fit=tile",
-        )
-    return [Finding("ok", "labels", f"{len(project.names)} training images", evidence=tuple(told))]
+    }
+    lost = [line for line, is_lost in lines.items() if is_lost]
+    if not lost or project.config.data.fit == "tile":
+        return ok("labels", f"{len(project.names)} training images", evidence=lines)
+    what = f"{len(lost)} classes lose half of their pixels when images are resized to "
+    what += f"data.size={project.config.data.size}"
+    why = "parts that are thinner than one pixel at this size cannot be learned"
+    remedy = "raise data.size, or set data.fit=tile to train on tiles at full resolution"
+    return warning("lost classes", what, why, remedy, lost)
 
 
-def foreground(project: Project) -> list[Finding]:
-    """How rare the foreground is, and what follows for the loss."""
-    share = project.foreground
-    if not 0 < share < 1:
-        return []
+@only_if(lambda project: 0 < project.foreground_share < 1)
+def foreground_share(project: Project) -> list[Finding]:
+    """Report how rare the foreground is, and what follows for the loss."""
+    share = project.foreground_share
     weight = min((1 - share) / share, 100)
     advice = [
-        "train.loss=auto is half Dice, which does not mind how rare it is",
-        f"cross-entropy alone: train.loss=bce(pos_weight={weight:.2g}) balances both sides, or "
-        f"start the head's bias at log(f / (1 - f)) = {project.first_bias:.2f}",
-        f"focal: alpha={min(0.95, 1 - share):.2f}; tversky: alpha=0.3, beta=0.7 to miss less",
+        "train.loss=auto is half Dice, which works however rare the foreground is",
+        f"with cross-entropy alone, set train.loss=bce(pos_weight={weight:.2g}) to balance both "
+        "classes, or initialize the bias of the last layer with log(f / (1 - f)) = "
+        f"{project.foreground_bias:.2f}, where f is the share of foreground",
+        f"with focal, set alpha={min(0.95, 1 - share):.2f}; with tversky, set alpha=0.3, beta=0.7 "
+        "to miss fewer foreground pixels",
     ]
-    return [Finding("ok", "foreground", f"{share:.2%} of the pixels", evidence=tuple(advice))]
+    return ok("foreground", f"{share:.2%} of the labeled pixels are foreground", evidence=advice)
 
 
-LABEL_CHECKS: tuple[Callable[[Project], list[Finding]], ...] = (
-    inverted,
-    shuffled,
-    moved,
-    scaled,
-    on_the_way,
-    foreground,
+LABEL_CHECKS: tuple[Check, ...] = (
+    objects_are_foreground,
+    labels_match_images,
+    labels_are_in_place,
+    labels_have_the_right_size,
+    classes_survive_resizing,
+    foreground_share,
 )

@@ -1,216 +1,114 @@
-"""Whether the loss asks for what is wanted, and from which pixels its gradient comes."""
-
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+"""Checks that the loss asks for the right mask, and from which pixels its gradient comes."""
 
 import numpy as np
 
-from tinyseg.common.arrays import Array
-from tinyseg.common.findings import Finding, listed
-from tinyseg.config import IGNORE
-from tinyseg.data import is_foreground
-from tinyseg.device.tensors import to_device
+from tinyseg.common.findings import Finding
+from tinyseg.doctor.check import Check, error, finding, needs_loss, note, ok, warning
+from tinyseg.doctor.experiments.loss_probe import probe_loss
 from tinyseg.doctor.project import Project
 
 DOMINATED = 0.95
-"""Share of a term's gradient that comes from background pixels, from which it hardly sees more."""
-PULLED = 0.5
-"""Share of the foreground's pixels that a loss must pull the right way, from logits of 0."""
-SURE = 6.0
-"""A logit that is all but certain: probability 0.9975."""
-FLAT = 1e-9
-"""A gradient so small beside the largest that the term is constant."""
+"""Share of a term's gradient from background pixels, above which it hardly sees the foreground."""
+MIN_PULLED = 0.5
+"""Share of the foreground pixels that a loss must raise, starting from logits 0."""
+NO_GRADIENT = 1e-9
+"""A gradient, relative to the largest, of a term that is constant."""
 
 
-@dataclass(frozen=True)
-class Anatomy:
-    """What a loss makes of one batch, term by term, and of made-up logits."""
-
-    value: dict[str, float]
-    gradient: dict[str, float]
-    """Sum of its absolute gradient by the logits; for the sum of all terms "loss"."""
-    background: dict[str, float]
-    """Share of that from background pixels; nan where there is no gradient."""
-    pulled: float
-    """Share of the foreground's pixels whose own logit is pulled up from 0."""
-    right: float
-    """The loss of logits that are right and sure."""
-    wrong: float
-    """And of their negatives."""
-    shifted: float
-    """How far the loss moves when all logits of a pixel are raised by one number."""
-    empty: float
-    """The loss of those sure of foreground where the label has none."""
-    empty_right: float
-    """And of those sure of background."""
-
-
-def dissect(project: Project) -> Anatomy:
-    """Takes the loss apart on the first batch."""
-    image, label = project.batches(1)[0]
-    logits = to_device(project.forward(image, training=True).numpy())
-    value, gradients = dict[str, float](), dict[str, Any]()
-    for name, term in project.loss(logits, label).items():
-        value[name] = term.item()
-        (gradient,) = term.gradient(logits)
-        gradients[name] = np.absolute(gradient.numpy()).sum(axis=1)
-    labels = label.numpy()
-    total = {name: float(g.sum()) for name, g in gradients.items()}
-    rest = {name: float(g[labels == 0].sum()) for name, g in gradients.items()}
-    share = {n: rest[n] / total[n] if total[n] else float("nan") for n in total}
-    pulled = _pulled(project, labels, logits.shape[1])
-    return Anatomy(value, total, share, pulled, *_made_up(project, labels, logits.shape[1]))
-
-
-def _pulled(project: Project, labels: Array, channels: int) -> float:
-    logits = to_device(np.zeros((len(labels), channels, *labels.shape[1:]), np.float32))
-    (gradient,) = project.loss(logits, to_device(labels))["loss"].gradient(logits)
-    marked = is_foreground(labels)
-    own = np.where(marked & (channels > 1), labels, 0)
-    slopes = np.take_along_axis(gradient.numpy(), own[:, None].astype(int), axis=1)[:, 0]
-    return float((slopes[marked] < 0).mean()) if marked.any() else 1.0
-
-
-def _made_up(project: Project, labels: Array, channels: int) -> tuple[float, ...]:
-    right, none = _sure(labels, channels), np.zeros_like(labels)
-    everything = np.ones_like(labels)
-    random = np.asarray(np.random.default_rng(0).normal(size=right.shape), np.float32)
-    pairs = [(right, labels), (-right, labels), (random, labels), (random + 3, labels)]
-    pairs += [(_sure(everything, channels), none), (_sure(none, channels), none)]
-    right_, wrong, at, above, empty, empty_right = (
-        project.loss(to_device(x), to_device(y))["loss"].item() for x, y in pairs
-    )
-    return right_, wrong, abs(above - at), empty, empty_right
-
-
-def _sure(labels: Array, channels: int) -> Array:
-    """Logits (B, K, S, S) that say the label, and are sure."""
-    classes = np.where(labels == IGNORE, 0, labels)
-    if channels == 1:
-        return np.where(classes[:, None] > 0, SURE, -SURE).astype(np.float32)
-    own = classes[:, None] == np.arange(channels)[None, :, None, None]
-    return np.where(own, SURE, -SURE).astype(np.float32)
-
-
-def shapes(project: Project) -> list[Finding]:
+def logits_fit_labels(project: Project) -> list[Finding]:
     """There are logits for every pixel of every image."""
     image, label = project.batches(1)[0]
     logits = project.forward(image, training=True)
     if logits.ndim == 4 and (logits.shape[0], *logits.shape[2:]) == label.shape:
         return []
-    return [
-        Finding(
-            "error",
-            "logits",
-            f"the network gives logits {logits.shape} for labels {label.shape}",
-            "a loss needs one for every pixel of the label; some broadcast others in silence",
-            "give (B, K, H, W) in the size of the image: resize what is smaller at the network's "
-            "end, add the axis of channels where it is missing",
-        )
+    what = f"the network returns logits of shape {logits.shape} for labels of shape {label.shape}"
+    why = "a loss needs logits for every pixel; some losses broadcast other shapes silently"
+    remedy = "return (B, K, H, W) at the size of the image: upsample smaller logits at the end of "
+    return error("logits", what, why, f"{remedy}the network, and keep the channel axis")
+
+
+def every_term_counts(project: Project) -> list[Finding]:
+    """Every term of the loss has a gradient."""
+    if not project.loss_is_known:
+        what = "the loss of your step was not checked, because it was not passed"
+        return note("loss", what, remedy="pass it: Project(..., loss=my_loss)")
+    probe = project.once(probe_loss)
+    largest = max(*probe.gradient.values(), 1e-12)
+    constant = [n for n in probe.terms if probe.gradient[n] <= NO_GRADIENT * largest]
+    if constant:
+        level = "error" if len(constant) == len(probe.terms) else "warning"
+        what = f"{len(constant)} of {len(probe.terms)} loss terms have no gradient"
+        why = "a constant term teaches nothing; cross-entropy (ce) is constant with one channel"
+        remedy = "remove the term, or use the head that it needs: model.head=softmax for ce"
+        lines = [f"{name}: always {probe.value[name]:.4g}" for name in constant]
+        return finding(level, "constant loss", what, why, remedy, lines)
+    lines = [
+        f"{name}: value {probe.value[name]:.4g}, gradient {probe.gradient[name]:.3g}, "
+        f"{probe.background[name]:.0%} of it from background pixels"
+        for name in probe.value
     ]
+    return ok("loss terms", "every term has a gradient", evidence=lines)
 
 
-def direction(project: Project) -> list[Finding]:
-    """What is right costs less than what is wrong, also where there is nothing to find."""
-    if not project.knows_loss:
-        return []
-    found = project.once(dissect)
-    if not found.right < found.wrong:
-        seen = f"right logits cost {found.right:.4g}, wrong ones {found.wrong:.4g}"
-        why = "what lowers the loss makes the masks worse, or nothing lowers it"
-        remedy = (
-            "look for a sign, swapped arguments (logits, label), or labels that are all ignored"
-        )
-        return [Finding("error", "loss direction", seen, why, remedy)]
-    if found.pulled < PULLED:
-        seen = f"only {found.pulled:.0%} of the foreground's pixels are pulled towards foreground"
-        why = "the loss compares a pixel with the label of another one, or of another image"
-        remedy = "look at the shapes: (B, 1, H, W) and (B, H, W) broadcast to (B, B, H, W) in "
-        remedy += "silence; and at transpose, reshape and the order of rows and columns"
-        return [Finding("error", "loss target", seen, why, remedy)]
-    if not found.empty_right < found.empty:
-        seen = "on an image without foreground a false mask costs no more than an empty one"
-        why = "images without objects teach nothing, and get hallucinated ones"
-        remedy = "use a loss that counts false positives there, as tinyseg's dice and tversky do"
-        return [Finding("warning", "empty labels", seen, why, remedy)]
+@needs_loss
+def right_costs_less(project: Project) -> list[Finding]:
+    """A right mask has a lower loss than a wrong one, also on an image without foreground."""
+    probe = project.once(probe_loss)
+    if not probe.right < probe.wrong:
+        what = f"a right mask has the loss {probe.right:.4g}, a wrong one {probe.wrong:.4g}"
+        why = "lowering this loss makes masks worse, or nothing lowers it"
+        remedy = "look for a wrong sign, swapped arguments (logits come first, then the label), or "
+        return error("loss direction", what, why, f"{remedy}labels that are all 255 (ignored)")
+    if probe.pulled < MIN_PULLED:
+        what = f"the loss raises the logits of only {probe.pulled:.0%} of the foreground pixels"
+        why = "it compares pixels with the labels of other pixels or of other images"
+        remedy = "check the shapes: (B, 1, H, W) and (B, H, W) broadcast to (B, B, H, W) silently; "
+        return error("loss target", what, why, f"{remedy}and look for transpose and reshape")
+    if not probe.empty_right < probe.empty:
+        what = "on an image without foreground, a false mask costs no more than an empty one"
+        why = "the network does not learn to leave such images empty"
+        remedy = "use a loss that counts false positives there, such as train.loss=dice"
+        return warning("empty labels", what, why, remedy)
     return []
 
 
-def head_fits(project: Project) -> list[Finding]:
-    """A softmax does not see a number added to all channels; nor may a loss that goes with it."""
-    if not project.knows_loss:
+@needs_loss
+def loss_fits_head(project: Project) -> list[Finding]:
+    """With a softmax head, adding one number to all channels does not change the loss."""
+    probe, channels = project.once(probe_loss), project.out_channels
+    scale = max(abs(probe.wrong - probe.right), 1e-12)
+    if channels < 2 or probe.shifted <= 1e-3 * scale:
         return []
-    found, channels = project.once(dissect), project.model_channels
-    scale = max(abs(found.wrong - found.right), 1e-12)
-    if channels < 2 or found.shifted <= 1e-3 * scale:
-        return []
-    return [
-        Finding(
-            "error",
-            "head and loss",
-            f"the head has {channels} channels, of which the largest wins, but the loss takes each "
-            "for itself (it changes when all are raised alike)",
-            "such a loss trains sigmoids; the softmax of prediction then reads other probabilities",
-            "use ce, dice or focal with a softmax head (train.loss=auto), or for two classes "
-            "model.head=sigmoid with bce",
-        )
-    ]
+    what = (
+        f"the network has a softmax head ({channels} channels), but the loss treats each channel "
+    )
+    why = "the loss trains sigmoid probabilities, but prediction computes softmax probabilities"
+    remedy = "set train.loss=auto; or, for two classes, set model.head=sigmoid and keep the loss"
+    return error("head and loss", f"{what}on its own, as for a sigmoid", why, remedy)
 
 
-def terms(project: Project) -> list[Finding]:
-    """Every term of the sum has something to say."""
-    if not project.knows_loss:
-        seen = "the loss of this step is not known, so it was not examined"
-        return [Finding("note", "loss", seen, remedy="give Project(..., loss=function)")]
-    found = project.once(dissect)
-    names = [name for name in found.value if name != "loss"]
-    largest = max(found.gradient.values())
-    flat = [n for n in names if found.gradient[n] <= FLAT * max(largest, 1e-12)]
-    if flat:
-        return listed(
-            "error" if len(flat) == len(names) else "warning",
-            "constant loss",
-            f"loss terms, of {len(names)}, without any gradient",
-            [f"{name}: always {found.value[name]:.4g}" for name in flat],
-            "a term that is constant teaches nothing, as ce does on a head of one channel",
-            "give it the head that it is made for, or leave it away",
-        )
-    told = [
-        f"{name}: value {found.value[name]:.4g}, gradient {found.gradient[name]:.3g}, of it "
-        f"{found.background[name]:.0%} from background"
-        for name in found.value
-    ]
-    return [Finding("ok", "loss terms", "each pulls on the logits", evidence=tuple(told))]
-
-
-def balance(project: Project) -> list[Finding]:
-    """At least one term looks at the foreground."""
-    if not project.knows_loss:
-        return []
-    found = project.once(dissect)
-    names = [name for name in found.value if name != "loss"]
-    shares = {n: found.background[n] for n in names if np.isfinite(found.background[n])}
+@needs_loss
+def foreground_counts(project: Project) -> list[Finding]:
+    """At least one term has a fair share of its gradient from the foreground."""
+    probe = project.once(probe_loss)
+    shares = {name: probe.background[name] for name in probe.terms}
+    shares = {name: share for name, share in shares.items() if np.isfinite(share)}
     if not shares or min(shares.values()) < DOMINATED:
         return []
-    return [
-        Finding(
-            "warning",
-            "loss balance",
-            f"background gives {min(shares.values()):.0%} of the gradient; "
-            f"{project.foreground:.2%} of the pixels are foreground",
-            "to predict nothing is then nearly the best answer, and the first one to be learned",
-            'train.loss=auto (half Dice), or "0.5*bce+0.5*tversky(alpha=0.3,beta=0.7)"; or start '
-            f"the head's bias at log(f / (1 - f)) = {project.first_bias:.1f}",
-            tuple(f"{name}: {value:.1%} from background" for name, value in shares.items()),
-        )
-    ]
+    what = f"{min(shares.values()):.0%} of the loss gradient comes from background pixels; only "
+    what += f"{project.foreground_share:.2%} of the pixels are foreground"
+    why = "the network first learns to predict background everywhere, and may stay there"
+    remedy = 'set train.loss=auto (half Dice) or "0.5*bce+0.5*tversky(alpha=0.3,beta=0.7)"; or '
+    remedy += "initialize the bias of the last layer with log(f / (1 - f)) = "
+    remedy += f"{project.foreground_bias:.1f}, where f is the share of foreground"
+    lines = [f"{name}: {share:.1%} from background" for name, share in shares.items()]
+    return warning("loss balance", what, why, remedy, lines)
 
 
-LOSS_CHECKS: tuple[Callable[[Project], list[Finding]], ...] = (
-    shapes,
-    terms,
-    direction,
-    head_fits,
-    balance,
+LOSS_CHECKS: tuple[Check, ...] = (
+    logits_fit_labels,
+    every_term_counts,
+    right_costs_less,
+    loss_fits_head,
+    foreground_counts,
 )

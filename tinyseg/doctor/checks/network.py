@@ -1,6 +1,6 @@
-"""Whether signal and gradient get through: channels, skip connections, normalisation."""
+"""Checks that signal and gradient get through the network."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,321 +9,274 @@ import numpy as np
 from tinygrad import Tensor
 
 from tinyseg.common.arrays import Array
-from tinyseg.common.findings import Finding, listed
-from tinyseg.device.tensors import to_device
+from tinyseg.common.findings import Finding
+from tinyseg.device.tensors import restored, to_device
+from tinyseg.doctor.check import Check, custom_only, error, finding, ok, warning
 from tinyseg.doctor.experiments.step_probe import root_mean_square
 from tinyseg.doctor.project import Project
-from tinyseg.doctor.state import probe
-from tinyseg.nn import Up, layers
+from tinyseg.nn import Up, forward, layers, state_dict
 from tinyseg.runs.checkpoint import any_in
 from tinyseg.training.nan_report import NORMS, record_outputs
 
 DEAD, MANY_DEAD = 0.25, 0.5
-"""Share of a layer's channels that never fire, from which it is a warning, and an error."""
+"""Share of a layer's channels that are always 0: a warning, an error."""
 FEW_VALUES = 16
-"""Values of a channel below which a batch's mean and variance are mostly noise."""
-CORNERS = ((0, 0), (0, 3), (3, 0))
-"""Of 4 x 4 blocks of an image."""
-NOTHING = 1e-6
-"""Change of the logits, as a share of their spread, that rounding may explain."""
+"""Values of a channel in a batch below which its mean and variance are mostly noise."""
+GRID = 4
+"""An image is divided into GRID x GRID blocks."""
+CORNERS = ((0, 0), (0, GRID - 1), (GRID - 1, 0))
+"""Blocks (row, column) that are changed one by one."""
+ROUNDING = 1e-6
+"""Change of the logits, relative to their size, that rounding may explain."""
 
 
 @dataclass(frozen=True)
-class Pass:
-    """One batch through the network in training, forth and back."""
+class ForwardBackward:
+    """One batch through the untrained network, forward and backward."""
 
     logits: Array
-    """(B, K, S, S)"""
+    """(B, K, S, S) in training mode."""
     evaluated: Array
-    """The logits in evaluation."""
-    again: Array
-    """The same once more, of a user's network."""
+    """The logits in evaluation mode."""
+    repeated: Array
+    """The logits in evaluation mode again; computed for custom projects only."""
     outputs: dict[str, Array]
-    """Of the normalisations, which end with ReLU, by name; (B, C, H, W)."""
+    """Outputs (B, C, H, W) of the normalization layers, after their ReLU."""
     gradients: dict[str, float] | None
-    """Root of the mean square by weight; None when the loss is not known."""
+    """Root mean square of the gradient of each weight; None if the loss is not known."""
 
 
-def try_network(project: Project) -> Pass:
-    """Sends the first batch through the network; weights and statistics stay as they are."""
-    weights = project.state.parameters  # first: what is realized later loses its history
+def forward_backward(project: Project) -> ForwardBackward:
+    """Run the first batch; weights and running statistics stay as they are."""
+    weights = project.state.parameters  # first: a Tensor that is realized later loses its graph
     image, label = project.batches(1)[0]
-    logits, outputs = _normalised(project.model, image)
+    logits, outputs = _normalized(project.model, image)
     gradients: dict[str, Tensor] = {}
-    if project.knows_loss:
+    if project.loss_is_known:
         loss = project.loss(logits, label)["loss"]
         gradients = dict(zip(weights, loss.gradient(*weights.values()), strict=True))
     Tensor.realize(logits, *outputs.values(), *gradients.values())
-    evaluated = again = project.forward(image, training=False).numpy()
-    if project.foreign:
-        again = project.forward(image, training=False).numpy()
-    return Pass(
+    sizes = {name: root_mean_square(gradient.numpy()) for name, gradient in gradients.items()}
+    evaluated = repeated = project.forward(image, training=False).numpy()
+    if project.custom:
+        repeated = project.forward(image, training=False).numpy()
+    return ForwardBackward(
         logits.numpy(),
         evaluated,
-        again,
+        repeated,
         {name: output.numpy() for name, output in outputs.items()},
-        {n: root_mean_square(g.numpy()) for n, g in gradients.items()}
-        if project.knows_loss
-        else None,
+        sizes if project.loss_is_known else None,
     )
 
 
-def _normalised(model: Any, image: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Logits in training, and the outputs of the normalisations."""
-    kinds = {name: type(layer).__name__ for name, layer in layers(model)}
-    with record_outputs(model) as found:
-        logits = probe(model, image, training=True)
-    return logits, {name: output for name, output in found if kinds.get(name) in NORMS}
+def _normalized(model: Any, image: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the logits in training mode and the outputs of the normalization layers."""
+    types = {name: type(layer).__name__ for name, layer in layers(model)}
+    with record_outputs(model) as outputs, restored(state_dict(model).values()):
+        logits = forward(model, image, training=True)
+    return logits, {name: output for name, output in outputs if types.get(name) in NORMS}
 
 
-def channels(project: Project) -> list[Finding]:
-    """Channels fire somewhere: one that is 0 for every pixel passes neither signal nor gradient."""
-    found = _dead(project.once(try_network).outputs, "")
-    if found or project.run is None or not any_in(project.run.checkpoints):
-        return found
-    _, outputs = _normalised(project.run.predictor.step.model, project.batches(1)[0][0])
-    normed = {name: output.numpy() for name, output in outputs.items()}
-    return [replace(one, level="warning") for one in _dead(normed, " of the trained network")]
-
-
-def _dead(outputs: dict[str, Array], whose: str) -> list[Finding]:
-    dead = {name: (x.max(axis=(0, 2, 3)) <= 0) for name, x in outputs.items()}
-    worst = max((float(d.mean()) for d in dead.values() if d.size > 1), default=0.0)
-    if worst < DEAD:
-        return []
-    told = [f"{name}: {d.sum()} of {d.size} channels" for name, d in dead.items() if d.any()]
-    count, all_ = sum(int(d.sum()) for d in dead.values()), sum(d.size for d in dead.values())
-    return [
-        Finding(
-            "error" if worst >= MANY_DEAD else "warning",
-            "dead channels",
-            f"{count} of {all_} channels{whose} are 0 for every pixel of a batch, in one layer "
-            f"{worst:.0%}",
-            "behind ReLU what is never above 0 has no gradient either: it stays dead",
-            "start biases at 0 and weights as He et al. 2015 (tinyseg's do), keep a normalisation "
-            "(model.norm=batch), lower the learning rate",
-            tuple(told),
-        )
-    ]
-
-
-def drawn(project: Project) -> list[Finding]:
+def weights_differ(project: Project) -> list[Finding]:
     """The weights of a layer are not all one number."""
     kernels = {n: t.numpy() for n, t in project.state.parameters.items() if t.ndim > 1}
-    flat = [
-        f"{name}: all {x.flat[0]:g}" for name, x in kernels.items() if x.size > 1 and not np.ptp(x)
-    ]
-    return listed(
-        "error",
-        "equal weights",
-        f"layers, of {len(kernels)}, whose weights are all one number",
-        flat,
-        "channels that begin alike get equal gradients and stay alike: there is but one of them",
-        "draw weights at random, as He et al. 2015 (tinyseg's layers do)",
-    )
-
-
-def repeatable(project: Project) -> list[Finding]:
-    """Evaluation gives the same again for the same image."""
-    found = project.once(try_network)
-    apart = float(np.abs(found.again - found.evaluated).max())
-    if not apart > NOTHING * max(1.0, float(np.abs(found.evaluated).max())):
+    equal = [f"{n}: all {x.flat[0]:g}" for n, x in kernels.items() if x.size > 1 and not np.ptp(x)]
+    if not equal:
         return []
-    return [
-        Finding(
-            "error",
-            "random output",
-            f"in evaluation the same images give other logits the second time (by {apart:.2g})",
-            "either a layer is made anew in each call, and is never trained, or chance that is "
-            "meant for training goes on in prediction",
-            "make all layers in __init__; use dropout and noise only where training is true",
-        )
-    ]
+    what = f"in {len(equal)} of {len(kernels)} layers all weights are one number"
+    why = "channels that start equal get equal gradients, so they stay equal: one would do as well"
+    remedy = "initialize weights randomly (He et al. 2015), as tinyseg's layers do"
+    return error("equal weights", what, why, remedy, equal)
 
 
-def places(project: Project) -> list[Finding]:
-    """What changes in a corner of an image changes logits there most."""
-    if not project.foreign:
+def channels_are_alive(project: Project) -> list[Finding]:
+    """Channels are above 0 for some pixel; else neither signal nor gradient passes them."""
+    findings = _dead_channels(project.once(forward_backward).outputs, "")
+    if findings or project.run is None or not any_in(project.run.checkpoints):
+        return findings
+    model = project.run.predictor.step.model
+    outputs = {n: x.numpy() for n, x in _normalized(model, project.batches(1)[0][0])[1].items()}
+    trained = _dead_channels(outputs, " of the trained network")
+    return [replace(one, level="warning") for one in trained]
+
+
+def _dead_channels(outputs: dict[str, Array], of: str) -> list[Finding]:
+    dead = {name: x.max(axis=(0, 2, 3)) <= 0 for name, x in outputs.items()}
+    worst = max((float(flags.mean()) for flags in dead.values() if flags.size > 1), default=0.0)
+    if worst < DEAD:
         return []
-    one, side = project.batches(1)[0][0].numpy()[0], project.config.data.size // 4
-    images, rng = [one], np.random.default_rng(0)
-    for row, column in CORNERS:
-        images.append(one.copy())
-        part = images[-1][:, row * side :, column * side :][:, :side, :side]
-        part[:] = rng.normal(size=part.shape) - part
-    whole, *others = _evaluated(project, images)
-    blocks = [_most_changed(np.abs(other - whole).sum(axis=0), side) for other in others]
-    pairs = zip(CORNERS, blocks, strict=True)
-    wrong = [(there, at) for there, at in pairs if at is not None and at != there]
-    if len(wrong) < len(CORNERS) - 1:
-        return []
-    told = [f"changed in {_block(there)}: logits change in {_block(at)}" for there, at in wrong]
-    return listed(
-        "error",
-        "places",
-        f"corners of an image, of {len(CORNERS)}, that change logits elsewhere (in 4 x 4 blocks)",
-        told,
-        "what is learned of a pixel is asked of another one: labels are learned by heart at best",
-        "look for reshape where permute is meant, for flips and transposes on the way",
-    )
+    count, total = (sum(map(f, dead.values())) for f in (np.count_nonzero, len))
+    what = f"{count} of {total} channels{of} are 0 for every pixel of a batch; in the worst layer "
+    why = "a channel that ReLU always sets to 0 has no gradient, so it stays dead"
+    remedy = "initialize biases with 0 and weights as in He et al. 2015 (tinyseg's layers do), set "
+    remedy += "model.norm=batch, or lower the learning rate"
+    lines = [f"{name}: {x.sum()} of {x.size} channels" for name, x in dead.items() if x.any()]
+    level = "error" if worst >= MANY_DEAD else "warning"
+    return finding(level, "dead channels", f"{what}{worst:.0%} are", why, remedy, lines)
 
 
-def _evaluated(project: Project, images: Sequence[Array]) -> list[Array]:
-    """The logits (K, S, S) of images (C, S, S), in batches of the usual size."""
-    size, found = project.config.train.batch_size, list[Array]()
-    for start in range(0, len(images), size):
-        chunk = list(images[start : start + size])
-        full = np.stack(chunk + chunk[:1] * (size - len(chunk)))
-        found += list(project.forward(to_device(full), training=False).numpy()[: len(chunk)])
-    return found
-
-
-def _most_changed(change: Array, side: int) -> tuple[int, int] | None:
-    """Row and column of the block (of 4 x 4) with the most; None where nothing has changed."""
-    grid = change[: 4 * side, : 4 * side].reshape(4, side, 4, side).sum(axis=(1, 3))
-    row, column = divmod(int(grid.argmax()), 4)
-    return (row, column) if grid.any() else None
-
-
-def _block(block: tuple[int, int]) -> str:
-    return f"row {block[0] + 1}, column {block[1] + 1}"
-
-
-def probabilities_twice(project: Project) -> list[Finding]:
-    """Logits are no probabilities already."""
-    logits = project.once(try_network).logits
-    if logits.shape[1] < 2 or logits.min() < 0 or np.abs(logits.sum(axis=1) - 1).max() > 1e-3:
-        return []
-    return [
-        Finding(
-            "error",
-            "softmax twice",
-            "the network's output is positive and sums to 1: these are probabilities, no logits",
-            "the loss and prediction take a softmax of it once more: no class gets far above the "
-            "others, and gradients are small",
-            "take the softmax off the network's end",
-        )
-    ]
-
-
-def sees_input(project: Project) -> list[Finding]:
-    """Other images give other logits."""
-    logits = project.once(try_network).logits
+def output_depends_on_image(project: Project) -> list[Finding]:
+    """Different images have different logits."""
+    logits = project.once(forward_backward).logits
     if len(logits) < 2 or not np.isfinite(logits).all():
         return []
     apart = float(np.abs(logits[1:] - logits[:1]).max())
-    if apart > NOTHING * max(1.0, float(np.abs(logits).max())):
+    if apart > ROUNDING * max(1.0, float(np.abs(logits).max())):
         return []
-    seen = "the network gives the same logits for every image"
-    why = "nothing of the image reaches the output: no loss and no rate can teach it anything"
-    remedy = "follow one image through the layers; look for a constant, a detach, a factor of 0"
-    return [Finding("error", "input", seen, why, remedy)]
+    what = "the network returns the same logits for every image"
+    why = "nothing of the image reaches the output, so no loss and no learning rate can help"
+    remedy = "follow an image through the layers and look for a constant, detach() or a factor of 0"
+    return error("ignores input", what, why, remedy)
 
 
-def gradient_flow(project: Project) -> list[Finding]:
-    """Every weight gets a gradient."""
-    gradients = project.once(try_network).gradients
-    if gradients is None:
+def evaluation_is_repeatable(project: Project) -> list[Finding]:
+    """The same images have the same logits in evaluation mode."""
+    result = project.once(forward_backward)
+    apart = float(np.abs(result.repeated - result.evaluated).max())
+    if not apart > ROUNDING * max(1.0, float(np.abs(result.evaluated).max())):
         return []
-    told = tuple(f"{name}: {size:.1e}" for name, size in gradients.items())
-    none = [name for name, size in gradients.items() if size == 0]
-    if none and project.once(try_network).logits.std() > 0:
-        return listed(
-            "error",
-            "no gradient",
-            f"weights, of {len(gradients)}, to which no gradient of the loss comes",
-            none,
-            "they stay as they were drawn: random numbers that the rest must work around",
-            "look between them and the loss for detach(), numpy(), a factor of 0, or a branch that "
-            "is not used",
+    what = "in evaluation mode the network returns other logits when the same images are passed "
+    what += f"again (they differ by up to {apart:.2g})"
+    why = "either a layer is created anew in each call, or dropout or noise stays on in prediction"
+    remedy = "create all layers in __init__, and use dropout and noise only if training is true"
+    return error("random output", what, why, remedy)
+
+
+@custom_only
+def pixels_keep_their_place(project: Project) -> list[Finding]:
+    """Changing a corner of an image changes the logits of that corner most."""
+    image, side = project.batches(1)[0][0].numpy()[0], project.config.data.size // GRID
+    images, rng = [image], np.random.default_rng(0)
+    for row, column in CORNERS:
+        images.append(image.copy())
+        block = images[-1][:, row * side :, column * side :][:, :side, :side]
+        block[:] = rng.normal(size=block.shape) - block
+    # in whole batches, for which the network may be compiled already: images are repeated
+    count = -(-len(images) // project.config.train.batch_size) * project.config.train.batch_size
+    batch = np.resize(np.stack(images), (count, *image.shape))
+    whole, *others = project.forward(to_device(batch), training=False).numpy()[: len(images)]
+    changed = [_most_changed(np.abs(other - whole).sum(axis=0), side) for other in others]
+    pairs = zip(CORNERS, changed, strict=True)
+    wrong = [(corner, place) for corner, place in pairs if place not in (None, corner)]
+    if len(wrong) < len(CORNERS) - 1:
+        return []
+    what = f"for {len(wrong)} of {len(CORNERS)} corners, changing that corner of an image changes "
+    why = "the network predicts pixels from other parts of the image: it can only memorize labels"
+    remedy = "look in the network for reshape in place of permute, and for flips or transposes"
+    lines = [f"image changed in {_block(a)}: logits change in {_block(b)}" for a, b in wrong if b]
+    return error("places", f"{what}the logits somewhere else", why, remedy, lines)
+
+
+def _most_changed(change: Array, side: int) -> tuple[int, int] | None:
+    """Return row and column of the block that changed most; None if nothing changed."""
+    cut = change[: GRID * side, : GRID * side]
+    blocks = cut.reshape(GRID, side, GRID, side).sum(axis=(1, 3))
+    row, column = divmod(int(blocks.argmax()), GRID)
+    return (row, column) if blocks.any() else None
+
+
+def _block(block: tuple[int, int]) -> str:
+    return f"row {block[0] + 1}, column {block[1] + 1} of {GRID} x {GRID} blocks"
+
+
+def output_is_logits(project: Project) -> list[Finding]:
+    """The network does not end with a softmax."""
+    logits = project.once(forward_backward).logits
+    if logits.shape[1] < 2 or logits.min() < 0 or np.abs(logits.sum(axis=1) - 1).max() > 1e-3:
+        return []
+    what = "the network's outputs are positive and sum to 1 over the channels: they are "
+    what += "probabilities, not logits"
+    why = "the loss and prediction apply softmax again, which leaves all classes nearly equal"
+    return error("softmax twice", what, why, "remove the softmax at the end of the network")
+
+
+def all_weights_have_gradients(project: Project) -> list[Finding]:
+    """Every weight has a gradient."""
+    result = project.once(forward_backward)
+    if result.gradients is None:
+        return []
+    missing = [name for name, size in result.gradients.items() if size == 0]
+    if missing and result.logits.std() > 0:
+        what = f"{len(missing)} of {len(result.gradients)} weights get no gradient from the loss"
+        why = "they keep their random initial values, and the others must work around them"
+        remedy = "look after these weights for detach(), numpy(), a factor of 0 or an unused branch"
+        return error("no gradient", what, why, remedy, missing)
+    lines = [f"{name}: {size:.1e}" for name, size in result.gradients.items()]
+    return ok("gradients", "root mean square of the gradient of each weight", evidence=lines)
+
+
+def batch_norm_works(project: Project) -> list[Finding]:
+    """In training mode BatchNorm normalizes by the batch, which is large enough for it."""
+    norms = {name for name, layer in layers(project.model) if hasattr(layer, "running_mean")}
+    if not norms:
+        return []
+    result = project.once(forward_backward)
+    if np.array_equal(result.logits, result.evaluated):
+        what = f"the network has {len(norms)} BatchNorm layers, but returns the same logits in "
+        what += "training mode and in evaluation mode"
+        why = "in training mode BatchNorm must normalize by the batch; by its running statistics, "
+        why += "initially 0 and 1, it does not normalize at all"
+        remedy = (
+            "pass `training` on to every layer, and call the network with training=True in the "
         )
-    return [Finding("ok", "gradients", "root mean square of each weight's gradient", evidence=told)]
+        remedy += "step; for tinygrad's own layers, wrap the call in `with Tensor.train(training):`"
+        return error("eval mode", what, why, remedy)
+    values = {n: x.size // x.shape[1] for n, x in result.outputs.items() if n in norms}
+    few = [f"{name}: {count} values" for name, count in values.items() if count < FEW_VALUES]
+    if not few:
+        return []
+    what = f"{len(few)} BatchNorm layers normalize over fewer than {FEW_VALUES} values per channel"
+    why = "the mean and variance of so few values are noise, and evaluation uses other ones"
+    remedy = "raise train.batch_size or data.size, lower model.depth, or set model.norm=group"
+    return warning("batch size", what, why, remedy, few)
 
 
-def skips(project: Project) -> list[Finding]:
-    """Each skip connection counts: without it the logits are others."""
+def skip_connections_count(project: Project) -> list[Finding]:
+    """Each skip connection changes the logits."""
     ups = [(name, layer) for name, layer in layers(project.model) if isinstance(layer, Up)]
     if not ups:
         return []
     image, _ = project.batches(1)[0]
-    whole = project.once(try_network).logits
-    shares = {}
+    whole, changes = project.once(forward_backward).logits, dict[str, float]()
     for name, up in ups:
         with _without_skip(up):
-            changed = project.forward(image, training=True).numpy()
-        shares[name] = float(np.abs(changed - whole).max() / max(whole.std(), 1e-12))
-    unused = [name for name, share in shares.items() if share <= NOTHING]
+            logits = project.forward(image, training=True).numpy()
+        changes[name] = float(np.abs(logits - whole).max() / max(whole.std(), 1e-12))
+    unused = [name for name, change in changes.items() if change <= ROUNDING]
     if unused:
-        return listed(
-            "error",
-            "skips",
-            f"skip connections, of {len(ups)}, that change nothing",
-            unused,
-            "fine edges come through them alone: without them masks are blurred",
-            "join the skip to the upsampled images as it is: look for a factor of 0 or a wrong "
-            "tensor",
-        )
-    told = tuple(
-        f"{name}: the logits move by {share:.2g} deviations" for name, share in shares.items()
-    )
-    return [Finding("ok", "skips", f"all {len(ups)} skip connections count", evidence=told)]
+        what = f"{len(unused)} of {len(ups)} skip connections do not change the output"
+        why = "fine edges come through skip connections only: without them masks are blurred"
+        remedy = "look for a factor of 0, or for the wrong tensor, where the skip is concatenated"
+        return error("skips", what, why, remedy, unused)
+    lines = [f"{name}: the logits change by {c:.2g} std without it" for name, c in changes.items()]
+    return ok("skips", f"all {len(ups)} skip connections change the output", evidence=lines)
 
 
 @contextmanager
 def _without_skip(up: Up) -> Iterator[None]:
-    """While it lasts, one block gets zeros for its skip connection."""
-    kind = type(up)
-    original = kind.__call__
+    """Replace the skip connection of one block with zeros."""
+    block = type(up)
+    original = block.__call__
 
     def call(self: Any, x_bchw: Tensor, skip_bchw: Tensor, training: bool) -> Tensor:
         skip = Tensor.zeros(*skip_bchw.shape, dtype=skip_bchw.dtype).contiguous()
         return original(self, x_bchw, skip if self is up else skip_bchw, training)
 
-    kind.__call__ = call  # type: ignore[method-assign]
+    block.__call__ = call  # type: ignore[method-assign]
     try:
         yield
     finally:
-        kind.__call__ = original  # type: ignore[method-assign]
+        block.__call__ = original  # type: ignore[method-assign]
 
 
-def batch_statistics(project: Project) -> list[Finding]:
-    """In training a normalisation goes by its batch, and the batch is large enough for it."""
-    norms = {name: layer for name, layer in layers(project.model) if hasattr(layer, "running_mean")}
-    if not norms:
-        return []
-    found = project.once(try_network)
-    if np.array_equal(found.logits, found.evaluated):
-        return [
-            Finding(
-                "error",
-                "eval mode",
-                f"{len(norms)} BatchNorms, yet training and evaluation give the same logits",
-                "in training they must normalise by the batch; by running statistics, which begin "
-                "at 0 and 1, they do not normalise at all",
-                "call the network with training=True in the step (within Tensor.train() for "
-                "tinygrad's own layers)",
-            )
-        ]
-    few = {n: x.size // x.shape[1] for n, x in found.outputs.items() if n in norms}
-    few = {name: count for name, count in few.items() if count < FEW_VALUES}
-    return listed(
-        "warning",
-        "batch size",
-        f"BatchNorms with fewer than {FEW_VALUES} values of a channel in a batch",
-        [f"{name}: {count} values" for name, count in few.items()],
-        "mean and variance of so few are noise, and evaluation uses others",
-        "raise train.batch_size or data.size, lower model.depth, or set model.norm=group",
-    )
-
-
-NETWORK_CHECKS: tuple[Callable[[Project], list[Finding]], ...] = (
-    drawn,
-    channels,
-    sees_input,
-    repeatable,
-    places,
-    probabilities_twice,
-    gradient_flow,
-    batch_statistics,
-    skips,
+NETWORK_CHECKS: tuple[Check, ...] = (
+    weights_differ,
+    channels_are_alive,
+    output_depends_on_image,
+    evaluation_is_repeatable,
+    pixels_keep_their_place,
+    output_is_logits,
+    all_weights_have_gradients,
+    batch_norm_works,
+    skip_connections_count,
 )

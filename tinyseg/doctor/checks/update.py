@@ -1,193 +1,176 @@
-"""Whether a step moves weights as it should: all of them, downhill, and by a sane amount."""
+"""Checks of the weights that a training step changes: all of them, downhill, by a sane amount."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from tinyseg.common.findings import Finding, listed
+from tinyseg.common.findings import Finding
+from tinyseg.doctor.check import Check, custom_only, error, finding, needs_loss, ok, warning
 from tinyseg.doctor.experiments.step_probe import (
     BATCHES,
-    DESCENT,
-    Moves,
-    descend,
-    move,
-    try_habits,
-    try_step,
+    DESCENT_STEPS,
+    UpdateProbe,
+    differ,
+    probe_descent,
+    probe_repeats,
+    probe_step,
+    probe_updates,
 )
 from tinyseg.doctor.project import Project
 from tinyseg.nn import layers
 from tinyseg.training.step import TrainStep
 
-ALIKE = 1e-4
-"""Share of a move that another order of sums may explain."""
+ROUNDING = 1e-4
+"""Share of a move that another order of summation may explain."""
 RISE = 0.02
 """Share by which a loss may rise in a few steps."""
 TOO_SMALL, SMALL, TOO_LARGE = 1e-6, 1e-5, 3.0
-"""What a step adds to a weight, as a share of its size: a thousand steps change nothing; ten
-thousand; or each step throws away what those before have learned."""
+"""Change of a weight in a step, as a share of its size: a thousand steps change nothing; ten
+thousand do not; or each step discards what the steps before have learned."""
+MAX_NAMES = 6
+"""Parts of a network that are named in a finding."""
 
 
-def same_move(project: Project) -> list[Finding]:
-    """The same step from the same state moves weights by the same."""
-    if not project.foreign:
+def learning_rate_counts(project: Project) -> list[Finding]:
+    """A learning rate of 0 changes nothing."""
+    updates = project.once(probe_updates)
+    largest = max(updates.few_steps.values(), default=0.0)
+    if updates.at_rate_0 is None or updates.at_rate_0 <= ROUNDING * largest:
         return []
-    found = project.once(try_habits)
-    if found.drift <= ALIKE or found.again[0] != found.again[1]:
+    what = "the weights still change when the learning rate is set to 0"
+    why = "TinyJit has stored the rate as a constant, so a schedule or another rate has no effect"
+    remedy = "pass the rate to the compiled function as a Tensor, or use tinyseg.TrainStep"
+    return error("frozen rate", what, why, remedy)
+
+
+def all_weights_change(project: Project) -> list[Finding]:
+    """A few steps change every weight."""
+    updates = project.once(probe_updates)
+    frozen = [name for name, change in updates.few_steps.items() if change == 0]
+    if not frozen:
         return []
-    return [
-        Finding(
-            "error",
-            "gradients",
-            "from the same weights and batch, with the same loss, a second step moves the weights "
-            f"otherwise (by {found.drift:.0%})",
-            "gradients of the steps before are added to those of this one",
-            "call optimizer.zero_grad() at the begin of each step",
-        )
-    ]
-
-
-def rate_counts(project: Project) -> list[Finding]:
-    """A learning rate of 0 moves nothing."""
-    moves = project.once(move)
-    if moves.still is None or moves.still <= ALIKE * max(moves.often.values(), default=0.0):
-        return []
-    return [
-        Finding(
-            "error",
-            "frozen rate",
-            "weights move as before when the learning rate is set to 0",
-            "the JIT has baked in the number: a schedule or a lower rate has no effect",
-            "hold the rate in a Tensor that the step takes as an argument, or as state that is "
-            "assigned in place; or use tinyseg.TrainStep",
-        )
-    ]
-
-
-def weights_move(project: Project) -> list[Finding]:
-    """Every weight is changed by a few steps."""
-    moves = project.once(move)
-    still = [name for name, change in moves.often.items() if change == 0]
-    if not still:
-        return []
-    share = f"{len(still)} of {len(moves.often)} weights"
-    if len(still) == len(moves.often):
-        seen = f"no weight is changed by {BATCHES} steps"
-        remedy = "assign the new values: give the optimizer the parameters of this very model"
+    if len(frozen) == len(updates.few_steps):
+        what = f"{BATCHES} steps change no weight"
+        remedy = "give the optimizer the parameters of this very model, and assign new values in "
+        remedy += "place: weight.assign(new).realize()"
     else:
-        seen = f"{share} are not changed by {BATCHES} steps, all of {_blocks(still, moves)}"
-        remedy = "give all parameters to the optimizer, and detach nothing on the way to the loss"
-    why = "what is frozen stays as it was drawn: random numbers that the rest must work around"
-    return [Finding("error", "frozen weights", seen, why, remedy, tuple(still))]
+        what = f"{BATCHES} steps do not change {len(frozen)} of {len(updates.few_steps)} weights: "
+        what += f"those of {_modules(frozen, updates)}"
+        remedy = "give all parameters to the optimizer, and detach() nothing before the loss"
+    why = "frozen weights keep their random initial values, and the others must work around them"
+    return error("frozen weights", what, why, remedy, frozen)
 
 
-def _blocks(still: Sequence[str], moves: Moves) -> str:
-    """The shortest beginnings of names below which nothing moves."""
-    blocks = dict[str, None]()
-    for name in still:
+def _modules(frozen: Sequence[str], updates: UpdateProbe) -> str:
+    """Return the shortest prefixes of names below which every weight is frozen."""
+    modules = dict[str, None]()
+    for name in frozen:
         parts = name.split(".")
-        heads = [".".join(parts[:n]) for n in range(1, len(parts) + 1)]
-        below = {h: [n for n in moves.often if n == h or n.startswith(h + ".")] for h in heads}
-        blocks[next(h for h in heads if all(n in still for n in below[h]))] = None
-    found = list(blocks)
-    return ", ".join(found[:6]) + (f" and {len(found) - 6} more" if len(found) > 6 else "")
+        prefixes = [".".join(parts[:n]) for n in range(1, len(parts) + 1)]
+        below = {
+            p: [n for n in updates.few_steps if n == p or n.startswith(p + ".")] for p in prefixes
+        }
+        modules[next(p for p in prefixes if all(n in frozen for n in below[p]))] = None
+    rest = len(modules) - MAX_NAMES
+    return ", ".join([*modules][:MAX_NAMES]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def own_weights(project: Project) -> list[Finding]:
-    """The loss is that of the model's weights."""
-    if not project.foreign:
+@custom_only
+def loss_depends_on_weights(project: Project) -> list[Finding]:
+    """The loss changes with the weights of the model."""
+    repeats = project.once(probe_repeats)
+    if repeats.other_weights != repeats.losses[0] or not differ(project.once(probe_step).losses):
         return []
-    found = project.once(try_habits)
-    if found.other_weights != found.again[0] or len(set(project.once(try_step).losses)) == 1:
+    what = "the loss stays the same when all weights of the model are changed"
+    why = "the step uses another network, or one that it initializes anew in each call"
+    remedy = "create the network once, outside the step, and pass this very object to the step"
+    return error("unused weights", what, why, remedy)
+
+
+def running_statistics(project: Project) -> list[Finding]:
+    """BatchNorm's running statistics follow the batches at a sane pace."""
+    changes = project.once(probe_updates).statistics
+    fixed = [name for name, change in changes.items() if change == 0]
+    if fixed:
+        what = (
+            f"{BATCHES} steps do not change {len(fixed)} of {len(changes)} running statistics of "
+        )
+        why = "evaluation normalizes by them, so even a well-trained network predicts badly"
+        remedy = (
+            "call the network with training=True in the step, set BatchNorm's momentum to 0.1, "
+        )
+        remedy += (
+            "and, in a step of your own, call tinyseg.nn.update_running_stats(model) at the end"
+        )
+        return error("statistics", f"{what}BatchNorm", why, remedy, fixed)
+    norms = [(n, layer) for n, layer in layers(project.model) if hasattr(layer, "running_mean")]
+    odd = [f"{n}: {norm.momentum:g}" for n, norm in norms if not 1e-3 <= norm.momentum <= 0.9]
+    if not odd:
         return []
-    return [
-        Finding(
-            "error",
-            "other weights",
-            "the loss stays the same when all weights of the model are changed",
-            "the step uses another network, or sets its weights anew in each call: nothing of what "
-            "was learned before is kept",
-            "make the network once, outside of the step, and use this very object in it",
-        )
-    ]
+    what = f"the momentum of {len(odd)} of {len(norms)} BatchNorm layers is outside 0.001 to 0.9"
+    why = "running statistics then reflect the last batch only, or no batch for a long time"
+    remedy = "set momentum=0.1: the weight of the new batch, as in PyTorch (Keras: 1 minus this)"
+    return warning("statistics", what, why, remedy, odd)
 
 
-def statistics(project: Project) -> list[Finding]:
-    """Running statistics take up what the batches have, at a sane pace."""
-    moves = project.once(move).statistics
-    still = [name for name, change in moves.items() if change == 0]
-    if still:
-        return listed(
-            "error",
-            "statistics",
-            f"running statistics, of {len(moves)}, that {BATCHES} steps of training do not move",
-            still,
-            "evaluation normalises by them: at 0 and 1 it does not normalise at all, and what was "
-            "learned looks wrong",
-            "call the network with training=True in the step, and give BatchNorm a momentum of 0.1 "
-            "(the share of the new batch, as in PyTorch; 0 keeps what was); a step of your own "
-            "calls tinyseg.nn.remember(model) after its update, for tinyseg's layers",
-        )
-    norms = [(n, x) for n, x in layers(project.model) if hasattr(x, "running_mean")]
-    odd = [f"{n}: {x.momentum:g}" for n, x in norms if not 1e-3 <= x.momentum <= 0.9]
-    return listed(
-        "warning",
-        "statistics",
-        "momenta of BatchNorm outside 0.001 to 0.9",
-        odd,
-        "running statistics are then those of the last batch only, or of none for very long",
-        "set 0.1: the share of the new batch, as in PyTorch (Keras' momentum is 1 minus that)",
-    )
-
-
-def rate(project: Project) -> list[Finding]:
-    """A step adds to a weight neither nothing nor more than it is."""
-    moves = project.once(move)
+def step_size(project: Project) -> list[Finding]:
+    """A step changes a weight by more than nothing and by less than its size."""
+    updates = project.once(probe_updates)
+    # scales and shifts start at 1 and 0, which does not tell how large they should be
     shares = {
-        n: moves.once[n] / size for n, size in moves.size.items() if size and n in _large(moves)
+        name: updates.one_step[name] / size
+        for name, size in updates.size.items()
+        if size and name.endswith("weight") and "norm" not in name
     }
     if not shares:
         return []
     middle = float(np.median(list(shares.values())))
-    set_to = "" if moves.rate is None else f" at the learning rate {moves.rate:g}"
-    seen = f"one step{set_to} changes a weight by {middle:.1g} of its size (median)"
-    told = tuple(f"{name}: {share:.1e}" for name, share in shares.items())
+    at = "" if updates.rate is None else f" at learning rate {updates.rate:g}"
+    what = f"one step{at} changes a weight by {middle:.1g} of its size (median)"
+    evidence = [f"{name}: {share:.1e}" for name, share in shares.items()]
     if middle > TOO_LARGE:
-        why = "each step throws away what the steps before have learned"
-        remedy = f"lower it{_try(project)}; `tinyseg doctor` then tells which rates learn"
-        return [Finding("error", "learning rate", seen, why, remedy, told)]
+        why = "each step discards what the steps before have learned"
+        remedy = f"lower the learning rate{_example(project)}"
+        return error("learning rate", what, why, remedy, evidence)
     if middle < SMALL:
-        level, steps = (
-            ("error", "a thousand") if middle < TOO_SMALL else ("warning", "ten thousand")
-        )
-        why = f"{steps} steps change next to nothing"
-        return [Finding(level, "learning rate", seen, why, f"raise it{_try(project)}", told)]
-    return [Finding("ok", "updates", seen, evidence=told)]
+        slow = middle < TOO_SMALL
+        why = f"even {'a thousand' if slow else 'ten thousand'} steps change almost nothing"
+        remedy = f"raise the learning rate{_example(project)}"
+        level = "error" if slow else "warning"
+        return finding(level, "learning rate", what, why, remedy, evidence)
+    return ok("updates", what, evidence=evidence)
 
 
-def _large(moves: Moves) -> set[str]:
-    """Scales and shifts begin at 1 and 0, which tells nothing of how large they should be."""
-    return {name for name in moves.size if name.endswith("weight") and "norm" not in name}
-
-
-def downhill(project: Project) -> list[Finding]:
+@needs_loss
+def loss_falls(project: Project) -> list[Finding]:
     """A few steps on one batch lower its loss."""
-    if not project.knows_loss:
+    descent = project.once(probe_descent)
+    before, after, slower = descent.before, descent.after, descent.slower
+    if after <= before + RISE * abs(before):
         return []
-    found = project.once(descend)
-    if found.after <= found.before + RISE * abs(found.before):
-        return []
-    seen = f"{DESCENT} steps on one batch raise its loss from {found.before:.4g} to "
-    seen += f"{found.after:.4g}"
-    if found.slower is not None and found.slower < found.before:
-        seen += f"; at a tenth of the learning rate it comes to {found.slower:.4g}"
-        why, remedy = "steps are too long to follow the gradient", f"lower it{_try(project)}"
-        return [Finding("warning", "learning rate", seen, why, remedy)]
-    why = "training makes worse what it is meant to make better"
-    remedy = "look for a sign: of the loss, or of the update (weight - rate * gradient)"
-    return [Finding("error", "uphill", seen, why, remedy)]
+    what = f"{DESCENT_STEPS} steps on one batch raise its loss from {before:.4g} to {after:.4g}"
+    if slower is not None and slower < before:
+        what += f"; at a tenth of the learning rate it falls to {slower:.4g}"
+        why = "the steps are too large to follow the gradient"
+        return warning("learning rate", what, why, f"lower the learning rate{_example(project)}")
+    why = "each step makes the loss worse instead of better"
+    remedy = "look for a wrong sign in the loss or in the update (weight - rate * gradient)"
+    return error("uphill", what, why, remedy)
 
 
-def _try(project: Project) -> str:
-    text = project.config.train.optimizer
-    usual = "sgd(lr=0.01,momentum=0.9)" if text.startswith("sgd") else "adam(lr=0.001)"
-    return f' (train.optimizer="{usual}")' if isinstance(project.step, TrainStep) else ""
+def _example(project: Project) -> str:
+    if not isinstance(project.step, TrainStep):
+        return ""
+    sgd = project.config.train.optimizer.startswith("sgd")
+    usual = "sgd(lr=0.01,momentum=0.9)" if sgd else "adam(lr=0.001)"
+    return f', for example train.optimizer="{usual}"'
+
+
+UPDATE_CHECKS: tuple[Check, ...] = (
+    learning_rate_counts,
+    all_weights_change,
+    loss_depends_on_weights,
+    running_statistics,
+    step_size,
+    loss_falls,
+)

@@ -1,18 +1,18 @@
-"""A few images learned by heart, in a fixed budget, and what is there to see when it fails."""
+"""The memorization test: train on 1, 4, then 9 images, within a budget of steps and time."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle
-from typing import Any
 
 import numpy as np
+from tinygrad import Tensor
 
 from tinyseg.common.arrays import Array
 from tinyseg.common.progress import Progress
 from tinyseg.data import Sample
-from tinyseg.doctor.experiments.step_probe import number_of
+from tinyseg.doctor.experiments.step_probe import loss_of
 from tinyseg.doctor.project import Batch, Project
 from tinyseg.evaluation.score import score_image
 from tinyseg.inference.step import probabilities
@@ -20,223 +20,217 @@ from tinyseg.metrics.threshold_curves import EDGES, HALF, Histograms, best_edge,
 from tinyseg.training.overfit import PASS_DICE
 
 BUDGET = {1: 80, 4: 160, 9: 300}
-"""Steps for so many images."""
+"""Steps by the number of images."""
 SECONDS = 30.0
-"""For all lessons together, tried with other settings too; what is not learned then is not called a
-failure."""
+"""For all tests together, those with other settings included; running out of time is no failure."""
 MORE_SECONDS = 10.0
-"""After these, for tries at other learning rates; one that is cut off finds none that is better."""
-CHECK_EVERY = 20
-TRIAL_STEPS = 60
+"""After these, for tests at other learning rates."""
+SCORE_EVERY = 20
+COMPARED_STEPS = 60
 """Steps in which two learning rates are compared."""
 CLEAR = 0.1
-"""Dice by which another threshold or mode must be better, to be the reason."""
-RANGE = (1e-6, 1.0)
+"""Dice by which another threshold or mode must be better to count as the reason."""
+RATES = np.geomspace(1e-6, 1.0, 60).tolist()
 """Learning rates of the range test."""
-RANGE_STEPS = 60
 
 
 @dataclass(frozen=True)
 class Scores:
-    """How well images are known: Dice of each one's foreground."""
+    """How well images are memorized: the Dice of the foreground of each image."""
 
     probabilities: Array
     """(N, K, S, S)"""
     dice: tuple[float, ...]
     """At the threshold in use; of a softmax head by its most probable class."""
-    at_half: tuple[float, ...]
     best: tuple[float, ...]
     """Each at its own best threshold."""
     best_threshold: tuple[float, ...]
-    """Which that is; nan for a softmax head."""
+    """nan for a softmax head."""
+    threshold_cost: float
+    """The mean Dice that 0.5 gains over the threshold in use."""
 
     @property
     def passed(self) -> bool:
-        """Whether every image was learned."""
+        """Whether every image was memorized."""
         return min(self.dice) >= PASS_DICE
-
-    @property
-    def hidden(self) -> float:
-        """Mean Dice that 0.5 gains over the threshold in use."""
-        return float(np.mean(self.at_half) - np.mean(self.dice))
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What came of learning some squares by heart."""
+class Outcome:
+    """What came of training on a few tiles."""
 
-    squares: tuple[int, ...]
+    tiles: tuple[int, ...]
     names: tuple[str, ...]
     losses: tuple[float, ...]
     """Of every step."""
     threshold: float
-    """The probability from which a pixel counts as foreground."""
+    """The threshold in use."""
     scores: Scores
-    """In the end."""
-    hidden: float
-    """`Scores.hidden` when all images were first known at their best thresholds; nan before."""
-    in_training: tuple[float, ...]
-    """Dice in training mode, by the statistics of the batch; empty where all was learned."""
+    """At the end."""
+    threshold_cost: float
+    """`Scores.threshold_cost` once all images passed at their best thresholds; nan if never."""
+    training_mode: tuple[float, ...]
+    """Dice in training mode, that is by batch statistics; empty if the test passed."""
     in_time: bool
-    """Whether there was time for the steps of the budget."""
+    """Whether there was time for all steps of the budget."""
 
 
-class School:
-    """Lessons on one project; its state is as before after each."""
+class Memorizer:
+    """Runs memorization tests on one project, each from its initial state."""
 
-    def __init__(self, project: Project, end: float | None = None):
-        self.project, self.first = project, project.state.save()
+    def __init__(self, project: Project, deadline: float | None = None):
+        self.project, self.initial = project, project.state.save()
         self.threshold = project.config.train.threshold or HALF
-        self.end = time.monotonic() + SECONDS if end is None else end
+        self.deadline = time.monotonic() + SECONDS if deadline is None else deadline
 
-    # 1. What is learned
-
-    def squares(self, count: int) -> list[int]:
-        """So many squares with foreground, of different images, spread over them."""
-        found = {int(self.project.squares.image[i]): i for i in reversed(self.project.held)}
-        order = [found[image] for image in sorted(found)]
+    def tiles(self, count: int) -> list[int]:
+        """Return tiles with foreground of `count` different images, evenly spaced."""
+        of_image = {
+            int(self.project.tiles.image[i]): i for i in reversed(self.project.foreground_tiles)
+        }
+        order = [of_image[image] for image in sorted(of_image)]
         return [order[int(i)] for i in np.linspace(0, len(order) - 1, min(count, len(order)))]
 
-    def lesson(self, count: int) -> Lesson:
-        """Learns `count` images from the first state."""
-        squares, budget = self.squares(count), BUDGET[count]
-        losses, hidden = list[float](), float("nan")
-        with self._from_first(), Progress(f"learning {len(squares)} images", budget) as progress:
-            for batch in self._batches(squares):
-                losses.append(number_of(self.project.step(*batch)))
-                late = time.monotonic() > self.end
+    def run(self, count: int) -> Outcome:
+        """Train on `count` images until all are memorized or the budget is used up."""
+        tiles, budget = self.tiles(count), BUDGET[count]
+        losses, cost = list[float](), float("nan")
+        with self._from_initial(), Progress(f"memorizing {len(tiles)} images", budget) as progress:
+            for batch in self._batches(tiles):
+                losses.append(loss_of(self.project.step(*batch)))
+                late = time.monotonic() > self.deadline
                 over = late or len(losses) == budget or not np.isfinite(losses[-1])
-                if over or len(losses) % CHECK_EVERY == 0:
-                    scores = self.score(squares)
-                    if np.isnan(hidden) and min(scores.best) >= PASS_DICE:
-                        hidden = scores.hidden
+                if over or len(losses) % SCORE_EVERY == 0:
+                    scores = self.score(tiles)
+                    if np.isnan(cost) and min(scores.best) >= PASS_DICE:
+                        cost = scores.threshold_cost
                     if over or scores.passed:
                         break
                 progress.update(len(losses), note=f"loss {losses[-1]:.3g}")
-            in_training = () if scores.passed else self._in_training(squares)
-        names = tuple(self.project.name_of(square) for square in squares)
-        told = (tuple(squares), names, tuple(losses), self.threshold, scores, hidden)
-        return Lesson(*told, in_training, in_time=scores.passed or not late)
+            training_mode = () if scores.passed else self._training_mode(tiles)
+        return Outcome(
+            tuple(tiles),
+            tuple(self.project.name_of(tile) for tile in tiles),
+            tuple(losses),
+            self.threshold,
+            scores,
+            cost,
+            training_mode,
+            in_time=scores.passed or not late,
+        )
 
-    # 2. Experiments on a lesson that failed
-
-    def rates(self, squares: Sequence[int]) -> tuple[list[float], list[float]]:
-        """The range test (Smith 2017): learning rates that grow step by step, and the losses."""
-        rates = np.geomspace(*RANGE, RANGE_STEPS).tolist()
-        return rates, self._at_rates(squares, rates)
-
-    def at_rate(self, squares: Sequence[int], rate: float, steps: int) -> list[float]:
-        """The losses of so many steps at another learning rate."""
-        return self._at_rates(squares, [rate] * steps)
-
-    def _at_rates(self, squares: Sequence[int], rates: Sequence[float]) -> list[float]:
+    def losses_at(self, tiles: Sequence[int], rates: Sequence[float]) -> list[float]:
+        """Return the losses of steps at these learning rates; fewer if time runs out."""
         step, losses = self.project.step, list[float]()
-        with self._from_first(), self.project.rate_kept():
-            for batch, rate in zip(self._batches(squares), rates, strict=False):
+        with self._from_initial(), self.project.restored_rate():
+            for batch, rate in zip(self._batches(tiles), rates, strict=False):
                 step.learning_rate = rate
-                losses.append(number_of(step(*batch)))
-                late = time.monotonic() > self.end + MORE_SECONDS
+                losses.append(loss_of(step(*batch)))
+                late = time.monotonic() > self.deadline + MORE_SECONDS
                 if late or not np.isfinite(losses[-1]):
                     break
         return losses
 
-    # 3. How it is done
-
-    @contextmanager
-    def _from_first(self) -> Iterator[None]:
-        """Begins without what was learned before, and forgets what is learned meanwhile."""
-        self.project.state.load(self.first)
-        try:
-            yield
-        finally:
-            self.project.state.load(self.first)
-
-    def _batches(self, squares: Sequence[int]) -> Iterator[Batch]:
-        """Batches of the step's size, the squares in turn; each is uploaded once."""
-        size, count = self.project.config.train.batch_size, len(squares)
-        rounds = count // int(np.gcd(size, count))
-        members = [[squares[(b * size + i) % count] for i in range(size)] for b in range(rounds)]
-        return cycle([self.project.batch(chosen) for chosen in members])
-
-    def score(self, squares: Sequence[int]) -> Scores:
-        """How well squares are known, in evaluation, with the weights as they are now."""
-        maps = self._maps(squares, self.project.evaluate_step)
-        dice, half = (self._dice(at, squares, maps) for at in (self.threshold, HALF))
-        best = [self.best(square, p) for square, p in zip(squares, maps, strict=True)]
+    def score(self, tiles: Sequence[int]) -> Scores:
+        """Score tiles with the weights as they are now, in evaluation mode."""
+        maps = self._probabilities(tiles, self.project.own_predictor.step)
+        best = [self.best(tile, p_khw) for tile, p_khw in zip(tiles, maps, strict=True)]
         thresholds, values = zip(*best, strict=True)
-        return Scores(maps, dice, half, values, thresholds)
+        dice, at_half = (self._dice(tiles, maps, at) for at in (self.threshold, HALF))
+        cost = float(np.mean(at_half) - np.mean(dice))
+        return Scores(maps, dice, values, thresholds, cost)
 
-    def _in_training(self, squares: Sequence[int]) -> tuple[float, ...]:
-        maps = self._maps(
-            squares, lambda image: probabilities(self.project.forward(image, training=True))
-        )
-        return self._dice(self.threshold, squares, maps)
-
-    def _maps(self, squares: Sequence[int], network: Any) -> Array:
-        """Probabilities (N, K, S, S) of squares; a short batch is filled with its first image."""
-        size, found = self.project.config.train.batch_size, []
-        for start in range(0, len(squares), size):
-            chosen = list(squares[start : start + size])
-            image, _ = self.project.batch(chosen + chosen[:1] * (size - len(chosen)))
-            found.append(network(image).numpy()[: len(chosen)])
-        return np.concatenate(found)
-
-    def _dice(self, threshold: float, squares: Sequence[int], maps: Array) -> tuple[float, ...]:
-        pairs = zip(squares, maps, strict=True)
-        return tuple(self._one(square, p, threshold) for square, p in pairs)
-
-    def _one(self, square: int, p_khw: Array, threshold: float) -> float:
-        project = self.project
-        pixels, label = project.squares[square].pixels, project.squares.labels[square]
-        sample = Sample(project.name_of(square), pixels, label)
-        return score_image(sample, p_khw, project.dataset.classes, threshold).dice
-
-    def best(self, square: int, p_khw: Array) -> tuple[float, float]:
-        """The threshold with the best Dice (of equals the middle one), and that Dice."""
+    def best(self, tile: int, p_khw: Array) -> tuple[float, float]:
+        """Return the threshold with the best Dice (the middle one of equals), and that Dice."""
         if len(p_khw) > 1:
-            return float("nan"), self._one(square, p_khw, HALF)
-        (counts,) = Histograms().add(p_khw, self.project.squares.labels[square])
+            return float("nan"), self._dice([tile], p_khw[None], HALF)[0]
+        (counts,) = Histograms().add(p_khw, self.project.tiles.labels[tile])
         dice = np.nan_to_num(outcomes(counts).measures()["dice"])
         place = int(best_edge(dice))
         return float(EDGES[place]), float(dice[place])
 
+    def _training_mode(self, tiles: Sequence[int]) -> tuple[float, ...]:
+        def network(image: Tensor) -> Tensor:
+            return probabilities(self.project.forward(image, training=True))
+
+        return self._dice(tiles, self._probabilities(tiles, network), self.threshold)
+
+    def _dice(self, tiles: Sequence[int], maps: Array, threshold: float) -> tuple[float, ...]:
+        project, prepared = self.project, self.project.tiles
+        samples = [
+            Sample(project.name_of(i), prepared[i].pixels, prepared.labels[i]) for i in tiles
+        ]
+        classes = project.dataset.classes
+        pairs = zip(samples, maps, strict=True)
+        return tuple(score_image(sample, p, classes, threshold).dice for sample, p in pairs)
+
+    def _probabilities(self, tiles: Sequence[int], network: Callable[[Tensor], Tensor]) -> Array:
+        """Return probabilities (N, K, S, S) of tiles, in full batches."""
+        batches = self._batches(tiles)
+        count = -(-len(tiles) // self.project.config.train.batch_size)
+        return np.concatenate([network(next(batches)[0]).numpy() for _ in range(count)])[
+            : len(tiles)
+        ]
+
+    def _batches(self, tiles: Sequence[int]) -> Iterator[Batch]:
+        """Yield full batches that cycle through the tiles."""
+        rounds = len(tiles) // int(np.gcd(self.project.config.train.batch_size, len(tiles)))
+        fill, batch = self.project.fill, self.project.batch
+        return cycle([batch(fill(tiles, number)) for number in range(rounds)])
+
+    @contextmanager
+    def _from_initial(self) -> Iterator[None]:
+        """Start from the initial state and restore it at the end."""
+        self.project.state.load(self.initial)
+        try:
+            yield
+        finally:
+            self.project.state.load(self.initial)
+
 
 @dataclass(frozen=True)
-class Attempt:
-    """All lessons up to the first that was not learned, and experiments on that one."""
+class Memorization:
+    """All tests up to the first that failed, and other learning rates tried on that one."""
 
-    lessons: list[Lesson]
-    rate: float | None = None
-    """The learning rate that the range test finds best."""
-    at_rate: tuple[float, ...] = ()
-    """The losses at it, and below at the set one in as many steps."""
-    at_set: tuple[float, ...] = ()
-    end: float = np.inf
-    """When the time for lessons is over, on the clock of `time.monotonic`."""
+    outcomes: list[Outcome]
+    best_rate: float | None = None
+    """The learning rate that the range test suggests."""
+    at_best_rate: tuple[float, ...] = ()
+    """The losses at this rate, and those at the set rate in as many steps."""
+    at_set_rate: tuple[float, ...] = ()
+    deadline: float = np.inf
+    """When time runs out, on the clock of `time.monotonic`."""
+
+    @property
+    def last(self) -> Outcome:
+        """The outcome of the last test."""
+        return self.outcomes[-1]
 
 
-def attempt(project: Project) -> Attempt:
-    """One image, then 4, then 9; when one lesson fails, what could be the reason."""
-    school, lessons = School(project), list[Lesson]()
+def memorization_test(project: Project) -> Memorization:
+    """Train on 1, 4, then 9 images; if a test fails, also at other learning rates."""
+    memorizer, results = Memorizer(project), list[Outcome]()
     for count in BUDGET:
-        if lessons and len(lessons[-1].names) == len(school.squares(count)):
+        if results and len(results[-1].names) == len(memorizer.tiles(count)):
             break  # there are no more images
-        lessons.append(school.lesson(count))
-        if not lessons[-1].scores.passed:
+        results.append(memorizer.run(count))
+        if not results[-1].scores.passed:
             break
-    last = lessons[-1]
-    told = last.scores.passed or not last.in_time or not np.isfinite(last.losses).all()
-    if told or project.rate is None:
-        return Attempt(lessons, end=school.end)
-    rate = best_rate(*school.rates(last.squares))
-    at_rate = school.at_rate(last.squares, rate, min(TRIAL_STEPS, len(last.losses)))
-    return Attempt(lessons, rate, tuple(at_rate), last.losses[: len(at_rate)], school.end)
+    last, deadline = results[-1], memorizer.deadline
+    explained = last.scores.passed or not last.in_time or not np.isfinite(last.losses).all()
+    if explained or project.learning_rate is None:
+        return Memorization(results, deadline=deadline)
+    rate = suggest_rate(RATES, memorizer.losses_at(last.tiles, RATES))
+    steps = min(COMPARED_STEPS, len(last.losses))
+    at_rate = memorizer.losses_at(last.tiles, [rate] * steps)
+    return Memorization(results, rate, tuple(at_rate), last.losses[: len(at_rate)], deadline)
 
 
-def best_rate(rates: list[float], losses: list[float]) -> float:
-    """A tenth of the rate at which the loss is lowest, before it rises again.
+def suggest_rate(rates: Sequence[float], losses: Sequence[float]) -> float:
+    """Return a tenth of the rate with the lowest loss in a range test (Smith 2017).
 
-    The loss is smoothed over five steps; where it never falls, the lowest of all rates comes out.
+    Losses are averaged over five steps. If the loss never falls, the lowest rate is chosen.
     """
-    smooth = np.convolve(losses, np.ones(5) / 5, mode="valid") if len(losses) >= 5 else losses
-    return float(rates[int(np.argmin(smooth)) + (2 if len(losses) >= 5 else 0)] / 10)
+    few = len(losses) < 5
+    smooth = losses if few else np.convolve(losses, np.ones(5) / 5, mode="valid")
+    return float(rates[int(np.argmin(smooth)) + (0 if few else 2)] / 10)

@@ -1,4 +1,4 @@
-"""Experiments on a step: one set of batches from one state, in all ways to call a step."""
+"""Experiments on a training step: the same few batches, from the same state, run in every way."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,218 +15,241 @@ from tinyseg.training.step import TrainStep
 
 BATCHES = 3
 """TinyJit runs its first call plainly, captures the second and replays from the third on."""
-MOST_SLOTS = 8
-"""Places of a batch that are tried one by one."""
-DESCENT = 5
+MAX_SLOTS = 8
+"""Positions in a batch that are tested one by one."""
+DESCENT_STEPS = 5
 """Steps on one batch, which must lower its loss."""
 PROBE_RATE = 1e-3
-"""At this learning rate every weight that has a gradient moves by more than float32 rounds."""
+"""At this learning rate every weight with a gradient moves by more than float32 rounds off."""
 
 
-@dataclass(frozen=True)
-class Trial:
-    """What the jitted step, and the same without JIT, made of a few batches."""
-
-    losses: list[float]
-    """Jitted, every batch from the first state."""
-    read_late: list[float]
-    """The same results, all read after the last of them was made."""
-    other_image: float
-    """The first batch from the first state, with the image of the second."""
-    other_label: float
-    """And with its label."""
-    jitted: list[float]
-    """One batch after the other."""
-    plain: list[float]
-    """One batch after the other, without JIT."""
-    apart: float
-    """How far the weights are apart after these two, as a share of what they moved."""
-
-
-@dataclass(frozen=True)
-class Moves:
-    """How far weights go from the first state, by their names in the model."""
-
-    size: dict[str, float]
-    """Root of the mean square of each weight."""
-    once: dict[str, float]
-    """The same of what one step at the set learning rate adds to it."""
-    often: dict[str, float]
-    """And a few steps at a learning rate that cannot be overlooked."""
-    statistics: dict[str, float]
-    """And these steps to the running statistics of normalisations."""
-    still: float | None
-    """The largest change in a step at learning rate 0; None where the step has no such setting."""
-    rate: float | None
-    """The set learning rate."""
-
-
-def number_of(result: Any) -> float:
-    """The loss that a step gave: a number, a Tensor, `Measurements`, or the first of several."""
+def loss_of(result: Any) -> float:
+    """Return the loss in a step's result: a number, a Tensor, `Measurements`, or the first item."""
     if isinstance(result, dict):
         result = result["loss"]
     if isinstance(result, tuple | list):
-        return number_of(result[0])
+        return loss_of(result[0])
     return float(result.reshape(-1)[0].item() if isinstance(result, Tensor) else result)
 
 
-class Runs:
-    """Calls of a project's step, compiled, from its first state."""
+class StepRunner:
+    """Calls a project's compiled step from its initial state."""
 
     def __init__(self, project: Project):
         self.step, self.state = project.step, project.state
         self.batches = project.batches(BATCHES)
-        self.first = self.state.save()
+        self.initial = self.state.save()
         with self.restored():
             for batch in self.batches:
-                self.step(*batch)  # after these it is compiled
+                self.step(*batch)  # after these calls it is compiled
 
     @contextmanager
-    def restored(self) -> Iterator["Runs"]:
-        """Goes back to the first state in the end."""
+    def restored(self) -> Iterator["StepRunner"]:
+        """Restore the initial state at the end."""
         try:
             yield self
         finally:
-            self.state.load(self.first)
+            self.state.load(self.initial)
 
-    def from_first(self, *batch: Tensor) -> Any:
-        """What the step gives for a batch, without what was learned before."""
-        self.state.load(self.first)
-        return self.step(*batch)
+    def run(self, image: Tensor, label: Tensor) -> Any:
+        """Return the step's result for a batch, from the initial state."""
+        self.state.load(self.initial)
+        return self.step(image, label)
 
-    def from_other(self, *batch: Tensor) -> Any:
-        """The same with other weights: not scales and shifts, which a step may well set anew."""
-        self.state.load(self.first)
+    def run_with_other_weights(self, image: Tensor, label: Tensor) -> Any:
+        """Return the result with other weights; not scales and shifts, which a step may reset."""
+        self.state.load(self.initial)
         weights, rng = self.state.parameters.values(), np.random.default_rng(0)
         for tensor in [t for t in weights if t.ndim > 1] or weights:
             array = tensor.numpy()
-            turned = array * 0.7 + 0.1 * rng.normal(size=array.shape)
-            copy_(tensor, turned.astype(array.dtype))
-        return self.step(*batch)
+            changed = array * 0.7 + 0.1 * rng.normal(size=array.shape)
+            copy_(tensor, changed.astype(array.dtype))
+        return self.step(image, label)
 
-    def in_turn(self, batches: Sequence[Batch]) -> tuple[list[float], dict[str, Array]]:
-        """The losses, and the weights after the last batch."""
-        self.state.load(self.first)
-        losses = [number_of(self.step(*batch)) for batch in batches]
+    def train(self, batches: Sequence[Batch]) -> tuple[list[float], dict[str, Array]]:
+        """Return the losses of consecutive steps and the weights after them."""
+        self.state.load(self.initial)
+        losses = [loss_of(self.step(*batch)) for batch in batches]
         return losses, self.weights()
 
     def weights(self) -> dict[str, Array]:
-        """All weights and statistics of the model, copied."""
+        """Return a copy of all weights and running statistics of the model."""
         return {n: t.numpy().astype(np.float64) for n, t in self.state.weights.items()}
 
 
-def try_step(project: Project) -> Trial:
-    """Runs a few batches in all ways."""
-    with project.once(Runs).restored() as runs:
-        results = [runs.from_first(*batch) for batch in runs.batches]
-        read_late = [number_of(result) for result in results]
-        losses = [number_of(runs.from_first(*batch)) for batch in runs.batches]
-        (image, label), (next_image, next_label), *_ = runs.batches
-        runs.from_first(image, label)  # a step that is one call late tells of it now
-        other_image = number_of(runs.from_first(next_image, label))
-        other_label = number_of(runs.from_first(image, next_label))
-        jitted, ended = runs.in_turn(runs.batches)
+@dataclass(frozen=True)
+class StepProbe:
+    """Losses and weights of the compiled step, compared with the same step without JIT."""
+
+    losses: list[float]
+    """Of each batch from the initial state, compiled."""
+    read_late: list[float]
+    """The same, where all results were read after the last call."""
+    other_image: float
+    """Of the first batch with the image of the second."""
+    other_label: float
+    """Of the first batch with the label of the second."""
+    jitted: list[float]
+    """Of consecutive steps, compiled."""
+    plain: list[float]
+    """Of consecutive steps, without JIT."""
+    weight_difference: float
+    """Between the weights after these two, as a share of how far they moved."""
+    ignored: tuple[str, ...]
+    """Whether a new "image" or "label" changes the loss without JIT but not when compiled."""
+
+
+def differ(losses: Sequence[float]) -> bool:
+    """Return whether there are at least two different losses."""
+    return len(set(losses)) > 1
+
+
+def probe_step(project: Project) -> StepProbe:
+    """Run a few batches in every way."""
+    with project.once(StepRunner).restored() as runner:
+        results = [runner.run(*batch) for batch in runner.batches]
+        read_late = [loss_of(result) for result in results]
+        losses = [loss_of(runner.run(*batch)) for batch in runner.batches]
+        (image, label), (next_image, next_label), *_ = runner.batches
+        runner.run(image, label)  # a step that reports one call late reports this one next
+        other_image = loss_of(runner.run(next_image, label))
+        other_label = loss_of(runner.run(image, next_label))
+        changed = {"image": (other_image, next_image, label)}
+        changed |= {"label": (other_label, image, next_label)}
+        jitted, weights = runner.train(runner.batches)
         with Context(JIT=0):
-            plain, expected = runs.in_turn(runs.batches)
-        runs.state.load(runs.first)
-        apart = _apart(ended, expected, runs.weights())
-    return Trial(losses, read_late, other_image, other_label, jitted, plain, apart)
+            plain, expected = runner.train(runner.batches)
+            ignored = tuple(
+                part
+                for part, (loss, *batch) in changed.items()
+                if loss == losses[0] and loss_of(runner.run(*batch)) != plain[0]
+            )
+        runner.state.load(runner.initial)
+        apart = _difference(weights, expected, runner.weights())
+    return StepProbe(losses, read_late, other_image, other_label, jitted, plain, apart, ignored)
 
 
 @dataclass(frozen=True)
-class Habits:
-    """What a step may do that only a user's own does; all losses are of the first state."""
+class RepeatProbe:
+    """Repetitions of the first batch, all from the initial state; for custom steps."""
 
-    again: list[float]
-    """Of the first batch, three times in a row."""
+    losses: list[float]
+    """Of the batch three times."""
     other_weights: float
-    """With other weights."""
+    """The loss with other weights."""
     other_slots: list[float]
-    """With one image and label of the second batch, at each place of the first."""
-    drift: float
-    """How far the weights are apart after two equal steps, as a share of what they moved."""
+    """The losses with one image and label replaced, for each position in the batch."""
+    weight_difference: float
+    """Between the weights after two equal steps, as a share of how far they moved."""
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the same call has the same loss."""
+        return self.losses[0] == self.losses[1]
 
 
-def try_habits(project: Project) -> Habits:
-    """Repeats the first batch, in part with other weights and images."""
-    with project.once(Runs).restored() as runs:
-        first = runs.batches[0]
-        again = [number_of(runs.from_first(*first)) for _ in range(3)]
-        other_weights = number_of(runs.from_other(*first))
-        slots = [number_of(runs.from_first(*pair)) for pair in _slots(*runs.batches[:2])]
-        moved = runs.in_turn([first])[1], runs.in_turn([first])[1]
-        runs.state.load(runs.first)
-        drift = _apart(*moved, runs.weights())
-    return Habits(again, other_weights, slots, drift)
+def probe_repeats(project: Project) -> RepeatProbe:
+    """Repeat the first batch, also with other weights and with single images replaced."""
+    with project.once(StepRunner).restored() as runner:
+        first, second, *_ = runner.batches
+        losses = [loss_of(runner.run(*first)) for _ in range(3)]
+        other_weights = loss_of(runner.run_with_other_weights(*first))
+        slots = [loss_of(runner.run(*batch)) for batch in _with_one_replaced(first, second)]
+        weights, again = (runner.train([first])[1] for _ in range(2))
+        runner.state.load(runner.initial)
+        difference = _difference(weights, again, runner.weights())
+    return RepeatProbe(losses, other_weights, slots, difference)
 
 
-def _slots(batch: Batch, other: Batch) -> Iterator[Batch]:
-    """The batch with one image and label of another one, at each place in turn."""
+def _with_one_replaced(batch: Batch, other: Batch) -> Iterator[Batch]:
+    """Yield the batch with one image and label of another batch, at each position in turn."""
     (x, y), (new_x, new_y) = (tuple(tensor.numpy() for tensor in pair) for pair in (batch, other))
-    for slot in range(min(len(x), MOST_SLOTS)):
+    for slot in range(min(len(x), MAX_SLOTS)):
         images, labels = x.copy(), y.copy()
         images[slot], labels[slot] = new_x[slot], new_y[slot]
         yield to_device(images), to_device(labels)
 
 
 @dataclass(frozen=True)
-class Descent:
-    """What a few steps on one batch make of its loss."""
+class DescentProbe:
+    """The loss of one batch before and after a few steps on it."""
 
-    told: float
-    """As the step tells it."""
+    reported: float
+    """As the first step returned it."""
     before: float
-    """By the loss itself, and below after the steps."""
     after: float
     slower: float | None
-    """And after as many at a tenth of the learning rate, where they raise it; None: not tried."""
+    """After as many steps at a tenth of the learning rate; None if not tried."""
 
 
-def descend(project: Project) -> Descent:
-    """Takes a few steps on the first batch; our own step is believed what it tells."""
-    step, rate = project.step, project.rate
-    with project.once(Runs).restored() as runs:
-        image, label = runs.batches[0]
+def probe_descent(project: Project) -> DescentProbe:
+    """Take a few steps on the first batch; only of a custom step is the loss computed anew."""
+    step, rate = project.step, project.learning_rate
+    with project.once(StepRunner).restored() as runner:
+        image, label = runner.batches[0]
 
-        def true_loss() -> float:
+        def loss() -> float:
             return float(project.loss(project.forward(image, training=True), label)["loss"].item())
 
-        def losses() -> tuple[float, float, float]:
-            """As told before, and truly before and after."""
+        def descend() -> tuple[float, float, float]:
             if isinstance(step, TrainStep):
-                told = runs.in_turn([(image, label)] * (DESCENT + 1))[0]
-                return told[0], told[0], told[-1]
-            runs.state.load(runs.first)
-            before = true_loss()
-            return runs.in_turn([(image, label)] * DESCENT)[0][0], before, true_loss()
+                losses, _ = runner.train([(image, label)] * (DESCENT_STEPS + 1))
+                return losses[0], losses[0], losses[-1]
+            runner.state.load(runner.initial)
+            before = loss()
+            losses, _ = runner.train([(image, label)] * DESCENT_STEPS)
+            return losses[0], before, loss()
 
-        found, slower = losses(), None
-        if rate is not None and found[2] > found[1]:
-            with project.rate_kept():
+        reported, before, after = descend()
+        slower = None
+        if rate is not None and after > before:
+            with project.restored_rate():
                 step.learning_rate = rate / 10
-                slower = losses()[2]
-    return Descent(*found, slower)
+                slower = descend()[-1]
+    return DescentProbe(reported, before, after, slower)
 
 
-def move(project: Project) -> Moves:
-    """Measures how far steps move the weights."""
-    step, rate = project.step, project.rate
-    with project.once(Runs).restored() as runs:
-        runs.state.load(runs.first)
-        before, still = runs.weights(), None
-        once = _changes(before, runs.in_turn(runs.batches[:1])[1])
-        with project.rate_kept():
+@dataclass(frozen=True)
+class UpdateProbe:
+    """How far steps move the weights from the initial state, by their names in the model."""
+
+    size: dict[str, float]
+    """Root mean square of each weight."""
+    one_step: dict[str, float]
+    """Root mean square of its change in one step at the set learning rate."""
+    few_steps: dict[str, float]
+    """The same after a few steps at a learning rate that moves every weight visibly."""
+    statistics: dict[str, float]
+    """The change of the running statistics of normalization layers in these steps."""
+    at_rate_0: float | None
+    """The largest change in a step at learning rate 0; None if the step has no such attribute."""
+    rate: float | None
+    """The set learning rate."""
+
+
+def probe_updates(project: Project) -> UpdateProbe:
+    """Measure how far steps move the weights."""
+    step, rate = project.step, project.learning_rate
+    with project.once(StepRunner).restored() as runner:
+        runner.state.load(runner.initial)
+        before, at_rate_0 = runner.weights(), None
+        one_step = _changes(before, runner.train(runner.batches[:1])[1])
+        with project.restored_rate():
             if rate is not None:
                 step.learning_rate = 0.0
-                found = _changes(before, runs.in_turn(runs.batches[:1])[1])
-                still = max((found[name] for name in runs.state.parameters), default=0.0)
+                changes = _changes(before, runner.train(runner.batches[:1])[1])
+                at_rate_0 = max((changes[name] for name in runner.state.parameters), default=0.0)
                 step.learning_rate = max(rate, PROBE_RATE)
-            often = _changes(before, runs.in_turn(runs.batches)[1])
-        trained = list(runs.state.parameters)
-    size = {name: root_mean_square(array) for name, array in before.items()}
-    size, once, moved = ({n: of[n] for n in trained} for of in (size, once, often))
-    statistics = {n: often[n] for n in often if n.endswith(("running_mean", "running_var"))}
-    return Moves(size, once, moved, statistics, still, rate)
+            few_steps = _changes(before, runner.train(runner.batches)[1])
+        trained = list(runner.state.parameters)
+    return UpdateProbe(
+        {name: root_mean_square(before[name]) for name in trained},
+        {name: one_step[name] for name in trained},
+        {name: few_steps[name] for name in trained},
+        {n: few_steps[n] for n in few_steps if n.endswith(("running_mean", "running_var"))},
+        at_rate_0,
+        rate,
+    )
 
 
 def _changes(before: dict[str, Array], after: dict[str, Array]) -> dict[str, float]:
@@ -234,11 +257,12 @@ def _changes(before: dict[str, Array], after: dict[str, Array]) -> dict[str, flo
 
 
 def root_mean_square(array: Array) -> float:
-    """The root of the mean of the squares, in float64."""
+    """Return the root mean square, computed in float64."""
     return float(np.sqrt(np.mean(np.square(array, dtype=np.float64)))) if array.size else 0.0
 
 
-def _apart(one: dict[str, Array], other: dict[str, Array], before: dict[str, Array]) -> float:
-    moved = max((float(np.abs(other[n] - before[n]).max()) for n in before), default=0.0)
-    differ = max((float(np.abs(one[n] - other[n]).max()) for n in before), default=0.0)
-    return differ / moved if moved else differ
+def _difference(one: dict[str, Array], other: dict[str, Array], start: dict[str, Array]) -> float:
+    """Return the largest difference of weights, as a share of their largest move from the start."""
+    moved = max((float(np.abs(other[n] - start[n]).max()) for n in start), default=0.0)
+    apart = max((float(np.abs(one[n] - other[n]).max()) for n in start), default=0.0)
+    return apart / moved if moved else apart

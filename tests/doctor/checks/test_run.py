@@ -13,15 +13,15 @@ from tinyseg.config import Config
 from tinyseg.data import Dataset
 from tinyseg.device.tensors import copy_
 from tinyseg.doctor import Project, diagnose
-from tinyseg.doctor.checks import finished as stage
-from tinyseg.doctor.checks.finished import Finished, _same_answer
+from tinyseg.doctor.checks import run as stage
+from tinyseg.doctor.checks.run import EvaluatedRun, same_output
 from tinyseg.doctor.experiments.failure_correlates import (
-    MEASURES,
-    _classes,
-    _groups,
-    common,
+    FEATURES,
+    class_features,
+    correlated,
     dice_of,
-    told,
+    failure_correlates,
+    group_features,
 )
 from tinyseg.inference.predictor import Predictor
 from tinyseg.metrics.summary import ImageScores, summarize
@@ -73,7 +73,7 @@ OVERFIT = (np.linspace(1, 0.01, 20), np.linspace(0.3, 0.99, 20), [0.3, *[0.6] * 
 @pytest.fixture(autouse=True)
 def _sees(monkeypatch: pytest.MonkeyPatch) -> None:
     """No network is behind the runs that are made up."""
-    monkeypatch.setattr(stage, "_same_answer", lambda case: False)
+    monkeypatch.setattr(stage, "same_output", lambda case: False)
 
 
 def case(
@@ -84,21 +84,27 @@ def case(
     count: int = 30,
     split: str = "val",
     **more: Any,
-) -> Finished:
+) -> EvaluatedRun:
     (folder / "metrics.jsonl").unlink(missing_ok=True)
     write_log(folder, *log)
     images = tuple(scores(dice, count))
     found = {"images": images, "summary": summarize(images), "baselines": BASELINES, "names": ()}
     found |= {"worth": None, "split": split, "drift": ""} | more
     run = Run(folder, Config().override(settings))
-    return Finished(run, DATASET, SimpleNamespace(**found))  # type: ignore[arg-type]
+    return EvaluatedRun(run, DATASET, SimpleNamespace(**found))  # type: ignore[arg-type]
 
 
-def levels(checks: Any, one: Finished) -> list[tuple[str, str]]:
+def levels(checks: Any, one: EvaluatedRun) -> list[tuple[str, str]]:
     return [(f.level, f.check) for check in checks for f in check(one)]
 
 
-QUICK = (stage.progress, stage.same_data, stage.threshold, stage.worth, stage.seen_before)
+QUICK = (
+    stage.learned,
+    stage.data_is_unchanged,
+    stage.threshold_is_good,
+    stage.beats_baselines,
+    stage.images_look_alike,
+)
 
 
 def test_a_healthy_run_is_well(tmp_path: Path) -> None:
@@ -126,7 +132,7 @@ def test_a_healthy_run_is_well(tmp_path: Path) -> None:
 def test_curves_tell_one_thing(
     log: tuple[Any, Any, Any], dice: float, level: str, check: str, tmp_path: Path
 ) -> None:
-    (found,) = stage.progress(case(tmp_path, dice, log=log))
+    (found,) = stage.learned(case(tmp_path, dice, log=log))
     assert (found.level, found.check) == (level, check)
     assert found.picture is not None
     assert found.picture.shape == (200, 720, 3)
@@ -134,70 +140,70 @@ def test_curves_tell_one_thing(
 
 def test_losses_of_two_phases_are_not_compared(tmp_path: Path) -> None:
     log = ([0.1, 0.08, 0.07, 0.5, 0.4, 0.35], [0.5, 0.6, 0.7, 0.7, 0.7, 0.75], [0.6] * 6)
-    assert levels([stage.progress], case(tmp_path, log=log)) == [("error", "exploded")]
+    assert levels([stage.learned], case(tmp_path, log=log)) == [("error", "exploded")]
     phases = ("train.phases=bce: 3 epochs; dice: 3 epochs",)
-    assert levels([stage.progress], case(tmp_path, settings=phases, log=log)) == [("ok", "curves")]
+    assert levels([stage.learned], case(tmp_path, settings=phases, log=log)) == [("ok", "curves")]
     grows = ([0.1, 0.08, 0.07, 0.5, 1.4, 1.35], *log[1:])
     found = case(tmp_path, settings=phases, log=grows)
-    assert levels([stage.progress], found) == [("error", "exploded")]
+    assert levels([stage.learned], found) == [("error", "exploded")]
 
 
 def test_only_validation_says_how_sure_the_curves_are(tmp_path: Path) -> None:
     """The score of the training images is no bound for that of others."""
     for split in ("train", "val"):
-        (found,) = stage.progress(case(tmp_path, 2.0, log=OVERFIT, split=split))
+        (found,) = stage.learned(case(tmp_path, 2.0, log=OVERFIT, split=split))
         assert found.check == ("overfitting" if split == "train" else "curves"), split
 
 
 def test_a_log_with_holes_is_read(tmp_path: Path) -> None:
     nothing = ([None, None, 0.5], [None, 0.5, 0.7], [None, None, 0.65])
-    (found,) = stage.progress(case(tmp_path, log=nothing))
-    assert found.seen == "training Dice 0.70, validation 0.65 (best 0.65, epoch 3 of 3)"
+    (found,) = stage.learned(case(tmp_path, log=nothing))
+    assert found.seen == "training Dice 0.70, validation Dice 0.65 (best 0.65 in epoch 3 of 3)"
     assert levels(QUICK, case(tmp_path, log=([None],) * 3)) == [("ok", "baseline")]
 
 
 def test_what_is_predicted_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert ("error", "all background") in levels([stage.worth], case(tmp_path, 0.0))
-    assert ("warning", "baseline") in levels([stage.worth], case(tmp_path, 0.2))
+    assert ("error", "all background") in levels([stage.beats_baselines], case(tmp_path, 0.0))
+    assert ("warning", "baseline") in levels([stage.beats_baselines], case(tmp_path, 0.2))
     everything = [ImageScores(np.array([[0, 800], [0, 200]]), {})] * 5
     found = case(tmp_path, images=everything)
-    assert levels([stage.worth], found) == [("error", "all foreground")]
-    monkeypatch.setattr(stage, "_same_answer", lambda case: True)
-    assert levels([stage.worth], case(tmp_path)) == [("error", "same output")]
+    assert levels([stage.beats_baselines], found) == [("error", "all foreground")]
+    monkeypatch.setattr(stage, "same_output", lambda case: True)
+    assert levels([stage.beats_baselines], case(tmp_path)) == [("error", "same output")]
 
 
 def test_only_a_nan_that_ended_the_run_is_told(tmp_path: Path) -> None:
     (tmp_path / "nonfinite-step-7.npz").touch()  # from before a resume
-    assert levels([stage.progress], case(tmp_path)) == [("ok", "curves")]
+    assert levels([stage.learned], case(tmp_path)) == [("ok", "curves")]
     (tmp_path / "nonfinite-step-21.npz").touch()
-    (found,) = stage.progress(case(tmp_path))
+    (found,) = stage.learned(case(tmp_path))
     assert (found.level, found.check) == ("error", "not finite")
-    assert "in step 21 after 20 epochs" in found.seen
+    assert "in step 21, after 20 epochs" in found.seen
 
 
 def test_a_run_without_any_epoch_is_examined(tmp_path: Path) -> None:
     run = Run(tmp_path, Config())
-    (found,) = stage.without_network(run)  # type: ignore[arg-type]
+    (found,) = stage.without_checkpoint(run)  # type: ignore[arg-type]
     assert (found.level, found.check) == ("note", "no checkpoint")
     MetricsLog(run.log).write("step", 1, loss=0.7)
     (tmp_path / "nonfinite-step-2.npz").touch()
-    (found,) = stage.without_network(run)  # type: ignore[arg-type]
+    (found,) = stage.without_checkpoint(run)  # type: ignore[arg-type]
     assert (found.level, found.check) == ("error", "not finite")
-    assert "in step 2 after 0 epochs" in found.seen
+    assert "in step 2, after 0 epochs" in found.seen
 
 
 def test_changed_data_are_told_but_other_data_are_not(tmp_path: Path) -> None:
     for split, expected in (("val", [("warning", "data changed")]), ("all", [])):
         one = case(tmp_path, split=split)
         one.run.facts = SimpleNamespace(fingerprint="other")
-        assert levels([stage.same_data], one) == expected
+        assert levels([stage.data_is_unchanged], one) == expected
 
 
 def test_drift_from_the_training_set_is_reported(tmp_path: Path) -> None:
-    (found,) = stage.seen_before(case(tmp_path, drift="the images differ"))
+    (found,) = stage.images_look_alike(case(tmp_path, drift="the images differ"))
     assert (found.level, found.check, found.seen) == (
         "warning",
-        "drawn apart",
+        "drift",
         "the images differ",
     )
 
@@ -207,8 +213,8 @@ def test_drift_from_the_training_set_is_reported(tmp_path: Path) -> None:
     [("val", "30 validation images"), ("test", "30 test images"), ("all", "30 images")],
 )
 def test_the_score_is_called_by_its_split(split: str, named: str, tmp_path: Path) -> None:
-    (found,) = stage.certainty(case(tmp_path, split=split))
-    assert f"on {named}, 95 %" in found.seen
+    (found,) = stage.score_is_certain(case(tmp_path, split=split))
+    assert f"on {named}, 95 % interval" in found.seen
 
 
 @pytest.mark.parametrize(("used", "level"), [(0.99, "error"), (0.55, None), (0.0, None)])
@@ -222,57 +228,60 @@ def test_a_threshold_is_judged_by_what_it_costs(
         histograms.add(p[None].astype(np.float32), label)
     settings = (f"train.threshold={used}",)
     one = case(tmp_path, settings=settings, worth=True, histograms=histograms)
-    judged = levels([stage.threshold], one)
+    judged = levels([stage.threshold_is_good], one)
     assert judged == ([(level, "threshold")] if level else [])
 
 
 def test_the_interval_is_of_images_drawn_anew(tmp_path: Path) -> None:
     one, few = case(tmp_path, count=30), case(tmp_path, count=8)
-    assert one.sure.mean == pytest.approx(one.dice)
-    assert one.sure.low < one.sure.mean < one.sure.high
+    assert one.interval.mean == pytest.approx(one.dice)
+    assert one.interval.low < one.interval.mean < one.interval.high
     # all images have one size here, so the pooled Dice is the mean and its error that of a mean
-    each = dice_of(one.found)
+    each = dice_of(one.evaluation)
     error = each.std() / np.sqrt(len(each))
-    assert (one.sure.high - one.sure.low) / 2 == pytest.approx(1.96 * error, rel=0.15)
-    assert few.sure.high - few.sure.low > one.sure.high - one.sure.low
+    assert (one.interval.high - one.interval.low) / 2 == pytest.approx(1.96 * error, rel=0.15)
+    assert few.interval.high - few.interval.low > one.interval.high - one.interval.low
 
 
 def test_five_thousandths_are_no_gain_at_thirty_images(tmp_path: Path) -> None:
-    (found,) = stage.certainty(case(tmp_path))
+    (found,) = stage.score_is_certain(case(tmp_path))
     room = float(found.why.split("about ")[1].split(" ")[0])
     assert room > 0.005
 
 
 def test_features_are_told_only_when_they_go_with_the_dice() -> None:
     rng = np.random.default_rng(0)
-    features = {words: rng.normal(size=40) for words in MEASURES}
-    area = features["images with small objects", "images with large objects"]
+    features = {words: rng.normal(size=40) for words in FEATURES}
+    area = features["images with little foreground", "images with much foreground"]
     dice = area + rng.normal(scale=0.3, size=40)
-    (line,) = told(features, dice)
-    assert line.startswith("images with small objects score low")
-    (line,) = told({words: -column for words, column in features.items()}, dice)
-    assert line.startswith("images with large objects score low")
+    (line,) = correlated(features, dice)
+    assert line.startswith("images with little foreground have a low Dice")
+    (line,) = correlated({words: -column for words, column in features.items()}, dice)
+    assert line.startswith("images with much foreground have a low Dice")
 
 
 @pytest.mark.parametrize(
     ("names", "line"),
     [
-        ([f"benign ({n})" for n in range(20)] + [f"malignant ({n})" for n in range(20)], "'benign"),
-        ([f"one/{n}" for n in range(20)] + [f"two/{n}" for n in range(20)], "'one'"),
+        (
+            [f"benign ({n})" for n in range(20)] + [f"malignant ({n})" for n in range(20)],
+            "images in 'benign",
+        ),
+        ([f"one/{n}" for n in range(20)] + [f"two/{n}" for n in range(20)], "images in 'one'"),
     ],
 )
 def test_groups_are_folders_or_beginnings_of_names(names: list[str], line: str) -> None:
     rng = np.random.default_rng(0)
     dice = np.repeat([0.4, 0.7], 20) + rng.normal(scale=0.1, size=40)
-    (found,) = told(_groups(names), dice)
+    (found,) = correlated(group_features(names), dice)
     assert found.startswith(line)
-    assert not _groups([f"{n}" for n in range(40)])
+    assert not group_features([f"{n}" for n in range(40)])
 
 
 def test_classes_are_features_where_there_are_several() -> None:
     labels = [np.array([[0, kind]]) for kind in (1, 2)]
-    assert not _classes(labels, ("background", "cell"))
-    found = _classes(labels, ("background", "cat", "dog"))
+    assert not class_features(labels, ("background", "cell"))
+    found = class_features(labels, ("background", "cat", "dog"))
     assert found["images with little dog", "images with much dog"] == [0.0, 0.5]
 
 
@@ -289,15 +298,19 @@ def test_false_objects_are_told_apart_from_low_scores(tmp_path: Path) -> None:
     found = SimpleNamespace(images=images, names=dataset.names)
     empty = sum(not one.present[1] for one in images)
     assert empty > 5
-    assert common(dataset, found) == [  # type: ignore[arg-type]
-        f"in {empty} of {empty} images without foreground there is a false one"
+    assert failure_correlates(dataset, found) == [  # type: ignore[arg-type]
+        f"in {empty} of {empty} images without foreground the run predicts some"
     ]
 
 
 def test_nothing_is_told_by_chance_more_often_than_promised() -> None:
     rng = np.random.default_rng(1)
     hits = sum(
-        bool(told(dict(zip(MEASURES, rng.normal(size=(6, 25)), strict=True)), rng.normal(size=25)))
+        bool(
+            correlated(
+                dict(zip(FEATURES, rng.normal(size=(6, 25)), strict=True)), rng.normal(size=25)
+            )
+        )
         for _ in range(100)
     )
     assert hits <= 12  # 5 are expected; more than 12 have a chance of 0.1 %
@@ -325,12 +338,12 @@ def test_a_network_that_says_the_same_of_all_images_is_found(tmp_path: Path) -> 
         input_pipeline=project.input_pipeline, predictor=Predictor(model, project.input_pipeline)
     )
     found = SimpleNamespace(names=project.dataset.names)
-    one = Finished(run, project.dataset, found)  # type: ignore[arg-type]
-    assert not _same_answer(one)
+    one = EvaluatedRun(run, project.dataset, found)  # type: ignore[arg-type]
+    assert not same_output(one)
     copy_(model.head.weight, np.zeros(model.head.weight.shape, np.float32))
-    assert _same_answer(one)
+    assert same_output(one)
     same = SimpleNamespace(names=project.dataset.names[:1])
-    assert not _same_answer(Finished(run, project.dataset, same))  # type: ignore[arg-type]
+    assert not same_output(EvaluatedRun(run, project.dataset, same))  # type: ignore[arg-type]
 
 
 @pytest.mark.slow

@@ -12,8 +12,14 @@ from planted_data import change, masks
 
 from tinyseg.config import IGNORE, Config
 from tinyseg.doctor import Project, diagnose
-from tinyseg.doctor.checks.data import at_the_door, drawn_alike
-from tinyseg.doctor.checks.labels import _surrounds, foreground, moved, on_the_way, shuffled
+from tinyseg.doctor.checks.data import input_range, validation_looks_alike
+from tinyseg.doctor.checks.labels import (
+    classes_survive_resizing,
+    foreground_share,
+    labels_are_in_place,
+    labels_match_images,
+    surrounds,
+)
 
 
 def loud(project: Project) -> list[str]:
@@ -45,21 +51,21 @@ def test_real_labels_are_well(source: str, right: set[str], shared_data: Path) -
     assert [line for line in loud(project) if line.split()[1].rstrip(":") not in right] == []
 
 
-def test_too_few_labels_tell_nothing(tmp_path: Path) -> None:
+def test_too_few_labels_show_nothing(tmp_path: Path) -> None:
     data = cells(tmp_path, n=5, empty=0)
     paths = masks(data)
     contents = [path.read_bytes() for path in paths]
     for path, content in zip(paths, contents[1:] + contents[:1], strict=True):
         path.write_bytes(content)
-    assert not shuffled(Project(data, CONFIG))
+    assert not labels_match_images(Project(data, CONFIG))
 
 
-def test_a_shift_is_told_in_pixels_of_the_network(tmp_path: Path) -> None:
+def test_a_shift_is_reported_in_pixels_of_the_network_input(tmp_path: Path) -> None:
     data = cells(tmp_path)
     change(data, lambda mask: np.roll(mask, (5, 0), (0, 1)))
-    (found,) = moved(Project(data, CONFIG))
+    (found,) = labels_are_in_place(Project(data, CONFIG))
     assert (found.level, found.check) == ("error", "moved")
-    assert "moved 5 pixels down and 0 to the" in found.seen
+    assert "shifted 5 pixels down and 0 pixels " in found.seen
     assert found.picture is not None
 
 
@@ -87,10 +93,10 @@ def test_a_shift_is_told_in_pixels_of_the_network(tmp_path: Path) -> None:
 def test_what_surrounds_islands(marks: Any, expected: bool | None) -> None:
     mask = np.zeros((20, 20), np.uint8)
     marks(mask)
-    assert _surrounds(mask) is expected
+    assert surrounds(mask) is expected
 
 
-def test_classes_that_the_network_hardly_sees_are_told(tmp_path: Path) -> None:
+def test_classes_lost_by_resizing_are_reported(tmp_path: Path) -> None:
     """Lines of one pixel that nearest neighbours step over."""
     for part in ("images", "masks"):
         (tmp_path / part).mkdir()
@@ -102,22 +108,22 @@ def test_classes_that_the_network_hardly_sees_are_told(tmp_path: Path) -> None:
         image = rng.integers(0, 99, mask.shape).astype(np.uint8) + mask // 2
         Image.fromarray(image).save(tmp_path / "images" / f"{number}.png")
         Image.fromarray(mask).save(tmp_path / "masks" / f"{number}.png")
-    found = on_the_way(Project(tmp_path, CONFIG.override(["data.size=32"])))
+    found = classes_survive_resizing(Project(tmp_path, CONFIG.override(["data.size=32"])))
     assert found[0].check in ("lost classes", "labels")
     project = Project(tmp_path, CONFIG.override(["data.size=32"]))
-    share = float((project.squares.labels == 1).mean())
+    share = float((project.tiles.labels == 1).mean())
     assert (found[0].check == "lost classes") == (share < 0.139 / 2)
 
 
 def test_advice_on_the_loss_is_of_the_share(tmp_path: Path) -> None:
     project = Project(cells(tmp_path), CONFIG)
-    share = (project.squares.labels > 0).mean()
-    (found,) = foreground(project)
+    share = (project.tiles.labels > 0).mean()
+    (found,) = foreground_share(project)
     assert f"{share:.2%}" in found.seen
     assert any(f"{np.log(share / (1 - share)):.2f}" in line for line in found.evidence)
 
 
-def test_validation_from_another_device_is_told(tmp_path: Path) -> None:
+def test_validation_from_another_device_is_reported(tmp_path: Path) -> None:
     data = cells(tmp_path, n=40)
     for path in sorted((data / "images").iterdir())[32:]:
         dark = np.array(Image.open(path)).astype(float) * 0.4
@@ -126,17 +132,17 @@ def test_validation_from_another_device_is_told(tmp_path: Path) -> None:
     from planted_data import split_file
 
     settings = [split_file(data, names[:32], names[32:])]
-    (found,) = drawn_alike(Project(data, CONFIG.override(settings)))
-    assert (found.level, found.check) == ("warning", "drawn apart")
-    assert not drawn_alike(simulated("cells")(tmp_path / "well"))
+    (found,) = validation_looks_alike(Project(data, CONFIG.override(settings)))
+    assert (found.level, found.check) == ("warning", "drift")
+    assert not validation_looks_alike(simulated("cells")(tmp_path / "well"))
 
 
-def test_inputs_far_from_their_range_are_told(tmp_path: Path) -> None:
+def test_inputs_far_from_their_range_are_reported(tmp_path: Path) -> None:
     data = cells(tmp_path)
     for settings, level in (
         ("none", "ok"),
         ("dataset", "ok"),
         ("fixed(mean=[0],std=[9])", "warning"),
     ):
-        (found,) = at_the_door(Project(data, CONFIG.override([f"data.normalize={settings}"])))
+        (found,) = input_range(Project(data, CONFIG.override([f"data.normalize={settings}"])))
         assert found.level == level, found.seen
