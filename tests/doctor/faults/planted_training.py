@@ -19,7 +19,7 @@ RATE = 0.01
 
 
 def net(model: type[UNet] = UNet, channels: int = 1) -> UNet:
-    return model(3, channels, base=8, depth=1, seed=0)
+    return model(3, channels, base_channels=8, depth=1, seed=0)
 
 
 class HandWritten:
