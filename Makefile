@@ -1,5 +1,6 @@
 # make demo   train on simulated images, score, predict (about a minute)
-# make test   the whole test suite, as CI runs it
+# make test   formatting, lint, types and the whole test suite, as CI runs it
+# make quick  the same without the slow tests (about a minute)
 # make check  formatting, lint and types only
 # make bench  the step beside PyTorch's, into the README's table (an idle machine, 10 minutes)
 
@@ -9,7 +10,7 @@ DEMO := demo
 WORKERS ?= 2
 CELLS := sim:cells?n=64&size=96&seed=0
 
-.PHONY: demo test check bench clean
+.PHONY: demo test quick check bench clean
 
 demo: .venv/ready
 	rm -rf $(DEMO)
@@ -20,7 +21,10 @@ demo: .venv/ready
 	$(BIN)/tinyseg evaluate $(DEMO)/run "$(CELLS)" --picture $(DEMO)/grid.png
 
 test: check
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+quick: check
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow"
 
 check: .venv/ready-dev
 	$(BIN)/ruff format --check .

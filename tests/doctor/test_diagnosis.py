@@ -100,6 +100,7 @@ def test_an_exception_of_the_users_own_step_is_a_finding(tmp_path: Path) -> None
     assert sum(one.check == "exception" for one in found.findings) == 1
 
 
+@pytest.mark.slow
 def test_an_exception_of_the_users_own_loss_names_its_line_and_no_generated_code(
     tmp_path: Path,
 ) -> None:
@@ -135,6 +136,7 @@ def test_long_messages_are_cut_and_known_ones_have_a_remedy(tmp_path: Path) -> N
     assert "more" not in first.seen
 
 
+@pytest.mark.slow
 def test_a_users_network_is_left_as_it_was(tmp_path: Path) -> None:
     """Also the running statistics of tinygrad's own layers, which any call in training moves."""
     model = Stock()

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pytest
 from tinygrad import Tensor, TinyJit, nn
 
 from tinyseg.device.random import tinygrad_random
@@ -47,6 +48,7 @@ def test_a_loop_of_objects_ends() -> None:
     assert len(list(tensors_of(other))) == 1
 
 
+@pytest.mark.slow
 def test_all_of_a_step_is_saved_and_put_back() -> None:
     model = UNet(1, 1, base_channels=2, depth=1)
     step = TrainStep(model, optimizer="adam(lr=0.1)", jit=False, canary=False)

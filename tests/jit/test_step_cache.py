@@ -131,6 +131,7 @@ def test_a_loaded_step_tells_its_convolutions_without_a_kernel(home: Path) -> No
     assert loaded.plain[-1].endswith("1 output channels are not a multiple of 4")
 
 
+@pytest.mark.slow
 def test_a_loaded_step_equals_a_plain_one_in_a_process_with_other_weights(home: Path) -> None:
     loaded, plain = run_elsewhere("jit"), run_elsewhere("plain")
     assert (loaded[0], plain[0]) == (TAKEN, "")
@@ -153,6 +154,7 @@ def test_loading_compiles_nothing_and_neither_do_other_numbers(
     assert compiled == []
 
 
+@pytest.mark.slow
 def test_the_count_of_compiled_kernels_counts(home: Path, compiled: list[Any]) -> None:
     step = make_step(grad_clip=0.5)
     step(*make_batch())
@@ -169,6 +171,7 @@ def test_predictions_are_kept_too(home: Path, compiled: list[Any]) -> None:
     np.testing.assert_array_equal(found, PredictStep(model, jit=False)(image).numpy())
 
 
+@pytest.mark.slow
 def test_two_loaded_steps_in_one_process_share_nothing(home: Path) -> None:
     one, other = make_step(seed=1), make_step(seed=2)
     batch = make_batch()
@@ -604,6 +607,7 @@ def test_the_command_line_tells_and_clears(home: Path, capsys: pytest.CaptureFix
     assert StepCache().info().files == 0
 
 
+@pytest.mark.slow
 def test_plain_steps_and_steps_without_a_canary_leave_the_cache_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -137,6 +137,7 @@ print(json.dumps([len(own), found]))
 """
 
 
+@pytest.mark.slow
 @has_nvrtc
 def test_every_convolution_of_a_small_net_uses_tensor_cores() -> None:
     check_tensor_cores("sm_90", "bfloat16", 8, 1, 2, 3, 48)

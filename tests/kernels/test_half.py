@@ -69,6 +69,7 @@ CONVOLUTIONS = [
 ]
 
 
+@pytest.mark.slow
 @half
 @pytest.mark.parametrize("shape", CONVOLUTIONS, ids=str)
 def test_a_convolution_rounds_once_and_sums_in_float32(shape: tuple, dtype: DType) -> None:
@@ -138,6 +139,7 @@ OPERATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+@pytest.mark.slow
 @half
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_what_is_no_convolution_computes_as_in_float32_and_rounds_once(

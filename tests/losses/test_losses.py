@@ -210,6 +210,7 @@ def test_extreme_logits_and_labels_stay_finite_and_true(name: str, channels: int
         assert (gradient == 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bce", "ce", "focal", "dice"])
 def test_ignoring_pixels_is_the_same_as_cutting_them_off(name: str) -> None:
     z, y = example(2)
@@ -250,6 +251,7 @@ def test_focal_is_a_hundred_times_below_cross_entropy_at_p_09_as_in_the_paper() 
     assert bce(z, y).item() / focal(z, y, alpha=1.0).item() == pytest.approx(100, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_two_channel_head_has_the_values_of_the_one_channel_head() -> None:
     z, y = example(1)
     two = np.concatenate([0 * z, z], 1)
@@ -330,6 +332,7 @@ def test_a_sum_returns_itself_and_its_terms(channels: int) -> None:
     assert values == pytest.approx(wanted, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_every_loss_takes_its_numbers_as_tensors() -> None:
     z, y = example(3)
     for name in LOSSES:

@@ -38,6 +38,7 @@ def settled() -> UNet:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(15, 10), (1, 1), (2, 7)])
 def test_any_size_gives_logits_of_that_size(small: UNet, size: tuple[int, int]) -> None:
     found = logits(small, images(1, 1, *size))
@@ -52,6 +53,7 @@ def test_sizes_below_and_beside_the_multiple_of_a_deep_network(size: tuple[int, 
     assert logits(model, images(2, 3, *size)).shape == (2, 4, *size)
 
 
+@pytest.mark.slow
 def test_an_odd_size_is_the_padded_image_cut(small: UNet) -> None:
     x = images(1, 1, 5, 7)
     padded = np.pad(x, [(0, 0), (0, 0), (0, 1), (0, 1)])

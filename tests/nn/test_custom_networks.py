@@ -74,6 +74,7 @@ def test_parameters_are_found_and_named_as_tinygrad_does() -> None:
     assert parameters(found) == found
 
 
+@pytest.mark.slow
 def test_every_tensor_of_tinygrads_attention_is_trained_and_part_of_the_state() -> None:
     model = Attention()
     losses, step = train(model, count=0)
@@ -158,6 +159,7 @@ def test_every_signature_is_told_the_mode(model: Any, expected: bool, training: 
     assert Tensor.training is False
 
 
+@pytest.mark.slow
 def test_tinygrads_batch_norm_moves_in_training_and_is_used_in_evaluation() -> None:
     model = stock()
     _, step = train(model, canary=False, count=1)
@@ -201,6 +203,7 @@ def test_tinygrads_dropout_draws_anew_in_every_jitted_step() -> None:
     assert len(set(losses)) == 4
 
 
+@pytest.mark.slow
 def test_a_network_of_tinygrads_layers_is_the_same_jitted_and_plain_bit_for_bit() -> None:
     runs = []
     for jit in (True, False):
@@ -296,6 +299,7 @@ def tied() -> Tied:
     return Tied()
 
 
+@pytest.mark.slow
 def test_tied_weights_are_one_parameter_with_one_gradient(tmp_path: Path) -> None:
     model = tied()
     losses, step = train(model, count=4)

@@ -91,6 +91,7 @@ def error(precision: str) -> float:
     return (1 + 2 * convolutions + kinds.count(BatchNorm)) ** 0.5 * UNIT[precision]
 
 
+@pytest.mark.slow
 @half
 def test_logits_differ_by_the_roundings_between(precision: str, passes: Any) -> None:
     expected = error(precision)
@@ -147,6 +148,7 @@ def test_sixty_steps_learn_what_float32_learns() -> None:
 # 2. The loss scale
 
 
+@pytest.mark.slow
 def test_gradients_that_underflow_in_float16_survive_by_the_scale(batch: Batch) -> None:
     """A loss of a millionth: pixels' gradients are near 1e-10, float16 ends at 6e-8."""
     found = {}
@@ -217,6 +219,7 @@ def test_a_fixed_scale_stays_and_other_precisions_have_none() -> None:
     assert LossScale("bfloat16").state == LossScale("float32").state == {}
 
 
+@pytest.mark.slow
 def test_clipping_sees_gradients_of_the_loss_itself(batch: Batch) -> None:
     norms = [
         make_step("float16", grad_clip=1.0, loss_scale=scale, shape={"depth": 1})(*batch).numbers()
@@ -264,6 +267,7 @@ def silent(text: str) -> None:
     pass
 
 
+@pytest.mark.slow
 def test_a_float16_run_goes_on_with_its_scale_as_if_it_had_not_stopped(tmp_path: Path) -> None:
     """Its first updates overflow, which is no reason to stop."""
 
@@ -293,6 +297,7 @@ def test_a_float16_run_goes_on_with_its_scale_as_if_it_had_not_stopped(tmp_path:
     assert sum("for GPUs" in line for line in heard) == on_cpu
 
 
+@pytest.mark.slow
 def test_an_overflow_that_no_smaller_scale_can_mend_stops_with_one_line(tmp_path: Path) -> None:
     config = small("train.precision=float16", "train.loss=1000000*bce", "train.loss_scale=16777216")
     told = r"step 1: the gradients overflow at loss scale 1\.67772e\+07; first in the gradient of "
@@ -301,6 +306,7 @@ def test_an_overflow_that_no_smaller_scale_can_mend_stops_with_one_line(tmp_path
     assert "train.precision=bfloat16" in str(error.value)
 
 
+@pytest.mark.slow
 def test_validation_and_evaluation_compute_in_the_runs_precision(tmp_path: Path) -> None:
     settings = ("train.epochs=1", "train.precision=bfloat16", "train.optimizer=adam(lr=0.01)")
     config = small(*settings, "train.threshold=0.5")  # as validation: a learned one is later

@@ -255,6 +255,7 @@ def test_the_canary_does_not_blame_a_step_that_needs_no_image() -> None:
     assert guarded(to_device(np.ones(3, np.float32))).item() == 2
 
 
+@pytest.mark.slow
 def test_the_canary_leaves_no_trace_in_the_state() -> None:
     with_canary = run_steps("bce", 1, jit=True, count=3)
     assert_equal_runs(with_canary, run_steps("bce", 1, jit=True, count=3, canary=False))
@@ -303,6 +304,7 @@ def test_every_kernel_is_compiled_once_and_in_the_background(
     assert not fresh.started
 
 
+@pytest.mark.slow
 def test_a_compiler_that_fails_is_an_error_in_words_and_leaves_nothing_behind(
     fresh: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -332,6 +334,7 @@ def test_outcomes_are_those_of_the_confusion_matrix(out_channels: int) -> None:
         np.testing.assert_array_equal(found, np.stack(expected)[:3, 1:])
 
 
+@pytest.mark.slow
 def test_a_function_is_a_loss_alone_and_in_a_sum_jitted_as_plain() -> None:
     weight = to_device(np.array([2.0], np.float32))
 
@@ -360,6 +363,7 @@ class Root:
         return (x_bchw * self.first).maximum(0).sqrt() * self.last
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adam(lr=0.1)", "sgd(lr=0.1,momentum=0.9)"])
 @pytest.mark.parametrize("clip", [0.0, 1.0])
 def test_a_finite_loss_whose_gradient_is_not_changes_nothing_and_is_named(
@@ -393,6 +397,7 @@ def test_a_finite_loss_whose_gradient_is_not_changes_nothing_and_is_named(
     assert runs[0] == runs[1]
 
 
+@pytest.mark.slow
 def test_gradients_whose_squares_overflow_change_nothing_and_are_named() -> None:
     image, label = (to_device(np.ones(shape, np.float32)) for shape in ((1, 1, 4, 4), (1, 4, 4)))
     step = TrainStep(Root(), Loss.parse("100000000000000000000*bce", 1), jit=False)
@@ -402,6 +407,7 @@ def test_gradients_whose_squares_overflow_change_nothing_and_are_named() -> None
     assert "the gradients' joint norm" in first_not_finite(step, image, label, ("a",))
 
 
+@pytest.mark.slow
 def test_the_gradient_norm_is_measured_with_and_without_clipping() -> None:
     for clip in (0.0, 1e-3):
         step = TrainStep(
@@ -479,6 +485,7 @@ class Native:
         return self.head(self.norm(self.conv(x_bchw)).relu())
 
 
+@pytest.mark.slow
 def test_a_network_of_tinygrads_own_layers_learns_jitted_as_plain() -> None:
     rng = np.random.default_rng(0)
     image = to_device(rng.random((2, 1, 8, 8), np.float32))
@@ -492,6 +499,7 @@ def test_a_network_of_tinygrads_own_layers_learns_jitted_as_plain() -> None:
     assert losses[0][-1] < losses[0][0]
 
 
+@pytest.mark.slow
 def test_a_batch_made_before_the_device_was_chosen_is_moved_to_it() -> None:
     model = UNet(1, 1, base_channels=2, depth=1)
     step, predict = TrainStep(model), PredictStep(model)

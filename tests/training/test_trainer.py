@@ -1,5 +1,6 @@
 """The loop: a killed run goes on bit for bit, phases switch, validation is prediction."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -30,6 +31,8 @@ from tinyseg.data import (
     write_pairs,
 )
 from tinyseg.data.prepare.normalize import unit_range
+from tinyseg.device.choose import backend
+from tinyseg.device.environment import cpu_model
 from tinyseg.device.tensors import copy_, to_device
 from tinyseg.errors import ConfigError, DataError, NonFiniteError, RunError
 from tinyseg.evaluation.evaluate import evaluate
@@ -37,6 +40,7 @@ from tinyseg.inference.postprocess import Postprocess
 from tinyseg.inference.predict_files import predict
 from tinyseg.inference.predictor import to_classes
 from tinyseg.inference.run import Run, load_run
+from tinyseg.kernels import plans
 from tinyseg.losses import Loss, bce
 from tinyseg.metrics.summary import evaluate_image, foreground_mean, summarize
 from tinyseg.runs import checkpoint
@@ -79,6 +83,7 @@ def test_a_run_folder_holds_what_repeats_it(run: Run) -> None:
         assert picture.width > picture.height
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_when_images_are_fitted_is_told_and_the_run_goes_on(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,6 +96,35 @@ def test_a_disk_that_is_full_when_images_are_fitted_is_told_and_the_run_goes_on(
     again = train(DATA, tmp_path / "run", run.config, say=told.append)
     assert sum("not kept on disk" in text for text in told) == 1
     assert_same_state(again.folder, run.folder)
+
+
+GOLDEN_LOSSES = [
+    *(0.820249080657959, 0.7943552732467651, 0.7988498210906982),
+    *(0.8132635354995728, 0.8179209232330322, 0.7898261547088623),
+]
+GOLDEN_DICE = [0.206577119036591, 0.1972101972101972, 0.19718309859154928]
+GOLDEN_NORM = 8.98718120385978
+GOLDEN_DIGEST = "5e4e7fae0f9e0b0a3eeb5dd93045b1f626e7e2166355ca1853c9daad50935ff7"
+GOLDEN_MACHINE = ("25 17 AMD EPYC", "22.1.8", plans.Machine(lanes=16, registers=32, threads=2))
+
+
+def test_the_run_is_the_golden_one(run: Run) -> None:
+    """Bit for bit on the machine of the stored numbers, and within 1e-3 on any other.
+
+    A change of these numbers is a change of results: say so in the commit that stores new ones.
+    """
+    losses = [step["loss"] for step in read_log(run.log, "step")]
+    dice = [epoch["val"]["pooled"]["dice"]["mean"] for epoch in read_log(run.log, "epoch")]
+    saved, _ = checkpoint.load(run.checkpoints / "last.safetensors")
+    weights = [array for _, array in sorted(saved.items()) if array.dtype == np.float32]
+    norm = np.sqrt(sum(np.square(array, dtype=np.float64).sum() for array in weights))
+    digest = hashlib.sha256(b"".join(array.tobytes() for array in weights)).hexdigest()
+    assert losses == pytest.approx(GOLDEN_LOSSES, rel=1e-3)
+    assert dice == pytest.approx(GOLDEN_DICE, abs=1e-2)
+    assert norm == pytest.approx(GOLDEN_NORM, rel=1e-3)
+    compiler = backend().compiler
+    if compiler and (cpu_model(), compiler.version, plans.machine()) == GOLDEN_MACHINE:
+        assert (losses, dice, digest) == (GOLDEN_LOSSES, GOLDEN_DICE, GOLDEN_DIGEST)
 
 
 def test_every_step_and_epoch_is_logged(run: Run) -> None:
@@ -262,6 +296,7 @@ def test_a_finished_run_resumes_to_itself(run: Run) -> None:
     assert state_of(run.folder)[1] == before[1]
 
 
+@pytest.mark.slow
 def test_a_finished_run_goes_on_with_more_epochs_and_says_what_becomes_of_the_schedule(
     tmp_path: Path,
 ) -> None:
@@ -350,6 +385,7 @@ def test_phases_are_read_or_refused_in_one_line() -> None:
         parse_phases("bce: 3 epochs from best")
 
 
+@pytest.mark.slow
 def test_early_stopping_waits_for_its_patience(tmp_path: Path) -> None:
     config = small("train.epochs=20", "train.early_stopping=2", "train.optimizer=sgd(lr=0)")
     run = train(DATA, tmp_path / "run", config, say=silent)
@@ -416,6 +452,7 @@ def test_a_deep_image_with_nan_stops_with_the_files_name(tmp_path: Path) -> None
         assert run.split.train[2] in batch["names"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rate", "told"),
     [("3e38", r"output is not finite"), ("3e38,momentum=0.9", r"is not finite")],
@@ -480,6 +517,7 @@ class OneHot:
         return x_bchw * self.weight
 
 
+@pytest.mark.slow
 def test_a_batch_whose_gradient_is_not_finite_is_blamed_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -523,6 +561,7 @@ def test_an_image_too_large_to_pad_is_named_before_anything_is_made(tmp_path: Pa
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_with_windows_validation_is_evaluation_too(tmp_path: Path) -> None:
     """Squares of 16 in images of 32: four train, nine are predicted."""
     config = small("data.fit=tile", "data.size=16", "train.epochs=1", "train.batch_size=8")
@@ -595,6 +634,7 @@ def test_too_few_images_are_said_before_anything_is_made(tmp_path: Path) -> None
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_overfit_gives_a_verdict_on_every_image() -> None:
     config = Config().override(
         ["data.size=32", "model.base_channels=8", "model.depth=2", *["loss=bce+dice"]]

@@ -27,6 +27,7 @@ def loud(project: Project) -> list[str]:
     return [f"{f.level} {f.check}: {f.seen}" for f in found if f.level in ("error", "warning")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["cells", "ultrasound", "membranes", "shapes"])
 @pytest.mark.parametrize("knobs", [{"noise": 1.5}, {"contrast": 0.6}, {"foreground": 0.05}])
 def test_simulated_labels_are_well(kind: str, knobs: dict[str, Any]) -> None:
@@ -35,6 +36,7 @@ def test_simulated_labels_are_well(kind: str, knobs: dict[str, Any]) -> None:
     assert loud(project) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "right"),
     [

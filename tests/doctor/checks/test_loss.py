@@ -58,6 +58,7 @@ def test_every_loss_of_ours_is_fit_for_one_channel(name: str, tmp_path: Path) ->
     assert [f.level for f in every_term_counts(examined)] == ["ok"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(LOSSES))
 def test_and_but_for_bce_for_a_softmax(name: str, tmp_path: Path) -> None:
     examined = project(tmp_path, name, ConstantTwo())
@@ -65,6 +66,7 @@ def test_and_but_for_bce_for_a_softmax(name: str, tmp_path: Path) -> None:
     assert [f.check for f in loss_fits_head(examined)] == ["head and loss"] * (name == "bce")
 
 
+@pytest.mark.slow
 def test_a_loss_that_forgives_false_masks_on_empty_labels_is_reported(tmp_path: Path) -> None:
     def forgiving(logits: Tensor, label: Tensor) -> Tensor:
         kept = (label.max(axis=(1, 2)) > 0).float().reshape(-1, 1, 1)

@@ -303,6 +303,7 @@ def test_false_objects_are_told_apart_from_low_scores(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_nothing_is_told_by_chance_more_often_than_promised() -> None:
     rng = np.random.default_rng(1)
     hits = sum(
