@@ -241,7 +241,7 @@ def test_simulated_datasets_open_by_text():
     ("text", "said"),
     [
         ("sim:cels", "unknown simulated kind 'cels'; known: cells, ultrasound, membranes, shapes"),
-        ("sim:cells?count=3", "unknown knob 'count'; known: n, size, seed, foreground"),
+        ("sim:cells?count=3", "unknown argument 'count'; known: n, size, seed, foreground"),
         ("sim:cells?n=many", "n='many' is not a number"),
         ("sim:cells?n=0", "n=0 must be a whole number from 1"),
         ("sim:cells?foreground=0.9", "foreground=0.9 must be a number from 0.005 to 0.6"),

@@ -1,9 +1,10 @@
-"""Draws one simulated image and its exact label; see `simulate.py` for the arguments."""
+"""Draw one simulated image and its exact label."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial import KDTree
 
 from tinyseg.data.simulation.fields import (
     Field,
@@ -18,33 +19,33 @@ from tinyseg.data.simulation.fields import (
 
 Profile = Callable[[Field, float], Field]
 _TINTS = ((176, 128, 150), (122, 146, 118), (164, 146, 104), (112, 128, 158))
-_COLOURS = ((205, 92, 70), (80, 170, 90), (75, 105, 200))
+_COLORS = ((205, 92, 70), (80, 170, 90), (75, 105, 200))
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """What a drawing function needs: random numbers and the knobs of one image."""
+    """What a drawing function needs for one image."""
 
     rng: np.random.Generator
     size: int
     fraction: float
-    """Foreground share that this image shall have; 0 for an empty one."""
+    """The share of foreground that this image should have; 0 for an empty one."""
     contrast: float
     noise: float
 
     @property
     def scale(self) -> float:
-        """Size relative to 128 pixels."""
+        """The size relative to 128 pixels."""
         return self.size / 128
 
-    def flat(self) -> np.ndarray:
-        """An empty label."""
+    def empty_label(self) -> np.ndarray:
+        """Return a label of background."""
         return np.zeros((self.size, self.size), np.uint8)
 
 
 def cells(canvas: Canvas) -> tuple[np.ndarray, np.ndarray]:
-    """Bright discs with a dark halo on a tinted, unevenly lit background, among dirt and glow."""
-    rng, size, label = canvas.rng, canvas.size, canvas.flat()
+    """Draw bright discs with a dark halo on a tinted, uneven background, among dirt and glow."""
+    rng, size, label = canvas.rng, canvas.size, canvas.empty_label()
     light = _illumination(canvas)
     raised = np.zeros((size, size))
     for _ in range(3):
@@ -52,22 +53,22 @@ def cells(canvas: Canvas) -> tuple[np.ndarray, np.ndarray]:
         _add_disc(raised, rng.random(2) * size, radius, between(rng, 25, 60), _glow)
     for _ in range(5):
         _add_disc(raised, rng.random(2) * size, between(rng, 1.2, 2.6) * canvas.scale, -55, _glow)
-    for centre, radius in _scatter(canvas, label):
+    for center, radius in _scatter(canvas, label):
         height = canvas.contrast * between(rng, 34, 60)
-        _add_disc(raised, centre, radius, height, _cell_profile)
+        _add_disc(raised, center, radius, height, _cell_profile)
     tint = _tint(rng)
     image = light[..., None] * tint + raised[..., None] * (0.8 + 0.2 * tint[::-1] / 128)
-    image = blur(blur(image, 1, 0), 1, 1)
+    image = blur(image, 1, 0, 1)
     grain = normal(rng, size, size, 1) * 3.5 + normal(rng, size, size, 3) * 3
     return to_bytes(image + canvas.noise * grain), label
 
 
 def ultrasound(canvas: Canvas) -> tuple[np.ndarray, np.ndarray]:
-    """Layered speckled tissue with one dark, irregular lesion with a soft border."""
+    """Draw layered, speckled tissue with one dark, irregular lesion with a soft border."""
     depth_px, shadow = _lesion(canvas)
     border = max(1.0, between(canvas.rng, 1.5, 5) * canvas.scale)
     inside = np.clip(depth_px / border + 0.5, 0, 1)
-    # The lesion is darker than its own surroundings, not darker than a fixed grey.
+    # The lesion is darker than its own surroundings, not darker than a fixed gray.
     darker = np.clip(canvas.contrast * between(canvas.rng, 0.45, 0.68), 0, 1)
     echo = _tissue(canvas, 1 - 0.8 * inside) * shadow * (1 - darker * inside)
     image = 255 * np.clip(echo * _speckle(canvas), 0, None) ** 0.75
@@ -76,10 +77,10 @@ def ultrasound(canvas: Canvas) -> tuple[np.ndarray, np.ndarray]:
 
 
 def membranes(canvas: Canvas) -> tuple[np.ndarray, np.ndarray]:
-    """Electron microscopy: grey cytoplasm with organelles, thin dark closed membranes (class 1)."""
-    rng, size, label = canvas.rng, canvas.size, canvas.flat()
+    """Draw electron microscopy: gray cytoplasm, organelles, thin dark membranes (class 1)."""
+    rng, size, label = canvas.rng, canvas.size, canvas.empty_label()
     image = 158 + 16 * smooth(rng, size, 3) + 9 * smooth(rng, size, size // 5)
-    image += 30 * blur(blur(normal(rng, size, size), 2, 0), 2, 1)
+    image += 30 * blur(normal(rng, size, size), 2, 0, 1)
     for _ in range(4):
         _add_organelle(canvas, image)
     if canvas.fraction > 0:
@@ -87,14 +88,14 @@ def membranes(canvas: Canvas) -> tuple[np.ndarray, np.ndarray]:
         half = np.sort(wall, axis=None)[round(canvas.fraction * size * size) - 1]
         label = (wall <= half).astype(np.uint8)
         dark = np.clip(1.6 - wall / max(half, 0.5), 0, 1) * (0.8 + 0.3 * smooth(rng, size, 7))
-        image -= 82 * canvas.contrast * blur(blur(dark, 1, 0), 1, 1)
+        image -= 82 * canvas.contrast * blur(dark, 1, 0, 1)
     image += canvas.noise * (11 * normal(rng, size, size) + 9 * blur(normal(rng, size, size), 1, 1))
     return to_bytes(image)[..., None], label
 
 
 def shapes(canvas: Canvas) -> tuple[np.ndarray, np.ndarray]:
-    """Discs (1), squares (2) and triangles (3) of varied colour, the later in front."""
-    rng, size, label = canvas.rng, canvas.size, canvas.flat()
+    """Draw discs (1), squares (2) and triangles (3) of varied color, later ones in front."""
+    rng, size, label = canvas.rng, canvas.size, canvas.empty_label()
     image = _illumination(canvas)[..., None] * (_tint(rng) - 15)
     turn = int(rng.random() * 3)
     for count in range(400):
@@ -105,9 +106,9 @@ def shapes(canvas: Canvas) -> tuple[np.ndarray, np.ndarray]:
         class_id = 1 + (turn + count) % 3
         inside = _polygon_depth(canvas, class_id, radius)
         label[inside >= 0] = class_id
-        colour = np.array(_COLOURS[class_id - 1]) + 70 * (rng.random(3) - 0.5)
+        color = np.array(_COLORS[class_id - 1]) + 70 * (rng.random(3) - 0.5)
         cover = np.clip(inside + 0.5, 0, 1)[..., None]
-        image += cover * min(canvas.contrast, 1.5) * (colour - image)
+        image += cover * min(canvas.contrast, 1.5) * (color - image)
     return to_bytes(image + canvas.noise * 6 * normal(rng, size, size, 3)), label
 
 
@@ -136,45 +137,43 @@ def _cell_profile(distance: Field, radius: float) -> Field:
     return cover * (0.75 + 0.3 * (distance / radius) ** 4) - 0.3 * halo
 
 
-def _add_disc(field: Field, centre: Field, radius: float, height: float, profile: Profile) -> None:
-    window = _window(field.shape[0], centre, radius + 3)
-    field[window] += height * profile(_distance(window, centre), radius)
+def _add_disc(field: Field, center: Field, radius: float, height: float, profile: Profile) -> None:
+    region = _region(field.shape[0], center, radius + 3)
+    field[region] += height * profile(_distance(region, center), radius)
 
 
-def _window(size: int, centre: Field, reach: float) -> tuple[slice, slice]:
-    low, high = np.floor(centre - reach).astype(int), np.ceil(centre + reach).astype(int)
-    return (
-        slice(max(low[0], 0), min(max(high[0], 0), size)),
-        slice(max(low[1], 0), min(max(high[1], 0), size)),
-    )
+def _region(size: int, center: Field, reach: float) -> tuple[slice, slice]:
+    """Return the rows and columns of a box around a center, within the image."""
+    low = np.clip(np.floor(center - reach).astype(int), 0, None)
+    high = np.clip(np.ceil(center + reach).astype(int), 0, size)
+    return slice(low[0], high[0]), slice(low[1], high[1])
 
 
-def _distance(window: tuple[slice, slice], centre: Field) -> Field:
-    row = np.arange(window[0].start, window[0].stop)[:, None] + 0.5 - centre[0]
-    col = np.arange(window[1].start, window[1].stop)[None, :] + 0.5 - centre[1]
-    distance: Field = np.sqrt(row * row + col * col)
+def _distance(region: tuple[slice, slice], center: Field) -> Field:
+    row, col = (np.arange(s.start, s.stop) + 0.5 - c for s, c in zip(region, center, strict=True))
+    distance: Field = np.sqrt((row * row)[:, None] + col * col)
     return distance
 
 
 def _scatter(canvas: Canvas, label: np.ndarray) -> list[tuple[Field, float]]:
-    """Discs that fill the wanted share of the label, apart from one another while there is room."""
+    """Fill the wanted share of the label with discs, apart from one another while there is room."""
     rng, size, discs = canvas.rng, canvas.size, []
     smallest = max(1.8, 0.016 * size)
     while (missing := canvas.fraction * size * size - np.count_nonzero(label)) > smallest**2 * 1.5:
         radius = max(2.0, (0.02 + 0.045 * float(rng.random()) ** 1.5) * size)
         radius = min(radius, max(smallest, (missing / np.pi) ** 0.5))
         for _ in range(40):
-            centre = rng.random(2) * size
-            window = _window(size, centre, radius + 3)
-            if not label[window][_distance(window, centre) <= radius + 2].any():
+            center = rng.random(2) * size
+            region = _region(size, center, radius + 3)
+            if not label[region][_distance(region, center) <= radius + 2].any():
                 break
-        label[window][_distance(window, centre) <= radius] = 1
-        discs.append((centre, radius))
+        label[region][_distance(region, center) <= radius] = 1
+        discs.append((center, radius))
     return discs
 
 
 def _tissue(canvas: Canvas, streaky: Field) -> Field:
-    """Brightness 0..1 of bent layers with thin bright streaks (weighed by `streaky`)."""
+    """Return the brightness 0..1 of bent layers with thin bright streaks (times `streaky`)."""
     rng, size = canvas.rng, canvas.size
     row, col = (axis / size for axis in grid(size))
     bent = row + 0.05 * smooth(rng, size, 2) + 0.015 * smooth(rng, size, 6)
@@ -192,30 +191,28 @@ def _tissue(canvas: Canvas, streaky: Field) -> Field:
 
 
 def _lesion(canvas: Canvas) -> tuple[Field, Field]:
-    """Distance into the lesion in pixels (negative outside) and the brightness below it."""
+    """Return the depth in the lesion in pixels (negative outside) and the brightness below it."""
     rng, size = canvas.rng, canvas.size
     flat, waves = between(rng, 0.5, 0.85), 0.22 * rng.random(4) / np.array([1, 1.2, 1.6, 2])
     phases = 2 * np.pi * rng.random(4)
     # Area of a star shape: pi r0^2 flat (1 + sum of waves^2 / 2).
     radius = (canvas.fraction / (np.pi * flat * (1 + float((waves**2).sum()) / 2))) ** 0.5 * size
     room = np.clip(np.array([flat, 1]) * radius * 1.2 / size, 0, 0.45)
-    centre = (room + (np.array([0.85, 1]) - 2 * room).clip(0) * rng.random(2)) * size
+    center = (room + (np.array([0.85, 1]) - 2 * room).clip(0) * rng.random(2)) * size
     row, col = grid(size)
-    row, col = (row - centre[0]) / flat, col - centre[1]
+    row, col = (row - center[0]) / flat, col - center[1]
     distance, angle = np.sqrt(row * row + col * col), np.arctan2(row, col)
-    reach = 1 + sum(
-        w * np.cos((k + 2) * angle + p) for k, (w, p) in enumerate(zip(waves, phases, strict=True))
-    )
-    below = np.clip(1.2 - abs(col) / max(radius, 1), 0, 1) * np.clip(
-        row / max(radius, 1) - 0.3, 0, 1
-    )
+    terms = enumerate(zip(waves, phases, strict=True), start=2)
+    reach = 1 + sum(wave * np.cos(k * angle + phase) for k, (wave, phase) in terms)
+    across, along = abs(col) / max(radius, 1), row / max(radius, 1)
+    below = np.clip(1.2 - across, 0, 1) * np.clip(along - 0.3, 0, 1)
     shadow = 1 + below * between(rng, -0.45, 0.35) * (canvas.fraction > 0)
     depth_px = (radius * reach - distance) * flat**0.5
     return depth_px if canvas.fraction > 0 else np.full_like(depth_px, -float(size)), shadow
 
 
 def _speckle(canvas: Canvas) -> Field:
-    """Rayleigh-distributed brightness of mean 1, wider along rows than along columns."""
+    """Return Rayleigh-distributed brightness of mean 1, wider along rows than along columns."""
     size = canvas.size
     real, imaginary = (blur(normal(canvas.rng, size, size), 2, 1) / 0.2734**0.5 for _ in range(2))
     rayleigh = np.sqrt(real * real + imaginary * imaginary) / 1.2533
@@ -224,14 +221,11 @@ def _speckle(canvas: Canvas) -> Field:
 
 
 def _add_organelle(canvas: Canvas, image: Field) -> None:
-    """A dark, striped oval with a darker outline: not a membrane, and not to be segmented."""
+    """Draw a dark, striped oval with a darker outline: not a membrane, and not to be segmented."""
     rng, size = canvas.rng, canvas.size
     row, col = (axis - place for axis, place in zip(grid(size), rng.random(2) * size, strict=True))
-    turn, flat, radius = (
-        2 * np.pi * rng.random(),
-        between(rng, 0.5, 1),
-        between(rng, 4, 9) * canvas.scale,
-    )
+    turn, flat = 2 * np.pi * rng.random(), between(rng, 0.5, 1)
+    radius = between(rng, 4, 9) * canvas.scale
     along, across = row * np.cos(turn) + col * np.sin(turn), col * np.cos(turn) - row * np.sin(turn)
     depth_px = radius - np.sqrt(along**2 + (across / flat) ** 2)
     stripes = 12 * np.cos(2 * along / canvas.scale)
@@ -240,43 +234,30 @@ def _add_organelle(canvas: Canvas, image: Field) -> None:
 
 
 def _wall_distance(canvas: Canvas) -> Field:
-    """Distance in pixels to the nearest wall of warped Voronoi cells, walls of uneven thickness."""
+    """Return the distance to the nearest wall of warped Voronoi cells, of uneven thickness."""
     rng, size = canvas.rng, canvas.size
     width = 2.2 + 0.9 * canvas.scale
     across = max(2, round(canvas.fraction * size / (2 * width) * 1.15))
     row, col = grid(size)
     row = row + 0.07 * size * smooth(rng, size, 3) + 0.02 * size * smooth(rng, size, 9)
     col = col + 0.07 * size * smooth(rng, size, 3) + 0.02 * size * smooth(rng, size, 9)
-    points = _jittered(rng, across) * size / across
-    best = np.full((2, size, size), np.inf)
-    owner = np.zeros((2, size, size), np.int64)
-    for index, (point_row, point_col) in enumerate(points):
-        _keep_nearest(best, owner, (row - point_row) ** 2 + (col - point_col) ** 2, index)
-    gap = points[owner[0]] - points[owner[1]]
-    wall: Field = (best[1] - best[0]) / (2 * np.sqrt(gap[..., 0] ** 2 + gap[..., 1] ** 2))
+    steps = np.arange(-1, across + 1)  # a jittered grid that reaches one cell beyond the image
+    corners = np.stack(np.meshgrid(steps, steps, indexing="ij"), axis=-1).reshape(-1, 2)
+    points = (corners + rng.random(corners.shape)) * size / across
+    places = np.stack([row, col], axis=-1)
+    nearest = points[KDTree(points).query(places, k=2)[1]]
+    squared = ((places[:, :, None] - nearest) ** 2).sum(axis=-1)
+    gap = nearest[:, :, 0] - nearest[:, :, 1]
+    wall: Field = squared[..., 1] - squared[..., 0]
+    wall = wall / (2 * np.sqrt(gap[..., 0] ** 2 + gap[..., 1] ** 2))
     return wall * (1 + 0.35 * smooth(rng, size, 6))
 
 
-def _jittered(rng: np.random.Generator, across: int) -> Field:
-    """Points (N, 2) of a jittered grid that reaches one cell beyond the image."""
-    steps = np.arange(-1, across + 1)
-    corners = np.stack(np.meshgrid(steps, steps, indexing="ij"), axis=-1).reshape(-1, 2)
-    return corners + rng.random(corners.shape)
-
-
-def _keep_nearest(best: Field, owner: np.ndarray, square: Field, index: int) -> None:
-    first, second = square < best[0], square < best[1]
-    best[1] = np.where(first, best[0], np.where(second, square, best[1]))
-    owner[1] = np.where(first, owner[0], np.where(second, index, owner[1]))
-    best[0] = np.where(first, square, best[0])
-    owner[0] = np.where(first, index, owner[0])
-
-
 def _polygon_depth(canvas: Canvas, class_id: int, radius: float) -> Field:
-    """Pixels into a disc (1), a turned square (2) or a turned triangle (3) of one area."""
+    """Return the depth in a disc (1), or a turned square (2) or triangle (3) of the same area."""
     rng, size = canvas.rng, canvas.size
     row, col = (axis - place for axis, place in zip(grid(size), rng.random(2) * size, strict=True))
-    turn, sides = 2 * np.pi * float(rng.random()), class_id + 1
+    turn = 2 * np.pi * float(rng.random())
     if class_id == 1:
         disc: Field = radius - np.sqrt(row * row + col * col)
         return disc
