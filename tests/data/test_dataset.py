@@ -95,7 +95,7 @@ def test_soft_masks_work_with_ranges(folder):
 def test_without_labels_only_images_are_read(folder):
     folder.image("a.png")
     folder.image("b.png")
-    data = Dataset(folder.path, CONFIG, labelled=False)
+    data = Dataset(folder.path, CONFIG, labeled=False)
     assert data[0].label is None
     assert data[0].files == (folder.path / "a.png",)
 

@@ -1,4 +1,9 @@
-"""Images and labels: from folders or simulated, checked, split and put in order. NumPy only."""
+"""Images and labels: read or simulated, checked, split, prepared for the network. NumPy only.
+
+In come a folder, a text such as "sim:cells" or "pets:PATH", or arrays; out come a `Dataset`, whose
+samples are whole images with class ids, and tiles and batches as `InputPipeline` prepares them.
+This room must not know tinygrad, networks, losses or run folders.
+"""
 
 from tinyseg.data.dataset import Dataset
 from tinyseg.data.prepare.batches import epoch_order

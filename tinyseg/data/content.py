@@ -64,7 +64,7 @@ def read_content(
     *,
     label_map: Mapping[int, int] | None = None,
     channels: int | None = None,
-    labelled: bool = True,
+    labeled: bool = True,
     progress: Progress | None = None,
     layout: Layout | None = None,
 ) -> Content:
@@ -73,25 +73,14 @@ def read_content(
     channels = channels or _COLORS.get(config.color)
     if text.startswith("sim:"):
         return _simulated(parse_simulation(text), text, label_map, channels, store)
-    reader: CaseReader | ArrayReader
-    own, class_names = None, tuple[str, ...]()
-    if isinstance(source, Arrays):
-        layout, reader = Layout((), ()), ArrayReader(source)
-        class_names = tuple(source.class_names or ())
-    elif named := find_named(text):
-        own, class_names = named.label_map, named.class_names
-        _check_named(own, text, label_map, config.labels)
-        layout = layout or named.layout
-        reader = CaseReader(layout.cases, store)
-    else:
-        layout = layout or find_cases(Path(source), labelled)
-        reader = CaseReader(layout.cases, store)
-    labels = own or label_map or parse_labels(config.labels)
-    scan = labels is None or not (own or label_map or not scans_rest(config.labels))
-    facts = reader.scan(None if scan else labels, progress)
-    found = _label_map(facts, labels or {}, scan, labelled)
-    if labelled and label_map is None:
-        remedy = "choose other options, or check" if own else "check data.labels and"
+    reader, warnings, own_labels, class_names = _open(source, text, layout, labeled, store)
+    if own_labels:
+        _check_named(own_labels, text, label_map, config.labels)
+    labels = own_labels or label_map or parse_labels(config.labels)
+    scanned = not (own_labels or label_map) and scans_rest(config.labels)
+    facts, found = _scan(reader, labels or {}, scanned, labeled, progress)
+    if labeled and label_map is None:
+        remedy = "choose other options, or check" if own_labels else "check data.labels and"
         _refuse_all_empty(facts, found.table, text, f"{remedy} the masks")
     if class_names and len(class_names) != found.classes:
         raise DataError(
@@ -102,21 +91,36 @@ def read_content(
     names = tuple(case.name for case in reader.cases)
     thumbnails = [fact.thumbnail for fact in facts]
     duplicates = find_duplicates(names, [fact.digest for fact in facts], thumbnails)
-    warnings = warnings_of(facts, duplicates, found.table, scanned=scan, color=channels == 3)
+    more = warnings_of(facts, duplicates, found.table, scanned=scanned, color=channels == 3)
     return Content(
         text,
         names,
         functools.partial(_read_case, reader, found.table, channels),
-        _fingerprint(reader, own or {}),
+        _fingerprint(reader, own_labels),
         found.table,
         channels,
         class_names=class_names,
         predefined=_predefined(reader.cases),
-        warnings=(*layout.warnings, *found.warnings, *warnings),
+        warnings=(*warnings, *found.warnings, *more),
         duplicates=duplicates,
         class_pixels=[fact.class_pixels(found.table) for fact in facts],
         sizes=[fact.size for fact in facts],
     )
+
+
+def _open(
+    source: str | Path | Arrays, text: str, layout: Layout | None, labeled: bool, store: Store
+) -> tuple[CaseReader | ArrayReader, tuple[str, ...], Mapping[int, int], tuple[str, ...]]:
+    """Return a reader, warnings, the labels of a named dataset, and class names if known."""
+    if isinstance(source, Arrays):
+        return ArrayReader(source), (), {}, tuple(source.class_names or ())
+    named = find_named(text)
+    if named is None:
+        layout = layout or find_cases(Path(source), labeled)
+        return CaseReader(layout.cases, store), layout.warnings, {}, ()
+    layout = layout or named.layout
+    reader = CaseReader(layout.cases, store)
+    return reader, layout.warnings, named.label_map, named.class_names
 
 
 def _check_named(
@@ -128,16 +132,22 @@ def _check_named(
         raise DataError(f"{source}: knows its labels, leave data.labels={labels!r} away")
 
 
-def _label_map(
-    facts: Sequence[CaseFacts], labels: Mapping[int, int], scan: bool, labelled: bool
-) -> LabelMap:
-    if not scan:
-        return LabelMap(dict(labels))
-    if not labelled:
-        return LabelMap({0: 0, 255: 1})
+def _scan(
+    reader: CaseReader | ArrayReader,
+    labels: Mapping[int, int],
+    scanned: bool,
+    labeled: bool,
+    progress: Progress | None,
+) -> tuple[list[CaseFacts], LabelMap]:
+    """Return the facts of all cases, and the label map: `labels`, or with `scanned` a found one."""
+    if not scanned:
+        return reader.scan(labels, progress), LabelMap(dict(labels))
+    facts = reader.scan(None, progress)
+    if not labeled:
+        return facts, LabelMap({0: 0, 255: 1})
     found = find_label_map([mask for fact in facts for mask in fact.masks], labels)
     check_all_values(facts, found.table)
-    return found
+    return facts, found
 
 
 def _refuse_all_empty(

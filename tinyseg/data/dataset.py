@@ -34,6 +34,21 @@ class Dataset:
     `len(dataset)`, `.names`, `.classes`, `.class_names` and `.channels` describe all of them.
     `.split` names the images for training, validation and test, and `.batches("train")` yields
     what the network sees. All arrays are NumPy.
+
+    Args:
+        source: A folder of images and masks, "pets:PATH", "sim:cells?n=64", (images, masks), or
+            another dataset, which is read again under the new settings.
+        config: The settings; `settings` by keyword (`size=256`, `val_fraction=0.3`) change it.
+        label_map: Mask value to class id of a run, used instead of a found one. Datasets that know
+            their labels (named, simulated) must have the same number of classes.
+        channels: Channels of a run: 1 (gray) or 3 (RGB).
+        labeled: Whether masks are needed; without, only images are read.
+        progress: Called as `progress(done, total)` while files are read.
+        layout: The pairs of files, in place of those that would be found.
+        store: Where decoded images are kept: by default in the user's cache folder.
+
+    Every file is decoded once, now, so that a bad one raises a DataError before training. A
+    setting that is unknown or has a wrong value is a ConfigError.
     """
 
     cache_bytes = 1 << 30
@@ -46,32 +61,13 @@ class Dataset:
         *,
         label_map: Mapping[int, int] | None = None,
         channels: int | None = None,
-        labelled: bool = True,
+        labeled: bool = True,
         progress: Progress | None = None,
         layout: Layout | None = None,
         store: Store | None = None,
         **settings: Any,
     ) -> None:
-        """Open a folder of images and masks, "pets:PATH", "sim:cells?n=64" or (images, masks).
-
-        Every file of a folder is decoded once, so that a bad one is a DataError now, and what was
-        decoded is kept in `store` (in the user's cache folder) by the files' content.
-
-        Args:
-            source: What to read. Another dataset is read again, under the new settings.
-            config: The settings; `settings` by keyword (`size=256`, `val_fraction=0.3`) change it.
-            label_map: Mask value to class id of a run, to be used instead of a found one. Datasets
-                that know their labels (named, simulated) must have the same number of classes.
-            channels: Channels of a run: 1 (gray) or 3 (RGB).
-            labelled: Whether masks are needed; without, only images are read.
-            progress: Called as `progress(done, total)` while files are read.
-            layout: The pairs of files, in place of those that would be found.
-            store: Where decoded images are kept.
-
-        Raises:
-            DataError: The source or one of its files cannot be used.
-            ConfigError: A setting is unknown or has a wrong value.
-        """
+        """Open the source and look at all of it; see the class for the arguments."""
         if isinstance(source, Dataset):
             config, source = config or source.config, source._origin
         if isinstance(source, tuple):
@@ -87,7 +83,7 @@ class Dataset:
                 self.store,
                 label_map=label_map,
                 channels=channels,
-                labelled=labelled,
+                labeled=labeled,
                 progress=progress,
                 layout=layout,
             )

@@ -132,7 +132,7 @@ def test_symlink_loops_end(folder):
 
 def test_without_labels_masks_are_not_needed_and_not_images(folder):
     touch(folder, "a.png", "b.png", "b_mask.png", "lonely_mask.png")
-    assert found(folder, labelled=False) == {"a": [], "b": [], "lonely_mask": []}
+    assert found(folder, labeled=False) == {"a": [], "b": [], "lonely_mask": []}
 
 
 def test_images_without_mask_and_masks_without_image_are_named(folder):

@@ -87,7 +87,7 @@ def natural(text: str) -> tuple[object, ...]:
     return ([int(p) if i % 2 else p.casefold() for i, p in enumerate(parts)], text)
 
 
-def find_cases(root: Path, labelled: bool = True, strict: bool = True) -> Layout:
+def find_cases(root: Path, labeled: bool = True, strict: bool = True) -> Layout:
     """Pair the images below `root` with their masks.
 
     Rules, in this order. 1. A folder named like images/, masks/, train/, trainannot/ or
@@ -99,7 +99,7 @@ def find_cases(root: Path, labelled: bool = True, strict: bool = True) -> Layout
     them), and names that appear twice.
     """
     files, skipped = _list_files(root)
-    images, masks, warnings = _roles(files, labelled)
+    images, masks, warnings = _roles(files, labeled)
     if skipped:
         text = f"{len(skipped)} files that are no images left out: {name_some(skipped)}"
         warnings = [text, *warnings]
@@ -108,15 +108,15 @@ def find_cases(root: Path, labelled: bool = True, strict: bool = True) -> Layout
     by_key = _by_key(images, root)
     bare: list[_File] = []
     orphans: list[_File] = []
-    if labelled:
+    if labeled:
         orphans = _assign(masks, by_key)
-        images, more = _labelled_images(images, root)
+        images, more = _labeled_images(images, root)
         warnings += more
         bare = [image for image in images if not image.masks]
         if strict:
             _check_pairs(bare, orphans, root)
         images = [image for image in images if image.masks]
-    cases = sorted((_case(image, labelled) for image in images), key=lambda c: natural(c.name))
+    cases = sorted((_case(image, labeled) for image in images), key=lambda c: natural(c.name))
     for case, other in pairwise(cases):
         if case.name == other.name:
             raise _same_name(root, str(case.image), str(other.image))
@@ -126,7 +126,7 @@ def find_cases(root: Path, labelled: bool = True, strict: bool = True) -> Layout
 
 def find_images(root: Path) -> list[Path]:
     """Return the images below `root` in natural order; rules 1 and 2 leave out masks."""
-    images, _, _ = _roles(_list_files(root)[0], labelled=False)
+    images, _, _ = _roles(_list_files(root)[0], labeled=False)
     return [file.path for file in sorted(images, key=lambda file: natural(file.relative))]
 
 
@@ -200,7 +200,7 @@ def folder_meaning(folder: str) -> tuple[str | None, str | None, bool]:
     return split, "image" if role["image"] else "mask" if role["mask"] else None, False
 
 
-def _roles(files: list[_File], labelled: bool) -> tuple[list[_File], list[_File], list[str]]:
+def _roles(files: list[_File], labeled: bool) -> tuple[list[_File], list[_File], list[str]]:
     images = [file for file in files if file.role == "image"]
     masks = [file for file in files if file.role == "mask"]
     unclear = [file for file in files if file.role is None]
@@ -211,7 +211,7 @@ def _roles(files: list[_File], labelled: bool) -> tuple[list[_File], list[_File]
     for file in unclear:
         match = _MASK_STEM.fullmatch(file.stem)
         has_image = match and (file.place, match["base"].casefold()) in known
-        is_mask = has_image or (match and labelled)
+        is_mask = has_image or (match and labeled)
         (masks if is_mask else images).append(file)
     return images, masks, []
 
@@ -276,7 +276,7 @@ def _only_images(images: Iterable[_File]) -> dict[tuple[str, ...], _File]:
     }
 
 
-def _labelled_images(images: list[_File], root: Path) -> tuple[list[_File], list[str]]:
+def _labeled_images(images: list[_File], root: Path) -> tuple[list[_File], list[str]]:
     """Leave out the splits in which no image has a mask, such as a challenge's test set."""
     splits = {image.split for image in images}
     bare = {s for s in splits if not any(image.masks for image in images if image.split == s)}
@@ -301,8 +301,8 @@ def _check_pairs(bare: list[_File], orphans: list[_File], root: Path) -> None:
         )
 
 
-def _case(image: _File, labelled: bool) -> Case:
-    masks = sorted(image.masks, key=lambda mask: natural(mask.relative)) if labelled else []
+def _case(image: _File, labeled: bool) -> Case:
+    masks = sorted(image.masks, key=lambda mask: natural(mask.relative)) if labeled else []
     if len({mask.path.parent for mask in masks}) > 1:
         raise DataError(
             f"{image.relative}: masks in several folders: {_list(masks)}; keep one of the folders"

@@ -26,9 +26,9 @@ def _find(root: Path, options: Mapping[str, str]) -> Named:
 
 def _stacks(root: Path) -> Layout:
     volume, labels = (root / name for name in _STACKS)
-    pages, labelled = count_pages(volume), count_pages(labels)
-    if pages != labelled:
-        raise DataError(f"{labels}: {labelled} pages, but {volume} has {pages}; restore both")
+    pages, labeled = count_pages(volume), count_pages(labels)
+    if pages != labeled:
+        raise DataError(f"{labels}: {labeled} pages, but {volume} has {pages}; restore both")
     cases = (Case(f"train/{page}", volume, (labels,), page=page) for page in range(pages))
     return Layout(tuple(cases), ())
 
