@@ -1,8 +1,8 @@
 """Measure a dataset: pixel values of its channels, share and objects of its foreground."""
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -34,8 +34,7 @@ class ImageStats:
     """For each class but 0 the pixels of its connected components (joined by edges)."""
 
 
-@dataclass(frozen=True)
-class ChannelStats:
+class ChannelStats(NamedTuple):
     """One channel over all pixels of all images, in [0, 1]."""
 
     mean: float
@@ -126,7 +125,7 @@ class DatasetStats:
             "images": len(self.images),
             "smallest": sizes.min(axis=0).tolist(),
             "largest": sizes.max(axis=0).tolist(),
-            "channels": {name: vars(channel) for name, channel in self.channels.items()},
+            "channels": {name: channel._asdict() for name, channel in self.channels.items()},
             "empty": self.empty,
             "quantiles": QUANTILES,
             "foreground": self.foreground,
@@ -140,7 +139,7 @@ class DatasetStats:
         size = f"{low_h} to {high_h} pixels high, {low_w} to {high_w} wide"
         rows = [_row("pixels in [0, 1]", "mean", "std", "min", "1 %", "median", "99 %", "max")]
         for name, channel in self.channels.items():
-            rows.append(_row(name, *[f"{value:.3f}" for value in astuple(channel)]))
+            rows.append(_row(name, *[f"{value:.3f}" for value in channel]))
         having = sum(image.foreground > 0 for image in self.images)
         shares = [f"{100 * share:.2f}" for share in self.foreground]
         rows += ["", _row("", "images", "number", "min", "25 %", "median", "75 %", "max")]

@@ -1,4 +1,4 @@
-"""The order in which an epoch takes the training images."""
+"""Order the training images of an epoch."""
 
 import numpy as np
 
@@ -6,9 +6,9 @@ from tinyseg.errors import DataError
 
 
 def epoch_order(count: int, batch: int, seed: int, epoch: int) -> np.ndarray:
-    """Indices (steps, batch) of one epoch, a pure function of its arguments.
+    """Return the indices (steps, batch) of one epoch, a pure function of the arguments.
 
-    Every image comes at least once; the last batch is filled from the start of the same order.
+    Every image appears at least once; the last batch is filled from the start of the same order.
     DataError when there are fewer images than one batch holds.
     """
     if count < batch:
