@@ -2,7 +2,8 @@
 
 The format (https://github.com/huggingface/safetensors): 8 bytes little-endian header length, a JSON
 header of name -> dtype, shape, data_offsets, then the data. `__metadata__` holds texts: "tinyseg"
-is our JSON, "sha256" the digest of JSON and data, by which a damaged file is recognised.
+is our JSON, "digest" covers it together with the names, types, shapes and bytes of all tensors, so
+that a damaged file is recognized. ("sha256", of version 0.1, covers JSON and bytes only.)
 """
 
 import hashlib
@@ -48,7 +49,8 @@ def save(path: str | Path, tensors: dict[str, Array], facts: dict[str, Any]) -> 
         offset = end
     text = json.dumps(facts)
     data = [np.ascontiguousarray(a).reshape(-1).view(np.uint8).data for a in tensors.values()]
-    header["__metadata__"] = {"tinyseg": text, "sha256": _digest(text, *data)}
+    digest = _digest(json.dumps(header) + text, *data)
+    header["__metadata__"] = {"tinyseg": text, "digest": digest}
     head = json.dumps(header).encode()
     head += b" " * (-len(head) % 8)
     # joined once: each copy of the state costs as much as its digest
@@ -147,8 +149,11 @@ def _parse(content: bytes) -> tuple[dict[str, Array], dict[str, Any]]:
     data = memoryview(content)[8 + length :]
     metadata = header.pop("__metadata__", {})
     text = metadata.get("tinyseg", "{}")
-    if "sha256" in metadata and metadata["sha256"] != _digest(text, data):
-        raise ValueError("its digest does not match: cut off or altered")
+    if "tinyseg" in metadata and not metadata.keys() & {"digest", "sha256"}:
+        raise ValueError("it has no digest: altered")
+    for key, described in (("digest", json.dumps(header)), ("sha256", "")):
+        if key in metadata and metadata[key] != _digest(described + text, data):
+            raise ValueError("its digest does not match: cut off or altered")
     facts = json.loads(text)
     if not isinstance(facts, dict):
         raise ValueError("its facts are no JSON object")
