@@ -140,13 +140,13 @@ def _huge_png() -> bytes:
 
 
 def test_a_decompression_bomb_is_refused_by_its_header(folder):
-    with pytest.raises(DataError, match=r"bomb\.png: larger than 178 million pixels; cut"):
+    with pytest.raises(DataError, match=r"bomb\.png: larger than 178 million pixels, or"):
         load_image(folder.text("bomb.png", _huge_png()), None)
 
 
 def test_the_pixel_limit_holds_where_pillows_own_is_lifted(folder, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
-    with pytest.raises(DataError, match=r"bomb\.png: larger than 178 million pixels; cut"):
+    with pytest.raises(DataError, match=r"bomb\.png: larger than 178 million pixels, or"):
         load_image(folder.text("bomb.png", _huge_png()), None)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
+from tinyseg.data.reading.png import check_png
 from tinyseg.errors import DataError
 
 Result = TypeVar("Result")
@@ -17,6 +18,8 @@ Result = TypeVar("Result")
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "PPM", "WEBP")
 PIXEL_LIMIT = 178_956_970
 """Largest image, in pixels; also where Pillow itself refuses one as a decompression bomb."""
+SIDE_LIMIT = 65_535
+"""Longest side, in pixels: of longer ones a tiny file can take gigabytes."""
 COLOR = 1 << 24
 """Added to 0xRRGGBB: the mask value of a pixel that is not gray."""
 
@@ -35,7 +38,6 @@ _DAMAGED = (
     ArithmeticError,
     LookupError,
     EOFError,
-    MemoryError,
     RuntimeError,
     struct.error,
     zlib.error,
@@ -169,6 +171,8 @@ def _open_upright(path: Path, page: int | None) -> tuple[Image.Image, bool]:
         if page:
             image.seek(page)
         _check_size(path, image)
+        if image.format == "PNG":
+            check_png(path.read_bytes())
         image.load()
         return ImageOps.exif_transpose(image), bool(more_frames) and page is None
 
@@ -185,6 +189,11 @@ def _guarded(path: Path, read: Callable[[ImageFile], Result]) -> Result:
             return read(image)
     except _BOMBS:
         raise _too_large(path) from None
+    except MemoryError:
+        raise DataError(
+            f"{path}: there is not enough memory to decode it; cut it into tiles, or close other "
+            "programs"
+        ) from None
     except _DAMAGED as error:
         raise DataError(f"{path}: {_why(path, error)}") from None
 
@@ -192,13 +201,16 @@ def _guarded(path: Path, read: Callable[[ImageFile], Result]) -> Result:
 def _check_size(path: Path, image: Image.Image) -> None:
     if min(image.size) < 1:
         raise DataError(f"{path}: the image has no pixels; replace or remove it")
-    if image.width * image.height > PIXEL_LIMIT:
+    if image.width * image.height > PIXEL_LIMIT or max(image.size) > SIDE_LIMIT:
         raise _too_large(path)
 
 
 def _too_large(path: Path) -> DataError:
     limit = PIXEL_LIMIT // 1_000_000
-    return DataError(f"{path}: larger than {limit} million pixels; cut it into tiles first")
+    return DataError(
+        f"{path}: larger than {limit} million pixels, or a side longer than {SIDE_LIMIT}; "
+        "cut it into tiles first"
+    )
 
 
 def _why(path: Path, error: BaseException) -> str:
