@@ -1,7 +1,7 @@
 """Try to break tinyseg: kills, interrupts, damaged files, two processes, odd terminals.
 
-Bounded and seeded: `python bench/torture.py --minutes 5 --seed 0`. Each attack runs for its share of
-the time. What fails is printed with what is needed to repeat it; the exit code is then 1.
+Bounded and seeded: `python bench/torture.py --minutes 5 --seed 0`. Each attack runs for its share
+of the time. What fails is printed with what is needed to repeat it; the exit code is then 1.
 """
 
 import argparse
