@@ -22,7 +22,7 @@ SET = "settings, e.g. model.base_channels=32 train.epochs=20 loss=dice"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code; bad input is one line, never a traceback."""
-    warnings.filterwarnings("ignore", module="PIL")  # of damaged files, which are named in our words
+    warnings.filterwarnings("ignore", module="PIL")  # we name damaged files ourselves
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # no line of code
     options = parser().parse_args(arguments)
     try:
