@@ -21,7 +21,7 @@ def peak_gflops(repeats: int = 5) -> float:
         registers = program.registers(held, host.lanes)
         for register in registers:
             program.store(register, constant(1.0, host.lanes))
-        factor, term = (program.load(program.at(1, k * host.lanes, host.lanes)) for k in (0, 1))
+        factor, term = (program.read(1, k * host.lanes, host.lanes) for k in (0, 1))
         program.emit(factor)
         program.emit(term)
         with program.loop(ROUNDS):
@@ -29,7 +29,7 @@ def peak_gflops(repeats: int = 5) -> float:
                 program.store(register, program.load(register) * factor + term)
         for number, register in enumerate(registers):
             place = (program.core * held + number) * host.lanes
-            program.store(program.at(0, place, host.lanes), program.load(register))
+            program.write(0, place, program.load(register))
         return program.finish()
 
     start = Tensor([0.5] * (2 * host.lanes)).realize()

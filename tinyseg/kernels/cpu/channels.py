@@ -55,6 +55,10 @@ class Channels:
         """A name for programs."""
         return f"{self.pixels}x{self.channels}"
 
+    def place(self, pixel: UOp, vector: UOp) -> UOp:
+        """Return the offset of a pixel's vector."""
+        return pixel * self.channels + vector * self.lanes
+
 
 @functools.cache
 def sums_kernel(size: Channels) -> Kernel:
@@ -64,9 +68,9 @@ def sums_kernel(size: Channels) -> Kernel:
     def emit(program: Program) -> None:
 
         def terms(pixel: UOp, vector: UOp) -> tuple[UOp, UOp]:
-            place = pixel * size.channels + vector * size.lanes
-            first = program.load(program.at(1, vector * size.lanes, size.lanes))
-            centered = program.load(program.at(1, place, size.lanes)) - first
+            place = size.place(pixel, vector)
+            first = program.read(1, vector * size.lanes, size.lanes)
+            centered = program.read(1, place, size.lanes) - first
             return centered, centered * centered
 
         _sum_terms(program, size, 2, terms)
@@ -82,8 +86,8 @@ def totals_kernel(size: Channels) -> Kernel:
     def emit(program: Program) -> None:
 
         def term(pixel: UOp, vector: UOp) -> tuple[UOp]:
-            place = pixel * size.channels + vector * size.lanes
-            return (program.load(program.at(1, place, size.lanes)),)
+            place = size.place(pixel, vector)
+            return (program.read(1, place, size.lanes),)
 
         _sum_terms(program, size, 1, term)
 
@@ -103,11 +107,11 @@ def normalize_kernel(size: Channels, eps: float, rectify: bool) -> Kernel:
         with program.loop(size.channels) as channel:
             _statistics(program, size, table, channel, eps)
         with program.share(size.pixels) as pixel, program.loop(size.vectors) as vector:
-            place = pixel * size.channels + vector * size.lanes
-            x = program.load(program.at(4, place, size.lanes))
+            place = size.place(pixel, vector)
+            x = program.read(4, place, size.lanes)
             y = x * table.read(SCALE, vector) + table.read(SHIFT, vector)
             y = maximum(y, constant(0.0, size.lanes)) if rectify else y
-            program.store(program.at(0, place, size.lanes), y)
+            program.write(0, place, y)
 
     return emit
 
@@ -124,9 +128,9 @@ def gradient_sums_kernel(size: Channels, rectify: bool) -> Kernel:
         table = _Table(program, size, 3, 4)
 
         def terms(pixel: UOp, vector: UOp) -> tuple[UOp, UOp]:
-            place = pixel * size.channels + vector * size.lanes
-            x = program.load(program.at(2, place, size.lanes))
-            dz = _before_relu(program, size, table, x, 1, place, vector, rectify)
+            place = size.place(pixel, vector)
+            x = program.read(2, place, size.lanes)
+            dz = _before_relu(program.read(1, place, size.lanes), x, table, vector, rectify)
             return dz, dz * (x - table.read(MEAN, vector))
 
         _sum_terms(program, size, 2, terms)
@@ -148,12 +152,12 @@ def gradient_kernel(size: Channels, rectify: bool) -> Kernel:
         with program.loop(size.channels) as channel:
             _slopes(program, size, table, slopes, channel)
         with program.share(size.pixels) as pixel, program.loop(size.vectors) as vector:
-            place = pixel * size.channels + vector * size.lanes
-            x = program.load(program.at(5, place, size.lanes))
-            dz = _before_relu(program, size, table, x, 4, place, vector, rectify)
+            place = size.place(pixel, vector)
+            x = program.read(5, place, size.lanes)
+            dz = _before_relu(program.read(4, place, size.lanes), x, table, vector, rectify)
             linear = x * slopes.read(SLOPE, vector) + slopes.read(OFFSET, vector)
             dx = dz * table.read(SCALE, vector) + linear
-            program.store(program.at(0, place, size.lanes), dx)
+            program.write(0, place, dx)
 
     return emit
 
@@ -173,17 +177,15 @@ class _Table:
     def read(self, row: int, vector: UOp) -> UOp:
         """Return one vector of a row."""
         lanes = self.size.lanes
-        return self.program.load(
-            self.program.at(self.slot, self._place(row) + vector * lanes, lanes)
-        )
+        return self.program.read(self.slot, self._place(row) + vector * lanes, lanes)
 
     def read_one(self, row: int, channel: UOp) -> UOp:
         """Return the number of one channel."""
-        return self.program.load(self.program.at(self.slot, self._place(row) + channel))
+        return self.program.read(self.slot, self._place(row) + channel)
 
     def write(self, row: int, channel: UOp, value: UOp) -> None:
         """Set the number of one channel."""
-        self.program.store(self.program.at(self.slot, self._place(row) + channel), value)
+        self.program.write(self.slot, self._place(row) + channel, value)
 
 
 def _sum_terms(
@@ -193,34 +195,28 @@ def _sum_terms(
     first = quotient(program.core * size.pixels, size.threads)
     pixels = quotient((program.core + 1) * size.pixels, size.threads) - first
     with program.loop(size.vectors // size.group) as group:
-        totals = program.registers(count * size.group, size.lanes)
-        for total in totals:
-            program.store(total, constant(0.0, size.lanes))
+        totals = program.zeros(count * size.group, size.lanes)
         with program.loop(quotient(pixels + (RUN - 1), RUN)) as run:
-            sums = program.registers(count * size.group, size.lanes)
-            for held in sums:
-                program.store(held, constant(0.0, size.lanes))
+            sums = program.zeros(count * size.group, size.lanes)
             with program.loop(smaller(RUN, pixels - run * RUN)) as index:
                 pixel = first + run * RUN + index
                 for number in range(size.group):
-                    each = terms(pixel, group * size.group + number)
-                    for row, term in enumerate(each):
-                        held = sums[count * number + row]
-                        program.store(held, program.load(held) + term)
-            for total, held in zip(totals, sums, strict=True):
-                program.store(total, program.load(total) + program.load(held))
+                    for row, term in enumerate(terms(pixel, group * size.group + number)):
+                        program.add(sums[count * number + row], term)
+            for total, part in zip(totals, sums, strict=True):
+                program.add(total, program.load(part))
         for number in range(size.group):
             for row in range(count):
                 start = (program.core * count + row) * size.channels
                 place = start + (group * size.group + number) * size.lanes
                 value = program.load(totals[count * number + row])
-                program.store(program.at(0, place, size.lanes), value)
+                program.write(0, place, value)
 
 
 def _total(program: Program, size: Channels, slot: int, half: int, channel: UOp) -> UOp:
     """Add up the parts of all threads, in their order, and divide by the pixels."""
     parts = [
-        program.load(program.at(slot, channel + (thread * 2 + half) * size.channels))
+        program.read(slot, channel + (thread * 2 + half) * size.channels)
         for thread in range(size.threads)
     ]
     return functools.reduce(lambda a, b: a + b, parts) * (1.0 / size.pixels)
@@ -231,15 +227,15 @@ def _statistics(program: Program, size: Channels, table: _Table, channel: UOp, e
     shifted = _total(program, size, 5, 0, channel)
     square = _total(program, size, 5, 1, channel)
     variance = maximum(square - shifted * shifted, UOp.const(dtypes.float, 0.0))
-    mean = shifted + program.load(program.at(4, channel))
+    mean = shifted + program.read(4, channel)
     inverse = UOp.const(dtypes.float, 1.0).alu(Ops.FDIV, (variance + eps).alu(Ops.SQRT))
-    scale = inverse * program.load(program.at(6, channel))
+    scale = inverse * program.read(6, channel)
     table.write(MEAN, channel, mean)
-    program.store(program.at(2, channel), mean)
-    program.store(program.at(3, channel), variance)
+    program.write(2, channel, mean)
+    program.write(3, channel, variance)
     table.write(INVERSE, channel, inverse)
     table.write(SCALE, channel, scale)
-    table.write(SHIFT, channel, program.load(program.at(7, channel)) - mean * scale)
+    table.write(SHIFT, channel, program.read(7, channel) - mean * scale)
 
 
 def _slopes(program: Program, size: Channels, table: _Table, slopes: _Table, channel: UOp) -> None:
@@ -252,24 +248,14 @@ def _slopes(program: Program, size: Channels, table: _Table, slopes: _Table, cha
     offset = scale * mean_dz * -1.0 - slope * table.read_one(MEAN, channel)
     slopes.write(OFFSET, channel, offset)
     to_weight = mean_product * inverse * float(size.pixels)
-    program.store(program.at(2, channel), to_weight)
-    program.store(program.at(3, channel), mean_dz * float(size.pixels))
+    program.write(2, channel, to_weight)
+    program.write(3, channel, mean_dz * float(size.pixels))
 
 
-def _before_relu(
-    program: Program,
-    size: Channels,
-    table: _Table,
-    x: UOp,
-    slot: int,
-    place: UOp,
-    vector: UOp,
-    rectify: bool,
-) -> UOp:
+def _before_relu(dy: UOp, x: UOp, table: _Table, vector: UOp, rectify: bool) -> UOp:
     """Return the gradient before the ReLU, whose sign is computed anew from x."""
-    dy = program.load(program.at(slot, place, size.lanes))
     if not rectify:
         return dy
     y = x * table.read(SCALE, vector) + table.read(SHIFT, vector)
-    zero = constant(0.0, size.lanes)
+    zero = constant(0.0, table.size.lanes)
     return zero.alu(Ops.CMPLT, y).where(dy, zero)

@@ -136,7 +136,7 @@ class _Forward:
             return constant(0.0, tile.lanes)
         per_phase = self.conv.outputs // self.conv.scatter**2 // tile.width
         channel = remainder(number, per_phase) * tile.width + vector * tile.lanes
-        return program.load(program.at(BIAS, channel, tile.lanes))
+        return program.read(BIAS, channel, tile.lanes)
 
     def _finished(self, value: UOp, block: UOp) -> UOp:
         """Return a sum as it is written: with `relu` rectified, but only after the last block."""
@@ -191,12 +191,8 @@ class _Forward:
         conv, tile, program = self.conv, self.tile, self.program
         for kernel_column in range(conv.kernel):
             weight = [
-                program.load(
-                    program.at(
-                        WEIGHT,
-                        weights + (kernel_column * tile.width + vector * tile.lanes),
-                        tile.lanes,
-                    )
+                program.read(
+                    WEIGHT, weights + (kernel_column * tile.width + vector * tile.lanes), tile.lanes
                 )
                 for vector in range(tile.vectors)
             ]
@@ -205,8 +201,8 @@ class _Forward:
                 if isinstance(start, int) and not (0 <= start * conv.stride + shift < conv.columns):
                     continue
                 column = integer(start) * conv.stride + shift
-                value = program.load(program.at(IMAGE, pixels + column * conv.inputs))
+                value = program.read(IMAGE, pixels + column * conv.inputs)
                 spread = broadcast(value, tile.lanes)
                 for vector in range(tile.vectors):
                     held = registers[step * tile.vectors + vector]
-                    program.store(held, program.load(held) + spread * weight[vector])
+                    program.add(held, spread * weight[vector])

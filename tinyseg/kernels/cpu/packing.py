@@ -51,7 +51,7 @@ def pack_kernel(conv: Convolution, tile: Tile, layout: Layout) -> Kernel:
                 place = target + (channel * conv.kernel + column) * tile.width
                 for vector in range(tile.vectors):
                     value = _gather(program, start, vector * tile.lanes, tile, layout)
-                    program.store(program.at(0, place + vector * tile.lanes, tile.lanes), value)
+                    program.write(0, place + vector * tile.lanes, value)
 
     return emit
 
@@ -59,9 +59,9 @@ def pack_kernel(conv: Convolution, tile: Tile, layout: Layout) -> Kernel:
 def _gather(program: Program, start: UOp, skip: int, tile: Tile, layout: Layout) -> UOp:
     """Return one vector of weights of neighboring output channels."""
     if layout.outputs == 1:
-        return program.load(program.at(1, start + skip, tile.lanes))
+        return program.read(1, start + skip, tile.lanes)
     places = [start + (skip + lane) * layout.outputs for lane in range(tile.lanes)]
-    values = tuple(program.load(program.at(1, place)) for place in places)
+    values = tuple(program.read(1, place) for place in places)
     return UOp(Ops.STACK, dtypes.float.vec(tile.lanes), values)
 
 
@@ -83,9 +83,9 @@ def unpack_kernel(
             with program.loop(taps) as tap:
                 row, column = quotient(tap, conv.kernel), remainder(tap, conv.kernel)
                 start = (tap * conv.inputs + channel) * conv.outputs + vector * lanes
-                total = program.load(program.at(1, start, lanes))
+                total = program.read(1, start, lanes)
                 for number in range(1, parts):
-                    total = total + program.load(program.at(1, start + number * part, lanes))
+                    total = total + program.read(1, start + number * part, lanes)
                 place = target + row * layout.rows + column * layout.columns
                 _scatter(program, place, total, lanes, layout.outputs)
 
@@ -95,8 +95,8 @@ def unpack_kernel(
 def _scatter(program: Program, place: Index, value: UOp, lanes: int, step: int) -> None:
     """Store the lanes of a vector `step` floats apart."""
     if step == 1:
-        program.store(program.at(0, place, lanes), value)
+        program.write(0, place, value)
         return
     for lane in range(lanes):
         one = UOp(Ops.GEP, dtypes.float, (value,), (lane,))
-        program.store(program.at(0, place + lane * step), one)
+        program.write(0, place + lane * step, one)

@@ -106,6 +106,13 @@ class Program:
         array = self.emit(UOp(Ops.DEFINE_REG, dtype, arg=self.registers_made))
         return [UOp(Ops.INDEX, dtype, (array, integer(number))) for number in range(count)]
 
+    def zeros(self, count: int, width: int) -> list[UOp]:
+        """Return registers that are set to zero here."""
+        registers = self.registers(count, width)
+        for register in registers:
+            self.store(register, constant(0.0, width))
+        return registers
+
     def load(self, address: UOp) -> UOp:
         """Return the value at an address made by `at` or in a register."""
         return UOp(Ops.LOAD, address.dtype.base, (address,))
@@ -115,6 +122,18 @@ class Program:
         self.emit(address)
         self.emit(value)
         self.lines.append(UOp(Ops.STORE, dtypes.void, (address, value)))
+
+    def read(self, slot: int, offset: Index, width: int = 1) -> UOp:
+        """Return `width` floats of a buffer."""
+        return self.load(self.at(slot, offset, width))
+
+    def write(self, slot: int, offset: Index, value: UOp) -> None:
+        """Write a float or a vector to a buffer, now."""
+        self.store(self.at(slot, offset, value.dtype.count), value)
+
+    def add(self, address: UOp, value: UOp) -> None:
+        """Add a value to what is at an address or in a register, now."""
+        self.store(address, self.load(address) + value)
 
     def at(self, slot: int, offset: Index, width: int = 1) -> UOp:
         """Return the address of `width` floats; for width > 1 it must be a multiple of them."""
@@ -165,6 +184,12 @@ def kernel(
         return build
 
     return decorate
+
+
+def pieces(size: int, lanes: int) -> list[tuple[int, int, int]]:
+    """Return first index, count and width of the whole vectors, then of the single floats left."""
+    whole, rest = divmod(size, lanes)
+    return [piece for piece in ((0, whole, lanes), (whole * lanes, rest, 1)) if piece[1]]
 
 
 def broadcast(value: UOp, width: int) -> UOp:

@@ -12,6 +12,7 @@ from tinyseg.kernels.cpu.program import (
     constant,
     kernel,
     larger,
+    pieces,
     quotient,
     remainder,
     smaller,
@@ -62,7 +63,7 @@ def smooth_kernel(size: Smooth) -> Kernel:
         start = program.emit(program.core * size.line)
         with program.loop(size.line // size.lanes) as place:
             zero = constant(0.0, size.lanes)
-            program.store(program.at(SCRATCH, start + place * size.lanes, size.lanes), zero)
+            program.write(SCRATCH, start + place * size.lanes, zero)
         with program.share(size.batch * size.channels * size.rows) as line:
             _down(program, size, line, start)
             _right(program, size, line, start)
@@ -77,37 +78,28 @@ def _down(program: Program, size: Smooth, line: UOp, start: UOp) -> None:
     weights, sources = [], []
     for tap in range(size.taps):
         place = (sample * size.taps + tap) * size.rows + row
-        weights.append(program.emit(program.load(program.at(DOWN, place))))
+        weights.append(program.emit(program.read(DOWN, place)))
         source = larger(smaller(row + (tap - size.reach), size.rows - 1), 0)
         sources.append(program.emit((plane * size.rows + source) * size.columns))
-    for first, count, width in _parts(size):
+    for first, count, width in pieces(size.columns, size.lanes):
         with program.loop(count) as index:
             column = index * width + first
             total = constant(0.0, width)
             for weight, source in zip(weights, sources, strict=True):
-                value = program.load(program.at(IMAGE, source + column, width))
+                value = program.read(IMAGE, source + column, width)
                 total = total + broadcast(weight, width) * value
-            program.store(program.at(SCRATCH, start + (column + size.reach), width), total)
+            program.write(SCRATCH, start + (column + size.reach), total)
 
 
 def _right(program: Program, size: Smooth, line: UOp, start: UOp) -> None:
     """Weigh the scratch's neighbors into the output."""
     sample = quotient(quotient(line, size.rows), size.channels)
-    for first, count, width in _parts(size):
+    for first, count, width in pieces(size.columns, size.lanes):
         with program.loop(count) as index:
             column = index * width + first
             total = constant(0.0, width)
             for tap in range(size.taps):
                 place = (sample * size.taps + tap) * size.columns + column
-                weight = program.load(program.at(RIGHT, place, width))
-                total = total + weight * program.load(
-                    program.at(SCRATCH, start + (column + tap), width)
-                )
-            program.store(program.at(OUT, line * size.columns + column, width), total)
-
-
-def _parts(size: Smooth) -> list[tuple[int, int, int]]:
-    """A row's whole vectors, then what is left: first column, count, width."""
-    whole, rest = divmod(size.columns, size.lanes)
-    parts = [(0, whole, size.lanes), (whole * size.lanes, rest, 1)]
-    return [part for part in parts if part[1]]
+                weight = program.read(RIGHT, place, width)
+                total = total + weight * program.read(SCRATCH, start + (column + tap), width)
+            program.write(OUT, line * size.columns + column, total)

@@ -53,7 +53,7 @@ def pool_kernel(size: Pooling) -> Kernel:
             corners = _corners(program, size, 1, row, column, vector)
             place = _pooled_place(size, row, column, vector)
             value = functools.reduce(maximum, corners)
-            program.store(program.at(0, place, size.lanes), value)
+            program.write(0, place, value)
 
     return emit
 
@@ -86,14 +86,14 @@ def _spread(program: Program, size: Pooling, row: UOp, column: UOp, vector: UOp)
     """Give the gradient of one pooled vector to one of its four pixels, lane by lane."""
     corners = _corners(program, size, 2, row, column, vector)
     place = _pooled_place(size, row, column, vector)
-    rest = program.load(program.at(1, place, size.lanes))
+    rest = program.read(1, place, size.lanes)
     largest = functools.reduce(maximum, corners)
     zero = constant(0.0, size.lanes)
     for (down, right), corner in zip(CORNERS, corners, strict=True):
         share = corner.alu(Ops.CMPLT, largest).where(zero, rest)
         rest = corner.alu(Ops.CMPLT, largest).where(rest, zero)
         target = _place(size, row, column, vector, down, right)
-        program.store(program.at(0, target, size.lanes), share)
+        program.write(0, target, share)
 
 
 def _clear_odd_edges(program: Program, size: Pooling, row: UOp) -> None:
@@ -102,13 +102,13 @@ def _clear_odd_edges(program: Program, size: Pooling, row: UOp) -> None:
     if size.columns % 2:
         with program.loop(2) as down, program.loop(vectors) as vector:
             place = _place(size, row, integer(size.columns // 2), vector, down, 0)
-            program.store(program.at(0, place, size.lanes), zero)
+            program.write(0, place, zero)
     if size.rows % 2:
         half = size.rows // 2
         is_last = remainder(row, half).alu(Ops.CMPLT, integer(half - 1))
         with program.loop(is_last.where(integer(0), integer(size.columns * vectors))) as vector:
             place = _place(size, row, integer(0), vector, 2, 0)
-            program.store(program.at(0, place, size.lanes), zero)
+            program.write(0, place, zero)
 
 
 def _place(size: Pooling, row: UOp, column: UOp, vector: UOp, down: int | UOp, right: int) -> UOp:
@@ -128,7 +128,7 @@ def _corners(
 ) -> list[UOp]:
     """Return the four vectors of a square."""
     places = [_place(size, row, column, vector, down, right) for down, right in CORNERS]
-    return [program.load(program.at(slot, place, size.lanes)) for place in places]
+    return [program.read(slot, place, size.lanes) for place in places]
 
 
 @dataclass(frozen=True)

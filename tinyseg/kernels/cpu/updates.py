@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tinygrad.dtype import dtypes
 from tinygrad.uop.ops import Ops, UOp
 
-from tinyseg.kernels.cpu.program import Kernel, Program, broadcast, constant, kernel
+from tinyseg.kernels.cpu.program import Kernel, Program, broadcast, constant, kernel, pieces
 
 RATE, RESCALE, SHRINK, ACCEPT = range(4)
 """What changes per step: lr / (1 - beta1^t), 1 / sqrt(1 - beta2^t), lr * decay, 1 to accept."""
@@ -37,16 +37,13 @@ def adam_kernel(adam: Adam) -> Kernel:
 
     @kernel(f"adam_{len(adam.sizes)}_{sum(adam.sizes)}", adam.threads, 12 * sum(adam.sizes))
     def emit(program: Program) -> None:
-        numbers = [program.load(program.at(len(program.buffers) - 1, index)) for index in range(4)]
-        for number in numbers:
-            program.emit(number)
+        last = len(program.buffers) - 1
+        numbers = [program.emit(program.read(last, index)) for index in range(4)]
         for index, size in enumerate(adam.sizes):
-            whole = size // adam.lanes
-            for count, width, start in ((whole, adam.lanes, 0), (size % adam.lanes, 1, whole)):
-                if count:
-                    with program.share(count) as place:
-                        first = place * width + start * adam.lanes
-                        _update(program, adam, numbers, index * BUFFERS, first, width)
+            for first, count, width in pieces(size, adam.lanes):
+                with program.share(count) as place:
+                    start = place * width + first
+                    _update(program, adam, numbers, index * BUFFERS, start, width)
 
     return emit
 
@@ -71,7 +68,7 @@ def _update(
     news = (parameter - change, new_mean, new_square)
     for place, old, new in zip(places, (parameter, mean, square), news, strict=False):
         program.emit(new)
-        program.store(place, _choose(refused, old, new))
+        program.store(place, refused.where(old, new))  # not a product: new may be NaN
 
 
 @functools.cache
@@ -84,20 +81,16 @@ def squares_kernel(sizes: tuple[int, ...], lanes: int, threads: int) -> Kernel:
         for width, total in totals.items():
             program.store(total, constant(0.0, width))
         for slot, size in enumerate(sizes, start=1):
-            whole = size // lanes
-            for count, width, start in ((whole, lanes, 0), (size % lanes, 1, whole * lanes)):
-                if count:
-                    # summed within one gradient first: keeps the rounding error small
-                    held = program.registers(1, width)[0]
-                    program.store(held, constant(0.0, width))
-                    with program.share(count) as place:
-                        value = program.load(program.at(slot, place * width + start, width))
-                        program.store(held, program.load(held) + value * value)
-                    total = totals[width]
-                    program.store(total, program.load(total) + program.load(held))
-        first = program.core * (lanes + 1)
-        program.store(program.at(0, first, lanes), program.load(totals[lanes]))
-        program.store(program.at(0, first + lanes), program.load(totals[1]))
+            for first, count, width in pieces(size, lanes):
+                # summed within one gradient first: keeps the rounding error small
+                (part,) = program.zeros(1, width)
+                with program.share(count) as place:
+                    value = program.read(slot, place * width + first, width)
+                    program.add(part, value * value)
+                program.add(totals[width], program.load(part))
+        start = program.core * (lanes + 1)
+        program.write(0, start, program.load(totals[lanes]))
+        program.write(0, start + lanes, program.load(totals[1]))
 
     return emit
 
@@ -122,22 +115,15 @@ def averages_kernel(averages: tuple[Average, ...], lanes: int) -> Kernel:
         for index, average in enumerate(averages):
             width = lanes if average.size % lanes == 0 else 1
             with program.loop(average.size // width) as place:
-                old_place, new_place = (
-                    program.at(2 * index + slot, place * width, width) for slot in (0, 1)
-                )
-                old, new = program.load(old_place), program.load(new_place)
+                slots = (2 * index, 2 * index + 1)
+                old, new = (program.read(slot, place * width, width) for slot in slots)
                 part = constant(average.momentum * average.factor, width)
                 moved = old * constant(1 - average.momentum, width) + new * part
-                # x - x is below 1 unless x is NaN or infinite: that must not be remembered
+                # x - x is below 1 unless x is NaN or infinite, which would stay in the average
                 finite = (new - new).alu(Ops.CMPLT, constant(1.0, width))
-                program.store(old_place, finite.where(moved, old))
+                program.write(2 * index, place * width, finite.where(moved, old))
 
     return emit
-
-
-def _choose(refused: UOp, old: UOp, new: UOp) -> UOp:
-    """Return the old numbers where the step is refused: not a product, as new may be NaN."""
-    return refused.where(old, new)
 
 
 def _root(value: UOp, width: int) -> UOp:

@@ -54,9 +54,7 @@ def warp_kernel(warp: Warp) -> Kernel:
     def emit(program: Program) -> None:
         with program.share(warp.batch * warp.out_rows) as line:
             sample, row = quotient(line, warp.out_rows), remainder(line, warp.out_rows)
-            matrix = [program.load(program.at(MATRIX, sample * 6 + k)) for k in range(6)]
-            for number in matrix:
-                program.emit(number)
+            matrix = [program.emit(program.read(MATRIX, sample * 6 + k)) for k in range(6)]
             down = program.emit(_centered(row, warp.out_rows))
             with program.loop(warp.out_columns) as column:
                 right = _centered(column, warp.out_columns)
@@ -83,16 +81,16 @@ def _pixel(
     if warp.shifted:
         first = (line + sample * warp.out_rows) * warp.out_columns + column
         plane = warp.out_rows * warp.out_columns
-        down = down + program.load(program.at(SHIFT, first))
-        right = right + program.load(program.at(SHIFT, first + plane))
+        down = down + program.read(SHIFT, first)
+        right = right + program.read(SHIFT, first + plane)
     y = _axis(warp, matrix[0] * down + matrix[1] * right + matrix[2], warp.rows)
     x = _axis(warp, matrix[3] * down + matrix[4] * right + matrix[5], warp.columns)
     outside = y.outside.alu(Ops.OR, x.outside) if warp.filled else None
     nearest = (sample * warp.rows + y.nearest) * warp.columns + x.nearest
-    value = program.load(program.at(LABEL, nearest))
+    value = program.read(LABEL, nearest)
     if outside is not None:
         value = outside.where(UOp.const(value.dtype, warp.ignore), value)
-    program.store(program.at(LABEL_OUT, line * warp.out_columns + column), value)
+    program.write(LABEL_OUT, line * warp.out_columns + column, value)
     for node in (*y.ends, *x.ends, y.fraction, x.fraction):
         program.emit(node)
     row = line - sample * warp.out_rows
@@ -101,9 +99,9 @@ def _pixel(
         value = _bilinear(program, warp, plane, y, x)
         if outside is not None:
             slot = len(program.buffers) + FILL
-            value = outside.where(program.load(program.at(slot, plane)), value)
+            value = outside.where(program.read(slot, plane), value)
         target = (plane * warp.out_rows + row) * warp.out_columns + column
-        program.store(program.at(IMAGE_OUT, target), value)
+        program.write(IMAGE_OUT, target, value)
 
 
 @dataclass(frozen=True)
@@ -150,9 +148,7 @@ def _clamped(place: UOp, low: float, high: float) -> UOp:
 def _bilinear(program: Program, warp: Warp, plane: UOp, y: _Axis, x: _Axis) -> UOp:
     """Return the value between four pixels; exactly a pixel's own where the fractions are 0."""
     rows = [(plane * warp.rows + end) * warp.columns for end in y.ends]
-    (a, b), (c, d) = (
-        [program.load(program.at(IMAGE, row + end)) for end in x.ends] for row in rows
-    )
+    (a, b), (c, d) = ([program.read(IMAGE, row + end) for end in x.ends] for row in rows)
     above, below = a + (b - a) * x.fraction, c + (d - c) * x.fraction
     return above + (below - above) * y.fraction
 

@@ -226,8 +226,8 @@ class _Sums:
                 gradients[kx, vector] = program.load(address)
         pixel = in_row + integer(column) * conv.inputs + self.channel
         for step in range(self.steps):
-            value = program.load(program.at(IMAGE, pixel + step))
+            value = program.read(IMAGE, pixel + step)
             spread = broadcast(value, tile.lanes)
             for (kx, vector), gradient in gradients.items():
                 held = self._register(self.taps.index(kx), step, vector)
-                program.store(held, program.load(held) + spread * gradient)
+                program.add(held, spread * gradient)
