@@ -7,6 +7,7 @@ are left out of a loop's bounds, columns outside are left out of the text of the
 """
 
 import functools
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -30,6 +31,8 @@ from tinyseg.kernels.shapes import Convolution, Tile
 
 OUTPUT, IMAGE, WEIGHT, _, BIAS = range(5)
 """Argument 3 holds the weights before packing: not read by the kernel but by their gradient."""
+Sums = dict[tuple[int, int], UOp]
+"""The registers by pixel and vector."""
 
 
 @functools.cache
@@ -114,17 +117,14 @@ class _Forward:
     def _tile(self, row: UOp, number: UOp, block: UOp, add: bool, start: Index, steps: int) -> None:
         """Compute `steps` pixels of one output tile."""
         program, tile = self.program, self.tile
-        registers = program.registers(steps * tile.vectors, tile.lanes)
-        for step in range(steps):
-            for vector in range(tile.vectors):
-                held = registers[step * tile.vectors + vector]
-                program.store(held, self._initial(row, number, add, start, step, vector))
-        self._accumulate(registers, row, number, block, start, steps)
-        for step in range(steps):
-            for vector in range(tile.vectors):
-                held = registers[step * tile.vectors + vector]
-                address = self._output(row, number, start, step, vector)
-                program.store(address, self._finished(program.load(held), block))
+        numbers = itertools.product(range(steps), range(tile.vectors))
+        sums = dict(zip(numbers, program.registers(steps * tile.vectors, tile.lanes), strict=True))
+        for (step, vector), register in sums.items():
+            program.store(register, self._initial(row, number, add, start, step, vector))
+        self._accumulate(sums, row, number, block, start)
+        for (step, vector), register in sums.items():
+            address = self._output(row, number, start, step, vector)
+            program.store(address, self._finished(program.load(register), block))
 
     def _initial(
         self, row: UOp, number: UOp, add: bool, start: Index, step: int, vector: int
@@ -165,9 +165,7 @@ class _Forward:
         offset = pixel * channels + tile_number * tile.width + vector * tile.lanes
         return self.program.at(OUTPUT, offset, tile.lanes)
 
-    def _accumulate(
-        self, registers: list[UOp], row: UOp, number: UOp, block: UOp, start: Index, steps: int
-    ) -> None:
+    def _accumulate(self, sums: Sums, row: UOp, number: UOp, block: UOp, start: Index) -> None:
         """Add the products of all kernel rows and input channels of one block."""
         conv, tile, program = self.conv, self.tile, self.program
         image, out_row = quotient(row, conv.out_rows), remainder(row, conv.out_rows)
@@ -182,21 +180,17 @@ class _Forward:
             with program.loop(tile.block) as channel:
                 pixels = in_row + block * tile.block + channel
                 weights = (slab + channel) * (conv.kernel * tile.width)
-                self._products(registers, pixels, weights, start, steps)
+                self._products(sums, pixels, weights, start)
 
-    def _products(
-        self, registers: list[UOp], pixels: UOp, weights: UOp, start: Index, steps: int
-    ) -> None:
+    def _products(self, sums: Sums, pixels: UOp, weights: UOp, start: Index) -> None:
         """Unroll kernel columns x pixels x vectors for one input channel."""
         conv, tile, program = self.conv, self.tile, self.program
         for kernel_column in range(conv.kernel):
             weight = [
-                program.read(
-                    WEIGHT, weights + (kernel_column * tile.width + vector * tile.lanes), tile.lanes
-                )
-                for vector in range(tile.vectors)
+                program.read(WEIGHT, weights + (kernel_column * tile.width + skip), tile.lanes)
+                for skip in range(0, tile.width, tile.lanes)
             ]
-            for step in range(steps):
+            for step in sorted({step for step, _ in sums}):
                 shift = step * conv.stride + kernel_column - conv.padding
                 if isinstance(start, int) and not (0 <= start * conv.stride + shift < conv.columns):
                     continue
@@ -204,5 +198,4 @@ class _Forward:
                 value = program.read(IMAGE, pixels + column * conv.inputs)
                 spread = broadcast(value, tile.lanes)
                 for vector in range(tile.vectors):
-                    held = registers[step * tile.vectors + vector]
-                    program.add(held, spread * weight[vector])
+                    program.add(sums[step, vector], spread * weight[vector])
