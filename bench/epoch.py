@@ -73,7 +73,7 @@ def work(task: Row) -> Row:
 
     loop.Trainer._train_batch, loop.Trainer._finish_epoch = batch, finish
     config = Config().override([*task["settings"], f"train.epochs={task['epochs']}"])
-    run = loop.train(task["data"], task["out"], config, say=lambda text: None)
+    run = loop.train(task["data"], task["out"], config=config, say=lambda text: None)
     walls = [b - a for a, b in zip(marks["ends"], marks["ends"][1:], strict=False)]
     rows = [{"wall": wall, **row} for wall, row in zip(walls, epochs[1:], strict=True)]
     told = {name: marks[name] for name in ("data_s", "first_step_s")}

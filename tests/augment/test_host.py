@@ -114,7 +114,7 @@ def test_training_sends_every_training_image_through_it_and_nothing_else(tmp_pat
     config = Config().override(small)
     losses = []
     for name, pipeline in (("a", Noise()), ("b", Noise()), ("c", None)):
-        train(DATA, tmp_path / name, config, say=lambda text: None, pipeline=pipeline)
+        train(DATA, tmp_path / name, config=config, say=lambda text: None, pipeline=pipeline)
         log = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
         losses.append([line.split('"loss"')[1][:20] for line in log if '"step"' in line[:20]])
         if pipeline is not None:

@@ -98,7 +98,7 @@ def test_a_run_on_a_named_dataset_from_training_to_the_table(tmp_path: Path) -> 
         "train.epochs=2",
         "train.batch_size=4",
     ]
-    run = train(source, tmp_path / "run", Config().override(small), say=print)
+    run = train(source, tmp_path / "run", config=Config().override(small), say=print)
     assert run.open(run.facts.source).fingerprint() == run.facts.fingerprint
     found = evaluate(run, source, "test")
     assert found.names == ("pet_8", "pet_9")

@@ -279,9 +279,9 @@ def test_a_float16_run_goes_on_with_its_scale_as_if_it_had_not_stopped(tmp_path:
     config = small("train.epochs=3", "train.precision=float16", "train.loss=1000000*bce")
     whole, parted = tmp_path / "whole", tmp_path / "parted"
     heard: list[str] = []
-    run = train(DATA, whole, config, say=silent)
+    run = train(DATA, whole, config=config, say=silent)
     with pytest.raises(KeyboardInterrupt):
-        train(DATA, parted, config, say=interrupt)
+        train(DATA, parted, config=config, say=interrupt)
     train(DATA, parted, resume=True, say=silent)
     (state, facts), (again, facts_again) = (
         checkpoint.load(folder / "checkpoints" / "last.safetensors") for folder in (whole, parted)
@@ -302,7 +302,7 @@ def test_an_overflow_that_no_smaller_scale_can_mend_stops_with_one_line(tmp_path
     config = small("train.precision=float16", "train.loss=1000000*bce", "train.loss_scale=16777216")
     told = r"step 1: the gradients overflow at loss scale 1\.67772e\+07; first in the gradient of "
     with pytest.raises(NonFiniteError, match=told) as error:
-        train(DATA, tmp_path / "run", config, say=silent)
+        train(DATA, tmp_path / "run", config=config, say=silent)
     assert "train.precision=bfloat16" in str(error.value)
 
 
@@ -310,7 +310,7 @@ def test_an_overflow_that_no_smaller_scale_can_mend_stops_with_one_line(tmp_path
 def test_validation_and_evaluation_compute_in_the_runs_precision(tmp_path: Path) -> None:
     settings = ("train.epochs=1", "train.precision=bfloat16", "train.optimizer=adam(lr=0.01)")
     config = small(*settings, "train.threshold=0.5")  # as validation: a learned one is later
-    run = train(DATA, tmp_path / "run", config, say=silent)
+    run = train(DATA, tmp_path / "run", config=config, say=silent)
     logged = read_log(run.log, "epoch")[-1]["val"]["pooled"]["dice"]["mean"]
     again = load_run(run.folder)
     assert again.predictor.step.model.precision == "bfloat16"

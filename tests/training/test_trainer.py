@@ -68,7 +68,7 @@ def small(*more: str) -> Config:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run of three epochs that other tests read."""
     out = tmp_path_factory.mktemp("train") / "run"
-    return train(DATA, out, small("train.epochs=3", "model.dropout=0.2"), say=silent)
+    return train(DATA, out, config=small("train.epochs=3", "model.dropout=0.2"), say=silent)
 
 
 def test_a_run_folder_holds_what_repeats_it(run: Run) -> None:
@@ -93,7 +93,7 @@ def test_a_disk_that_is_full_when_images_are_fitted_is_told_and_the_run_goes_on(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(os, "pwrite", full)
     told: list[str] = []
-    again = train(DATA, tmp_path / "run", run.config, say=told.append)
+    again = train(DATA, tmp_path / "run", config=run.config, say=told.append)
     assert sum("not kept on disk" in text for text in told) == 1
     assert_same_state(again.folder, run.folder)
 
@@ -151,9 +151,11 @@ def test_every_step_and_epoch_is_logged(run: Run) -> None:
 
 
 def test_the_same_seed_gives_the_same_run(run: Run, tmp_path: Path) -> None:
-    again = train(DATA, tmp_path / "run", run.config, say=silent)
+    again = train(DATA, tmp_path / "run", config=run.config, say=silent)
     assert_same_state(again.folder, run.folder)
-    other = train(DATA, tmp_path / "other", run.config.override(["train.seed=1"]), say=silent)
+    other = train(
+        DATA, tmp_path / "other", config=run.config.override(["train.seed=1"]), say=silent
+    )
     assert not same_state(other.folder, run.folder)
 
 
@@ -186,7 +188,7 @@ def test_a_run_killed_twice_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     settings = [*SMALL, f'train.phases="{phases}"', "model.dropout=0.2", "train.grad_clip=1"]
     settings += ["train.augment=flip+rotate+translate"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    train(DATA, whole, Config().override(settings), say=silent)
+    train(DATA, whole, config=Config().override(settings), say=silent)
     run_until_epoch(killed, 4, ["--set", *settings])
     run_until_epoch(killed, 7, ["--resume"])
     train(DATA, killed, resume=True, say=silent)
@@ -218,11 +220,11 @@ def test_a_run_killed_before_and_after_every_file_ends_as_if_it_had_not_been(
     for name in ("save", "share"):
         monkeypatch.setattr(checkpoint, name, counted(getattr(checkpoint, name)))
     stop = -1
-    train(DATA, whole, config, say=silent)
+    train(DATA, whole, config=config, say=silent)
     for count in range(len(written)):
         written, stop = [], count
         with pytest.raises(Killed):
-            train(DATA, tmp_path / f"{count}", config, say=silent)
+            train(DATA, tmp_path / f"{count}", config=config, say=silent)
         stop = -1
         train(DATA, tmp_path / f"{count}", resume=True, say=silent)
         assert_same_state(tmp_path / f"{count}", whole)
@@ -257,7 +259,9 @@ def saved_epoch(out: Path) -> int:
 def test_a_truncated_checkpoint_is_passed_over_for_the_one_before(run: Run, tmp_path: Path) -> None:
     config = run.config
     out = tmp_path / "run"
-    trainer = Trainer(train(DATA, out, config, say=silent), Dataset(DATA, config.data), silent)
+    trainer = Trainer(
+        train(DATA, out, config=config, say=silent), Dataset(DATA, config.data), silent
+    )
     last = out / "checkpoints" / "last.safetensors"
     last.write_bytes(last.read_bytes()[:-100])
     heard: list[str] = []
@@ -273,7 +277,7 @@ def test_resuming_on_other_data_or_over_another_run_is_refused(run: Run) -> None
     with pytest.raises(RunError, match="is not the data"):
         train("sim:cells?n=10&size=32&seed=2", run.folder, resume=True, say=silent)
     with pytest.raises(RunError, match="not empty"):
-        train(DATA, run.folder, run.config, say=silent)
+        train(DATA, run.folder, config=run.config, say=silent)
 
 
 def test_what_a_kill_left_before_the_run_began_is_no_obstacle(tmp_path: Path) -> None:
@@ -301,9 +305,9 @@ def test_a_finished_run_goes_on_with_more_epochs_and_says_what_becomes_of_the_sc
     tmp_path: Path,
 ) -> None:
     out, told = tmp_path / "run", list[str]()
-    train(DATA, out, small("train.epochs=2"), say=silent)
+    train(DATA, out, config=small("train.epochs=2"), say=silent)
     before = numbers(out)
-    longer = train(DATA, out, small("train.epochs=4"), resume=True, say=told.append)
+    longer = train(DATA, out, config=small("train.epochs=4"), resume=True, say=told.append)
     assert load_run(out).config == longer.config == small("train.epochs=4")
     records = numbers(out)
     assert records[: len(before)] == before
@@ -316,10 +320,12 @@ def test_a_finished_run_goes_on_with_more_epochs_and_says_what_becomes_of_the_sc
     assert rates[4:] == pytest.approx(wanted)
     share = float(said.partition("goes on at ")[2].split()[0])
     assert share == pytest.approx(wanted[0], abs=5e-4)
-    train(DATA, out, small("train.epochs=4"), resume=True, say=silent)  # nothing is left to do
+    train(
+        DATA, out, config=small("train.epochs=4"), resume=True, say=silent
+    )  # nothing is left to do
     assert numbers(out) == records
     with pytest.raises(RunError, match=r"train\.epochs=3, but 4 epochs are trained already"):
-        train(DATA, out, small("train.epochs=3"), resume=True, say=silent)
+        train(DATA, out, config=small("train.epochs=3"), resume=True, say=silent)
 
 
 def test_other_settings_of_a_resumed_run_are_refused_by_name(run: Run) -> None:
@@ -330,8 +336,8 @@ def test_other_settings_of_a_resumed_run_are_refused_by_name(run: Run) -> None:
         "leave that away, or"
     )
     with pytest.raises(RunError, match=said):
-        train(DATA, run.folder, changed, resume=True, say=silent)
-    train(DATA, run.folder, run.config, resume=True, say=silent)
+        train(DATA, run.folder, config=changed, resume=True, say=silent)
+    train(DATA, run.folder, config=run.config, resume=True, say=silent)
     assert load_run(run.folder).config == run.config
     assert state_of(run.folder)[1] == before
 
@@ -349,10 +355,10 @@ def test_a_run_that_another_process_trains_is_left_alone(tmp_path: Path) -> None
         said = rf"run is in use by process {other.pid} on .+ since \d{{4}}-.+; wait until it ends"
         for resume in (False, True):
             with pytest.raises(RunError, match=said):
-                train(DATA, out, small("train.epochs=1"), resume, say=silent)
+                train(DATA, out, config=small("train.epochs=1"), resume=resume, say=silent)
         other.kill()
     assert (out / ".lock").exists()  # what a kill leaves is no lock
-    train(DATA, out, small("train.epochs=1"), say=silent)
+    train(DATA, out, config=small("train.epochs=1"), say=silent)
     assert not (out / ".lock").exists()
     with locked(out), pytest.raises(RunError, match="in use by process"):
         train(DATA, out, resume=True, say=silent)
@@ -361,7 +367,7 @@ def test_a_run_that_another_process_trains_is_left_alone(tmp_path: Path) -> None
 def test_phases_switch_the_loss_and_start_from_the_best(tmp_path: Path) -> None:
     heard: list[str] = []
     config = small('train.phases="bce: 2 epochs; dice: 1 epoch from best"')
-    run = train(DATA, tmp_path / "run", config, say=heard.append)
+    run = train(DATA, tmp_path / "run", config=config, say=heard.append)
     steps = read_log(run.log, "step")
     assert ["bce" in step for step in steps] == [True] * 4 + [False] * 2
     assert ["dice" in step for step in steps] == [False] * 4 + [True] * 2
@@ -388,7 +394,7 @@ def test_phases_are_read_or_refused_in_one_line() -> None:
 @pytest.mark.slow
 def test_early_stopping_waits_for_its_patience(tmp_path: Path) -> None:
     config = small("train.epochs=20", "train.early_stopping=2", "train.optimizer=sgd(lr=0)")
-    run = train(DATA, tmp_path / "run", config, say=silent)
+    run = train(DATA, tmp_path / "run", config=config, say=silent)
     assert len(read_log(run.log, "epoch")) == 3
 
 
@@ -430,7 +436,7 @@ def test_images_of_several_sizes_are_scored_at_their_own(tmp_path: Path) -> None
             (tmp_path / "all" / part).mkdir(parents=True, exist_ok=True)
             for path in (tmp_path / f"{size}" / part).iterdir():
                 path.rename(tmp_path / "all" / part / f"{size}_{path.name}")
-    run = train(tmp_path / "all", tmp_path / "run", small("train.epochs=1"), say=silent)
+    run = train(tmp_path / "all", tmp_path / "run", config=small("train.epochs=1"), say=silent)
     found = evaluate(run, tmp_path / "all", split="all")
     pixels = sorted(int(scores.matrix.sum()) for scores in found.images)
     assert pixels == sorted([24 * 24, 40 * 40, 56 * 56] * 4)
@@ -439,7 +445,7 @@ def test_images_of_several_sizes_are_scored_at_their_own(tmp_path: Path) -> None
 def test_a_deep_image_with_nan_stops_with_the_files_name(tmp_path: Path) -> None:
     dataset = Dataset(DATA, small().data)
     config = small("train.epochs=1")
-    run = train(DATA, tmp_path / "run", config, say=silent)
+    run = train(DATA, tmp_path / "run", config=config, say=silent)
     trainer = Trainer(run, dataset, silent)
     trainer.at.epoch = 0
     trainer.images = [replace(one, pixels=unit_range(one.pixels)) for one in trainer.images]
@@ -462,12 +468,12 @@ def test_weights_that_overflow_are_never_saved(rate: str, told: str, tmp_path: P
     config = small("train.epochs=2", "train.batch_size=8", f"train.optimizer=sgd(lr={rate})")
     config = config.override(["train.schedule=constant"])
     with pytest.raises(NonFiniteError, match=told):
-        train(DATA, tmp_path / "run", config, say=silent)
+        train(DATA, tmp_path / "run", config=config, say=silent)
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
 def test_state_that_is_not_finite_is_named(tmp_path: Path) -> None:
-    run = train(DATA, tmp_path / "run", small("train.epochs=1"), say=silent)
+    run = train(DATA, tmp_path / "run", config=small("train.epochs=1"), say=silent)
     trainer = Trainer(run, Dataset(DATA, run.config.data), silent)
     trainer._check_finite(1)
     bias = trainer.state["model.head.bias"]
@@ -535,7 +541,7 @@ def test_a_batch_whose_gradient_is_not_finite_is_blamed_itself(
     own = Loss.of(loss, 1)
     monkeypatch.setattr(Loss, "of", lambda text, out_channels: own)
     with pytest.raises(NonFiniteError, match="but its gradient is not; first in the grad") as error:
-        train(DATA, tmp_path / "run", config, say=silent)
+        train(DATA, tmp_path / "run", config=config, say=silent)
     steps = read_log(tmp_path / "run" / "metrics.jsonl", "step")
     assert len(steps) > 0
     assert f"step {len(steps) + 1}:" in str(error.value)
@@ -549,7 +555,7 @@ def test_a_validation_without_foreground_is_refused(tmp_path: Path) -> None:
     Split(names, (empty,)).save(tmp_path / "split.json")
     config = small(f"data.split_file={tmp_path / 'split.json'}")
     with pytest.raises(DataError, match="none of the 1 validation images has foreground"):
-        train(DATA, tmp_path / "run", config, say=silent)
+        train(DATA, tmp_path / "run", config=config, say=silent)
     assert not (tmp_path / "run").exists()
 
 
@@ -557,7 +563,7 @@ def test_an_image_too_large_to_pad_is_named_before_anything_is_made(tmp_path: Pa
     write_pairs(simulate("cells", n=5, size=40, seed=1, empty=0), tmp_path / "cells")
     config = small("data.fit=pad", "train.batch_size=2")
     with pytest.raises(DataError, match=r"cells_000\d\.png: image of 40 x 40 pixels"):
-        train(tmp_path / "cells", tmp_path / "run", config, say=silent)
+        train(tmp_path / "cells", tmp_path / "run", config=config, say=silent)
     assert not (tmp_path / "run").exists()
 
 
@@ -565,7 +571,7 @@ def test_an_image_too_large_to_pad_is_named_before_anything_is_made(tmp_path: Pa
 def test_with_windows_validation_is_evaluation_too(tmp_path: Path) -> None:
     """Squares of 16 in images of 32: four train, nine are predicted."""
     config = small("data.fit=tile", "data.size=16", "train.epochs=1", "train.batch_size=8")
-    run = train(DATA, tmp_path / "run", config, say=silent)
+    run = train(DATA, tmp_path / "run", config=config, say=silent)
     steps = [line["step"] for line in read_log(run.log) if line["kind"] == "step"]
     assert steps == list(range(1, 1 + -(-4 * len(run.split.train) // 8)))
     logged = next(line["val"] for line in read_log(run.log) if line["kind"] == "epoch")
@@ -584,7 +590,7 @@ def test_post_processing_that_helps_is_kept_in_the_run(
 
     monkeypatch.setattr(sys.modules["tinyseg.training.train"], "choose", chosen)
     config = small("train.epochs=1", "train.postprocess=auto")
-    train(DATA, tmp_path / "run", config, say=silent)
+    train(DATA, tmp_path / "run", config=config, say=silent)
     again = load_run(tmp_path / "run")
     assert len(given) == len(again.split.val)
     assert again.postprocess().text == again.facts.postprocess == "largest"
@@ -623,14 +629,14 @@ def test_a_run_without_what_validation_chose_is_its_last_epoch_at_one_half(
 
 def test_too_few_images_are_said_before_anything_is_made(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="fewer samples than a batch"):
-        train(DATA, tmp_path / "run", small("train.batch_size=9"), say=silent)
+        train(DATA, tmp_path / "run", config=small("train.batch_size=9"), say=silent)
     with pytest.raises(DataError, match="zero validation samples"):
-        train(DATA, tmp_path / "run", small("data.val_fraction=0"), say=silent)
+        train(DATA, tmp_path / "run", config=small("data.val_fraction=0"), say=silent)
     for setting in ("loss=dise", "optimizer=adamant", "schedule=cosinus", 'phases="bce: 3"'):
         with pytest.raises(ConfigError, match=r"unknown|cannot be read"):
-            train(DATA, tmp_path / "run", small(f"train.{setting}"), say=silent)
+            train(DATA, tmp_path / "run", config=small(f"train.{setting}"), say=silent)
     with pytest.raises(ConfigError, match="use softmax"):
-        train("sim:shapes?n=8&size=32", tmp_path / "run", small("head=sigmoid"), say=silent)
+        train("sim:shapes?n=8&size=32", tmp_path / "run", config=small("head=sigmoid"), say=silent)
     assert not (tmp_path / "run").exists()
 
 
@@ -673,7 +679,7 @@ def test_training_validation_evaluation_and_prediction_see_the_same_bits(
         return found
 
     more = ("data.preprocess=median(size=3)+clahe", "data.normalize=image", "train.epochs=1")
-    run = train(tmp_path / "set", tmp_path / "run", small(*more), say=silent)
+    run = train(tmp_path / "set", tmp_path / "run", config=small(*more), say=silent)
     trained_and_validated = seen()
     assert len(trained_and_validated) == 9
     run = load_run(run.folder)

@@ -49,7 +49,7 @@ def train(options: argparse.Namespace) -> int:
         print(cross_validate(options.data, options.out, config, options.folds, **more).table())
         print(f"written: {options.out / 'folds.json'}, masks in {options.out / 'out-of-fold'}")
         return 0
-    run = train(options.data, options.out, config, resume=options.resume)
+    run = train(options.data, options.out, config=config, resume=options.resume)
     print(f"run folder: {run.folder}   pictures: {run.samples / 'best.png'}")
     return 0
 

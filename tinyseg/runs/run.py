@@ -129,9 +129,9 @@ class RunFolder:
             )
         return cls(folder, config, facts, Split.load(folder / "split.json"))
 
-    def open(self, data: str | Path) -> Dataset:
+    def open(self, data: "str | Path | Dataset | tuple[Any, Any]") -> Dataset:
         """Open a dataset as this run reads it: with its channels and its label map."""
-        with Progress(f"reading {data}") as progress:
+        with Progress("reading the images") as progress:
             return Dataset(
                 data,
                 self.config.data,

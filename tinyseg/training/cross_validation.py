@@ -125,7 +125,8 @@ def _cross_validate(
         say(f"fold {fold + 1} of {folds}")
         own = config.override([f"data.folds={folds}", f"data.fold={fold}"])
         folder = out / f"{FOLD}{fold}"
-        runs.append(train(data, folder, own, resume and (folder / "run.json").exists(), say))
+        begun = resume and (folder / "run.json").exists()
+        runs.append(train(data, folder, config=own, resume=begun, say=say))
     dataset = runs[0].open(data)
     plain = [run.last_epoch() for run in runs]
     unbiased = _scored(plain, [[*_predict(run, dataset)] for run in plain])

@@ -34,12 +34,16 @@ from tinyseg.metrics.threshold_curves import HALF, Histograms
 from tinyseg.runs import checkpoint
 from tinyseg.runs.metrics_log import MetricsLog
 from tinyseg.training.nan_report import nan_report
+from tinyseg.training.own_parts import OwnParts
 from tinyseg.training.phases import Phase, phases_of
 from tinyseg.training.schedule import Schedule
 from tinyseg.training.state import TrainState
 from tinyseg.training.step import EpochMeans, Measurements, TrainStep
 
 Say = Callable[[str], None]
+Callback = Callable[[dict[str, Any]], bool | None]
+"""Called after each epoch with its numbers; True stops the run."""
+NONE = OwnParts()
 Result = TypeVar("Result")
 
 SHOWN = 6
@@ -76,9 +80,15 @@ class Trainer:
     """Runs the phases of a run over its training images, validates, logs and saves."""
 
     def __init__(
-        self, run: Run, dataset: Dataset, say: Say = print, pipeline: Pipeline | None = None
+        self,
+        run: Run,
+        dataset: Dataset,
+        say: Say = print,
+        parts: OwnParts = NONE,
+        callbacks: Sequence[Callback] = (),
     ):
-        self.run, self.dataset, self.say, self.pipeline = run, dataset, say, pipeline
+        self.run, self.dataset, self.say = run, dataset, say
+        self.parts, self.callbacks, self.stopped = parts, callbacks, False
         self.config, self.log, self.at = run.config.train, MetricsLog(run.log), Position()
         self._saved = False
         """Whether the last checkpoint is by this process."""
@@ -86,9 +96,9 @@ class Trainer:
         self.epochs = sum(phase.epochs for phase in self.phases)
         self.state = TrainState(
             run.build(),
-            self.phases[0].loss,
-            self.config.optimizer,
-            self.config.augment,
+            self.phases[0].loss if parts.loss is None else parts.loss,
+            self.config.optimizer if parts.optimizer is None else parts.optimizer,
+            self.config.augment if parts.augment is None else parts.augment,
             self.config.loss_scale,
             seed=self.config.seed,
         )
@@ -117,7 +127,7 @@ class Trainer:
         first = 0
         try:
             for phase in self.phases:
-                if self.at.epoch < first + phase.epochs:
+                if self.at.epoch < first + phase.epochs and not self.stopped:
                     self._run_phase(phase, first)
                 first += phase.epochs
         except KeyboardInterrupt:
@@ -138,6 +148,9 @@ class Trainer:
             seconds = time.perf_counter() - start
             self._check_finite(epoch + 1)
             self._finish_epoch(epoch + 1, means, self._validate(), seconds)
+            if self.stopped:
+                self.say(f"a callback stopped the run after epoch {epoch + 1}; it can be resumed")
+                return
         self.at.epoch = first + phase.epochs
 
     def _enter(self, phase: Phase, first: int) -> TrainStep:
@@ -174,8 +187,8 @@ class Trainer:
 
     def _train_batch(self, step: TrainStep, indices: Array, outer: Progress) -> Measurements:
         tiles, labels = [self.images[index] for index in indices], self.labels[indices]
-        if self.pipeline is not None:
-            tiles, labels = self._on_host(self.pipeline, tiles, labels)
+        if self.parts.pipeline is not None:
+            tiles, labels = self._on_host(self.parts.pipeline, tiles, labels)
         image, label = to_device(self.input_pipeline.to_batch(tiles)), to_device(labels)
         if step.compiled:
             measured = step(image, label)
@@ -261,13 +274,16 @@ class Trainer:
         train = {**means, "seconds": round(seconds, 3)}
         thresholds = find_thresholds(found.histograms, resample=improved)
         val = found.summary.to_dict() | {"thresholds": [one.to_dict() for one in thresholds]}
-        self.log.write("epoch", self.at.step, epoch=epoch, train=train, val=val)
+        record = {"epoch": epoch, "train": train, "val": val}
+        self.log.write("epoch", self.at.step, **record)
         self.say(
             f"epoch {epoch:3}/{self.epochs}  loss {means['loss']:.4f}  "
             f"train Dice {means['train_dice']:.3f}  val Dice {dice:.4f} IoU {iou:.4f}"
             f"{'  best' if improved else ''}  {seconds:.1f} s"
         )
         self._save(improved, to_facts(found.histograms, thresholds), found.pictures)
+        answers = [callback({**record, "step": self.at.step}) for callback in self.callbacks]
+        self.stopped = any(answer is True for answer in answers)
 
     def _save(
         self, improved: bool, thresholds: dict[str, Any], pictures: list[list[Array]]
@@ -299,7 +315,8 @@ class Trainer:
             self.at, self.schedule = Position(**facts["position"]), Schedule(**facts["schedule"])
         except (KeyError, TypeError) as error:
             raise RunError(f"{path}: not a checkpoint of a training run ({error!r})") from None
-        self.state = self.state.with_loss(self._loss_at(self.at.epoch))
+        if self.parts.loss is None:
+            self.state = self.state.with_loss(self._loss_at(self.at.epoch))
         self.state.load(arrays, str(path))
         if self.at.best_epoch == self.at.epoch:
             checkpoint.share(path, self.run.checkpoints / "best.safetensors")

@@ -394,7 +394,7 @@ def test_what_training_refuses_is_an_error(cells, tmp_path, spoil, settings):
     spoil(cells)
     assert found(cells, *settings).level == "error"
     with pytest.raises(TinysegError):
-        train(cells.path, tmp_path / "run", config(*settings), say=pytest.fail)
+        train(cells.path, tmp_path / "run", config=config(*settings), say=pytest.fail)
 
 
 def test_file_names_of_any_bytes(cells, capsys):

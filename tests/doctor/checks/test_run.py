@@ -351,7 +351,7 @@ def test_a_network_that_says_the_same_of_all_images_is_found(tmp_path: Path) -> 
 def test_a_trained_run_is_examined_and_left_as_it_was(tmp_path: Path) -> None:
     data = cells(tmp_path / "data", n=40)
     config = CONFIG.override(["train.epochs=8"])
-    run = train(data, tmp_path / "run", config, say=lambda text: None)
+    run = train(data, tmp_path / "run", config=config, say=lambda text: None)
     before = {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()}
     found = diagnose(Project(data, run=run), ("run",))
     assert found.level in ("ok", "note"), found.table()

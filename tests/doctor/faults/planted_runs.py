@@ -11,7 +11,7 @@ from tinyseg.training.train import train
 
 def trained(folder: Path, data: Path, *settings: str) -> Project:
     config = CONFIG.override(["train.epochs=10", *settings])
-    return Project(data, run=train(data, folder / "run", config, say=lambda text: None))
+    return Project(data, run=train(data, folder / "run", config=config, say=lambda text: None))
 
 
 def hidden(folder: Path) -> Project:
