@@ -50,7 +50,7 @@ def batch() -> Batch:
 
 
 def make_step(precision: str, loss: str = "bce", jit: bool = True, **options: Any) -> TrainStep:
-    shape = {"base": 4, "depth": 2, "precision": precision, **options.pop("shape", {})}
+    shape = {"base_channels": 4, "depth": 2, "precision": precision, **options.pop("shape", {})}
     return TrainStep(UNet(3, 1, **shape), loss, jit=jit, canary=False, **options)
 
 
