@@ -1,7 +1,7 @@
 """Inspect every file of a dataset by itself, so that all faults are found, not only the first."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -95,65 +95,37 @@ def _inspect(case: Case, label_map: Mapping[int, int] | None) -> InspectedCase:
 
 def file_findings(
     inspected: Sequence[InspectedCase], layout: Layout, config: DataConfig
-) -> list[Finding]:
-    """Return what can be said of the files without the meaning of their labels."""
+) -> Iterator[Finding]:
+    """Yield what can be said of the files without the meaning of their labels."""
+    for name, (title, why, remedy) in FAULTS.items():
+        lines = [line for one in inspected for fault, line in one.faults if fault == name]
+        yield from listed("error", name, title, lines, why, remedy)
+    unpaired = [f"image without mask: {name}" for name in layout.bare]
+    unpaired += [f"mask without image: {name}" for name in layout.orphans]
+    why = "every image needs a mask of the same name, all black where there is no object"
+    remedy = "add or rename the partner, or move the file away"
+    yield from listed("error", "pairs", "files without a partner", unpaired, why, remedy)
     names = _short_names(inspected)
-    readable = [one for one in inspected if one.shape]
-
-    def where(condition: Callable[[InspectedCase], bool]) -> list[str]:
-        return [names[one.case.name] for one in readable if condition(one)]
-
-    faults = [fault for one in inspected for fault in one.faults]
-    return [
-        *(
-            finding
-            for name, (title, why, remedy) in FAULTS.items()
-            for finding in listed(
-                "error", name, title, [line for fault, line in faults if fault == name], why, remedy
-            )
-        ),
-        *listed(
-            "error",
-            "pairs",
-            "files without a partner",
-            [f"image without mask: {name}" for name in layout.bare]
-            + [f"mask without image: {name}" for name in layout.orphans],
-            "every image needs a mask of the same name, all black where there is no object",
-            "add or rename the partner, or move the file away",
-        ),
-        *_sizes(readable, names, config),
-        *listed(
-            "note",
-            "alpha",
-            "images with transparency, which is left out",
-            where(lambda one: one.mode.endswith("A")),
-        ),
-        *listed(
-            "warning",
-            "bit depths",
-            f"images with more than 8 bits, of {len(readable)}",
-            where(lambda one: one.deep) if any(not one.deep for one in readable) else [],
-            "each is read as 0 to 1 of its range: 12 bits stored in 16 look dark next to 8 bits",
-            "convert all to one depth",
-        ),
-        *(_colors(where) if config.color == "auto" else []),
-        *(Finding("note", "layout", text) for text in layout.warnings),
-        *listed(
-            "warning",
-            "flat images",
-            "images of one gray throughout",
-            where(lambda one: one.flat),
-            "they show nothing; often an export failed",
-            "look at them; export them again or remove them",
-        ),
-        *listed(
-            "note",
-            "frames",
-            "files of several frames, of which the first is used",
-            [names[one.case.name] for one in inspected if one.more_frames],
-            remedy="save the frames as files of their own if they are meant to be used",
-        ),
-    ]
+    readable = {names[one.case.name]: one for one in inspected if one.shape}
+    yield from _sizes({name: one.shape[:2] for name, one in readable.items() if one.shape}, config)
+    alpha = [name for name, one in readable.items() if one.mode.endswith("A")]
+    yield from listed("note", "alpha", "images with transparency, which is left out", alpha)
+    deep = [name for name, one in readable.items() if one.deep]
+    title = f"images with more than 8 bits, of {len(readable)}"
+    why = "each is read as 0 to 1 of its range: 12 bits stored in 16 look dark next to 8 bits"
+    if len(deep) < len(readable):
+        yield from listed("warning", "bit depths", title, deep, why, "convert all to one depth")
+    if config.color == "auto":
+        yield from _colors({name: one.shape[2] for name, one in readable.items() if one.shape})
+    yield from (Finding("note", "layout", text) for text in layout.warnings)
+    flat = [name for name, one in readable.items() if one.flat]
+    why = "they show nothing; often an export failed"
+    remedy = "look at them; export them again or remove them"
+    yield from listed("warning", "flat images", "images of one gray throughout", flat, why, remedy)
+    title = "files of several frames, of which the first is used"
+    frames = [names[one.case.name] for one in inspected if one.more_frames]
+    remedy = "save the frames as files of their own if they are meant to be used"
+    yield from listed("note", "frames", title, frames, remedy=remedy)
 
 
 def _short_names(inspected: Sequence[InspectedCase]) -> dict[str, str]:
@@ -163,44 +135,32 @@ def _short_names(inspected: Sequence[InspectedCase]) -> dict[str, str]:
     return {one.case.name: os.path.relpath(one.case.image, root) for one in inspected}
 
 
-def _sizes(
-    readable: Sequence[InspectedCase], names: Mapping[str, str], config: DataConfig
-) -> list[Finding]:
-    sizes = {names[one.case.name]: one.shape[:2] for one in readable if one.shape}
+def _sizes(sizes: Mapping[str, tuple[int, int]], config: DataConfig) -> Iterator[Finding]:
     if not sizes:
-        return []
+        return
     distinct = sorted(set(sizes.values()), key=lambda size: size[0] * size[1])
     smallest, largest = (f"{rows} x {cols}" for rows, cols in (distinct[0], distinct[-1]))
     text = f"{len(distinct)} sizes, {smallest} to {largest}" if len(distinct) > 1 else smallest
     how = {"resize": "scaled to", "pad": "padded to"}.get(config.fit, "tiled by")
-    longest = max(max(size) for size in distinct)
-    side = -(-longest // 16) * 16
-    return [
-        Finding("ok", "image sizes", f"{text} pixels, {how} {config.size} x {config.size}"),
-        *listed(
-            "error",
-            "image sizes",
-            f"images larger than data.size={config.size}",
-            [
-                f"{path}: {rows} x {cols} pixels"
-                for path, (rows, cols) in sizes.items()
-                if config.fit == "pad" and max(rows, cols) > config.size
-            ],
-            "data.fit=pad keeps the scale, so they do not fit and a run stops",
-            "set data.fit=tile or resize" + f", or data.size={side}" * (side <= 4096),
-        ),
-    ]
+    text = f"{text} pixels, {how} {config.size} x {config.size}"
+    yield Finding("ok", "image sizes", text)
+    if config.fit == "pad":
+        large = {name: size for name, size in sizes.items() if max(size) > config.size}
+        lines = [f"{name}: {rows} x {cols} pixels" for name, (rows, cols) in large.items()]
+        side = -(-max(map(max, distinct)) // 16) * 16
+        why = "data.fit=pad keeps the scale, so they do not fit and a run stops"
+        remedy = "set data.fit=tile or resize" + f", or data.size={side}" * (side <= 4096)
+        title = f"images larger than data.size={config.size}"
+        yield from listed("error", "image sizes", title, lines, why, remedy)
 
 
-def _colors(where: Callable[[Callable[[InspectedCase], bool]], list[str]]) -> list[Finding]:
-    color = where(lambda one: one.shape is not None and one.shape[2] == 3)
-    gray = where(lambda one: one.shape is not None and one.shape[2] == 1)
+def _colors(channels: Mapping[str, int]) -> Iterator[Finding]:
+    color = [name for name, count in channels.items() if count == 3]
+    gray = [name for name, count in channels.items() if count == 1]
     few, many = sorted((gray, color), key=len)
-    return listed(
-        "note" if few is gray else "warning",
-        "color",
-        f"{'gray' if few is gray else 'color'} images among {len(many)} that are not",
-        few if many else [],
-        "with data.color=auto one color image makes all be read as RGB",
-        "set data.color=grey or data.color=rgb to decide it",
-    )
+    title = f"{'gray' if few is gray else 'color'} images among {len(many)} that are not"
+    why = "with data.color=auto one color image makes all be read as RGB"
+    remedy = "set data.color=grey or data.color=rgb to decide it"
+    if many:
+        level = "note" if few is gray else "warning"
+        yield from listed(level, "color", title, few, why, remedy)

@@ -36,50 +36,33 @@ def class_name(dataset: Dataset, class_id: int) -> str:
     return name if name == f"class {class_id}" else f"class {class_id} {name}"
 
 
-def label_findings(dataset: Dataset, config: DataConfig, scanned: bool) -> list[Finding]:
-    """Return what the labels hold; `scanned` when the label map was guessed from the masks."""
+def label_findings(dataset: Dataset, config: DataConfig, scanned: bool) -> Iterator[Finding]:
+    """Yield what the labels hold; `scanned` when the label map was guessed from the masks."""
     pixels = pixels_of(dataset)
+    yield _classes(dataset, pixels)
     shares = {name: foreground_share(counts) for name, counts in pixels.items()}
     empty = [name for name, share in shares.items() if not share]
+    title, level, why, remedy = f"masks without any object, of {len(pixels)}", "note", "", ""
+    if len(empty) > len(pixels) / 2:
+        level, why = "warning", "most steps see background only"
+        remedy = "check whether their objects are lost; else omit some"
+    yield from listed(level, "empty masks", title, empty, why, remedy)
+    ignored = [name for name, counts in pixels.items() if set(counts) == {IGNORE}]
+    title, remedy = "masks that are ignored throughout", "check data.labels, or remove them"
+    why = "nothing is learned from them and no score counts them"
+    yield from listed("warning", "ignored masks", title, ignored, why, remedy)
     full = [name for name, share in shares.items() if share == 1 and dataset.classes == 2]
-    mostly_empty = len(empty) > len(pixels) / 2
-    return [
-        _classes(dataset, pixels),
-        *listed(
-            "warning" if mostly_empty else "note",
-            "empty masks",
-            f"masks without any object, of {len(pixels)}",
-            empty,
-            "most steps see background only" if mostly_empty else "",
-            "check whether their objects are lost; else omit some" if mostly_empty else "",
-        ),
-        *listed(
-            "warning",
-            "ignored masks",
-            "masks that are ignored throughout",
-            [name for name, counts in pixels.items() if set(counts) == {IGNORE}],
-            "nothing is learned from them and no score counts them",
-            "check data.labels, or remove them",
-        ),
-        *listed(
-            "error" if len(full) == len(pixels) else "warning",
-            "full masks",
-            "masks that are foreground throughout",
-            full,
-            "often a mask that was exported without its background, or one of several values (a "
-            "trimap of 1, 2 and 3) that is read as if all above 0 were one class",
-            'look at them; give each value its class, e.g. data.labels="1:1,2:0,3:ignore"',
-        ),
-        *listed(
-            "warning",
-            "lost objects",
-            f"masks that lose all objects when scaled to data.size={config.size}",
-            _lost(dataset, shares, config),
-            "the network learns that there is nothing",
-            "raise data.size",
-        ),
-        *_foreground(dataset, float(np.mean([*shares.values()])), scanned),
-    ]
+    level = "error" if len(full) == len(pixels) else "warning"
+    why = "often a mask that was exported without its background, or one of several values (a "
+    why += "trimap of 1, 2 and 3) that is read as if all above 0 were one class"
+    remedy = 'look at them; give each value its class, e.g. data.labels="1:1,2:0,3:ignore"'
+    yield from listed(
+        level, "full masks", "masks that are foreground throughout", full, why, remedy
+    )
+    title = f"masks that lose all objects when scaled to data.size={config.size}"
+    lost, why = _lost(dataset, shares, config), "the network learns that there is nothing"
+    yield from listed("warning", "lost objects", title, lost, why, "raise data.size")
+    yield from _foreground(dataset, float(np.mean([*shares.values()])), scanned)
 
 
 def _classes(dataset: Dataset, pixels: Pixels) -> Finding:
@@ -106,17 +89,16 @@ def _lost(dataset: Dataset, shares: Mapping[str, float], config: DataConfig) -> 
                 yield name
 
 
-def _foreground(dataset: Dataset, share: float, scanned: bool) -> list[Finding]:
+def _foreground(dataset: Dataset, share: float, scanned: bool) -> Iterator[Finding]:
     if scanned and share > 0.5 and dataset.classes == 2:
         values = {class_id: value_text(value) for value, class_id in dataset.label_map.items()}
-        level, seen = "warning", f"{share:.0%} of the pixels are foreground"
+        seen = f"{share:.0%} of the pixels are foreground"
         why = "the score of what fills the image is high whatever a network learns"
-        remedy = f"if value {values[0]} is the object set "
-        remedy += f'data.labels="{values[0]}:1,{values[1]}:0"'
+        labels = f'data.labels="{values[0]}:1,{values[1]}:0"'
+        remedy = f"if value {values[0]} is the object set {labels}"
+        yield Finding("warning", "foreground", seen, why, remedy)
     elif 0 < share < RARE:
-        level, seen = "note", f"{share:.2%} of the pixels are foreground"
+        seen = f"{share:.2%} of the pixels are foreground"
         why = "cross-entropy alone may learn to predict nothing"
         remedy = 'keep the default loss, which has a Dice part, or set train.loss="focal_tversky"'
-    else:
-        return []
-    return [Finding(level, "foreground", seen, why, remedy)]
+        yield Finding("note", "foreground", seen, why, remedy)

@@ -20,8 +20,8 @@ STOPS = "a run stops before it starts"
 NO_BEST = f"no epoch could be called the best, and {STOPS}"
 
 
-def duplicate_findings(dataset: Dataset, split: Split | None = None) -> list[Finding]:
-    """Return the duplicates: one picture in two parts is a leak, within one part a note."""
+def duplicate_findings(dataset: Dataset, split: Split | None = None) -> Iterator[Finding]:
+    """Yield the duplicates: one picture in two parts is a leak, within one part a note."""
     parts = {part: set(getattr(split, part)) for part in PARTS} if split else {}
     leaks, within = list[str](), list[Duplicate]()
     for same in dataset.duplicates:
@@ -31,32 +31,18 @@ def duplicate_findings(dataset: Dataset, split: Split | None = None) -> list[Fin
             leaks.append(f"{'; '.join(where)} ({same.words})")
         else:
             within.append(same)
-    return [
-        *listed(
-            "error",
-            "leak",
-            "one picture in two parts of the split",
-            leaks,
-            "scores come out too good: the network has seen the answer",
-            "move all into one part, or remove some; splits made here keep them together",
-        ),
-        *listed(
-            "warning",
-            "contradiction",
-            "equal images with different masks",
-            _contradictions(dataset),
-            "the network learns two answers for one picture",
-            "keep the mask that is right",
-        ),
-        *listed(
-            "note",
-            "duplicates",
-            "one picture under several names, within one part",
-            within,
-            "it counts more than once",
-            "keep one if that is not meant; splits made here keep them together",
-        ),
-    ]
+    why = "scores come out too good: the network has seen the answer"
+    remedy = "move all into one part, or remove some; splits made here keep them together"
+    yield from listed("error", "leak", "one picture in two parts of the split", leaks, why, remedy)
+    title, why = (
+        "equal images with different masks",
+        "the network learns two answers for one picture",
+    )
+    remedy = "keep the mask that is right"
+    yield from listed("warning", "contradiction", title, _contradictions(dataset), why, remedy)
+    title, why = "one picture under several names, within one part", "it counts more than once"
+    remedy = "keep one if that is not meant; splits made here keep them together"
+    yield from listed("note", "duplicates", title, within, why, remedy)
 
 
 def _contradictions(dataset: Dataset) -> Iterator[Duplicate]:
@@ -66,30 +52,22 @@ def _contradictions(dataset: Dataset) -> Iterator[Duplicate]:
             yield same
 
 
-def split_findings(dataset: Dataset, split: Split, config: Config) -> list[Finding]:
-    """Return whether training and validation are large enough, alike, and apart."""
+def split_findings(dataset: Dataset, split: Split, config: Config) -> Iterator[Finding]:
+    """Yield whether training and validation are large enough, alike, and apart."""
     groups = scattered_groups(split, config.data.groups)
+    lines = [f"{group}: {' and '.join(parts)}" for group, parts in groups.items()]
+    why = "a patient or a video that is trained on is recognized in validation"
+    remedy = "move their images into one part, or leave data.groups empty"
+    yield from listed(
+        "error", "groups", "groups in more than one part of the split", lines, why, remedy
+    )
+    yield from _counts(split, config.train.batch_size)
+    yield from _chained(dataset, config.data)
     used = {name for part in PARTS for name in getattr(split, part)}
-    return [
-        *listed(
-            "error",
-            "groups",
-            "groups in more than one part of the split",
-            [f"{group}: {' and '.join(parts)}" for group, parts in groups.items()],
-            "a patient or a video that is trained on is recognized in validation",
-            "move their images into one part, or leave data.groups empty",
-        ),
-        *_counts(split, config.train.batch_size),
-        *_chained(dataset, config.data),
-        *listed(
-            "note",
-            "split",
-            "images in no part of the split",
-            [name for name in dataset.names if name not in used],
-        ),
-        *_balance(dataset, split),
-        *_absent_classes(dataset, split),
-    ]
+    unused = [name for name in dataset.names if name not in used]
+    yield from listed("note", "split", "images in no part of the split", unused)
+    yield from _balance(dataset, split)
+    yield from _absent_classes(dataset, split)
 
 
 def _counts(split: Split, batch: int) -> Iterator[Finding]:
@@ -111,23 +89,19 @@ def _counts(split: Split, batch: int) -> Iterator[Finding]:
         yield Finding("warning", "split", f"few training images: {train}", why, "add images")
 
 
-def _chained(dataset: Dataset, config: DataConfig) -> list[Finding]:
+def _chained(dataset: Dataset, config: DataConfig) -> Iterator[Finding]:
     """Report when half of the images must stay together: a still camera, or a wrong pattern."""
     units = [unit for units in strata_of(dataset, dataset.names, config) for unit in units]
-    largest = max(units, key=len)
-    if config.split_file or dataset.predefined or len(largest) <= len(dataset) / 2:
-        return []
-    return [
-        Finding(
-            "warning",
-            "split",
-            f"{len(largest)} of {len(dataset)} images hang together by duplicates or data.groups",
-            "a split keeps them together, so that the others validate, or none are left to train",
-            "check data.groups; or divide them by hand in data.split_file, and expect scores that "
-            "are too good",
-            largest,
-        )
-    ]
+    largest, count = max(units, key=len), len(dataset)
+    if config.split_file or dataset.predefined or len(largest) <= count / 2:
+        return
+    seen = f"{len(largest)} of {count} images hang together by duplicates or data.groups"
+    why = "a split keeps them together, so that the others validate, or none are left to train"
+    remedy = (
+        "check data.groups; or divide them by hand in data.split_file and expect better scores "
+    )
+    remedy += "than on new images"
+    yield Finding("warning", "split", seen, why, remedy, largest)
 
 
 def _balance(dataset: Dataset, split: Split) -> Iterator[Finding]:
@@ -160,18 +134,13 @@ def _absent_classes(dataset: Dataset, split: Split) -> Iterator[Finding]:
     parts = [("train", "error", "they cannot be learned")]
     # of two classes: that no validation image has foreground is reported by `_balance`
     parts += [("val", "warning", "they have no score")] if dataset.classes > 2 else []
+    remedy = "add images with them, change the split, or merge classes by data.labels"
     for part, level, why in parts:
         names = getattr(split, part)
         present = {class_id for name in names for class_id in pixels[name]}
-        absent = [class_id for class_id in range(dataset.classes) if class_id not in present]
-        yield from listed(
-            level,
-            "classes",
-            f"classes in no {part} image",
-            [class_name(dataset, class_id) for class_id in absent] if names else [],
-            why,
-            "add images with them, change the split, or merge classes by data.labels",
-        )
+        absent = [c for c in range(dataset.classes) if names and c not in present]
+        lines = [class_name(dataset, class_id) for class_id in absent]
+        yield from listed(level, "classes", f"classes in no {part} image", lines, why, remedy)
 
 
 def fold_findings(dataset: Dataset, folds: Folds) -> list[Finding]:
