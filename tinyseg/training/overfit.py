@@ -1,7 +1,10 @@
-"""Can the network learn a handful of images by heart? If not, nothing larger will work."""
+"""The memorization test: can the network learn a handful of images? If not, it learns nothing."""
 
-from collections.abc import Callable
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -122,15 +125,34 @@ def overfit(
             raise NonFiniteError(f"step {number}: {fault}; first in {where}")
         return values["loss"]
 
+    each_loss = (learn(number) for number in count(1))
     with Progress("compiling the training step") as compiling:
-        loss, dice = learn(1), (0.0,) * len(samples)
+        first = next(each_loss)
         say(f"compiled the training step in {duration(compiling.seconds)}")
-    with Progress(f"learning {len(samples)} images", steps, first=1) as progress:
-        for done in range(2, steps + 2):
-            if done % CHECK_EVERY == 1 or done > steps:
-                dice = each_dice()
-                if min(dice) >= PASS_DICE or done > steps:
-                    break
-            loss = learn(done)
-            progress.update(done, note=f"worst Dice {min(dice):.3f}")
-    return Overfit(names, dice, done - 1, loss)
+    for losses in memorize(chain([first], each_loss), steps, CHECK_EVERY, len(samples)):
+        result = Overfit(names, each_dice(), len(losses), losses[-1])
+        if result.passed:
+            break
+    return result
+
+
+def memorize(
+    each_loss: Iterable[float], steps: int, every: int, images: int, deadline: float = math.inf
+) -> Iterator[list[float]]:
+    """Train on a few images; yield the losses so far whenever the images should be scored.
+
+    That is after `every` so many steps and at the end: after `steps`, at the `deadline` on the
+    clock of `time.monotonic`, or when a loss is not finite. Each loss that is read is one step, so
+    a caller that stops early trains no more. `overfit` and the doctor share this loop.
+    """
+    losses = list[float]()
+    with Progress(f"memorizing {images} images", steps) as progress:
+        for loss in each_loss:
+            losses.append(loss)
+            late = time.monotonic() > deadline or not math.isfinite(loss)
+            if late or len(losses) == steps:
+                break
+            if len(losses) % every == 0:
+                yield losses
+            progress.update(len(losses), note=f"loss {loss:.3g}")
+        yield losses

@@ -9,6 +9,7 @@ from tinygrad import Tensor
 
 from tinyseg.device.tensors import to_device
 from tinyseg.doctor import Project
+from tinyseg.doctor.checks.step import every_batch_counts
 from tinyseg.doctor.checks.update import _modules
 from tinyseg.doctor.experiments.step_probe import (
     BATCHES,
@@ -64,6 +65,18 @@ def test_a_step_probe_is_what_the_step_computes(project: Project) -> None:
     assert np.allclose(probe.jitted, in_turn, atol=1e-5)
     assert probe.plain == probe.jitted
     assert probe.weight_difference == 0
+
+
+def test_a_loss_that_does_not_depend_on_images_is_not_locked(tmp_path: Path) -> None:
+    """As with a head of zeros: the step without JIT does not see the images either."""
+
+    def step(image: Tensor, label: Tensor) -> float:
+        return float(label.cast("float").mean().item())
+
+    project = Project(cells(tmp_path, n=24), CONFIG, model=Scalar(), step=step)
+    probe = project.once(probe_step)
+    assert probe.other_image == probe.losses[0] != probe.other_label
+    assert [finding.level for finding in every_batch_counts(project)] == ["ok"]
 
 
 def test_repeats_are_what_the_step_computes(project: Project) -> None:

@@ -10,14 +10,13 @@ import numpy as np
 from tinygrad import Tensor
 
 from tinyseg.common.arrays import Array
-from tinyseg.common.progress import Progress
 from tinyseg.data import Sample
 from tinyseg.doctor.experiments.step_probe import loss_of
 from tinyseg.doctor.project import Batch, Project
 from tinyseg.evaluation.score import score_image
 from tinyseg.inference.step import probabilities
 from tinyseg.metrics.threshold_curves import EDGES, HALF, Histograms, best_edge, outcomes
-from tinyseg.training.overfit import PASS_DICE
+from tinyseg.training.overfit import PASS_DICE, memorize
 
 BUDGET = {1: 80, 4: 160, 9: 300}
 """Steps by the number of images."""
@@ -93,31 +92,20 @@ class Memorizer:
 
     def run(self, count: int) -> Outcome:
         """Train on `count` images until all are memorized or the budget is used up."""
-        tiles, budget = self.tiles(count), BUDGET[count]
-        losses, cost = list[float](), float("nan")
-        with self._from_initial(), Progress(f"memorizing {len(tiles)} images", budget) as progress:
-            for batch in self._batches(tiles):
-                losses.append(loss_of(self.project.step(*batch)))
-                late = time.monotonic() > self.deadline
-                over = late or len(losses) == budget or not np.isfinite(losses[-1])
-                if over or len(losses) % SCORE_EVERY == 0:
-                    scores = self.score(tiles)
-                    if np.isnan(cost) and min(scores.best) >= PASS_DICE:
-                        cost = scores.threshold_cost
-                    if over or scores.passed:
-                        break
-                progress.update(len(losses), note=f"loss {losses[-1]:.3g}")
+        tiles, cost, steps = self.tiles(count), float("nan"), BUDGET[count]
+        with self._from_initial():
+            each_loss = (loss_of(self.project.step(*batch)) for batch in self._batches(tiles))
+            for losses in memorize(each_loss, steps, SCORE_EVERY, len(tiles), self.deadline):
+                scores = self.score(tiles)
+                if np.isnan(cost) and min(scores.best) >= PASS_DICE:
+                    cost = scores.threshold_cost
+                in_time = scores.passed or len(losses) == steps or not np.isfinite(losses[-1])
+                if scores.passed:
+                    break
             training_mode = () if scores.passed else self._training_mode(tiles)
-        return Outcome(
-            tuple(tiles),
-            tuple(self.project.name_of(tile) for tile in tiles),
-            tuple(losses),
-            self.threshold,
-            scores,
-            cost,
-            training_mode,
-            in_time=scores.passed or not late,
-        )
+        names = tuple(self.project.name_of(tile) for tile in tiles)
+        parts = (tuple(tiles), names, tuple(losses), self.threshold, scores, cost)
+        return Outcome(*parts, training_mode, bool(in_time))
 
     def losses_at(self, tiles: Sequence[int], rates: Sequence[float]) -> list[float]:
         """Return the losses of steps at these learning rates; fewer if time runs out."""
