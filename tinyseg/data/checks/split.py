@@ -97,10 +97,8 @@ def _chained(dataset: Dataset, config: DataConfig) -> Iterator[Finding]:
         return
     seen = f"{len(largest)} of {count} images hang together by duplicates or data.groups"
     why = "a split keeps them together, so that the others validate, or none are left to train"
-    remedy = (
-        "check data.groups; or divide them by hand in data.split_file and expect better scores "
-    )
-    remedy += "than on new images"
+    remedy = "check data.groups; or divide them by hand in data.split_file, and expect scores "
+    remedy += "that are too good"
     yield Finding("warning", "split", seen, why, remedy, largest)
 
 

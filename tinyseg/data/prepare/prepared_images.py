@@ -1,7 +1,6 @@
 """Tiles of labeled images, prepared once, in threads, and kept in a memory-mapped file."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from tinyseg.config import IGNORE, DataConfig
 from tinyseg.data.prepare.input_pipeline import InputPipeline, Tile, find_scale
 from tinyseg.data.prepare.normalize import InputScale, unit_range
 from tinyseg.data.prepare.resize import Placement, label_tile
+from tinyseg.data.sample import Sample
 from tinyseg.data.storage.store import digest
 
 if TYPE_CHECKING:
@@ -72,14 +72,12 @@ def prepare_images(
         IGNORE,
     )
     stored = dataset.store.map(key)
-    if stored is not None:
-        return PreparedImages(stored)
-    try:
-        preparation = _Preparation(dataset, names, pipeline, overlap, np.dtype(np.uint8))
-        return PreparedImages(preparation.run(key, progress))
-    except _DeepImage:
-        preparation = _Preparation(dataset, names, pipeline, overlap, np.dtype(np.float32))
-        return PreparedImages(preparation.run(key, progress))
+    if stored is None:
+        try:
+            stored = _prepare(dataset, key, names, pipeline, overlap, np.uint8, progress)
+        except _DeepImage:
+            stored = _prepare(dataset, key, names, pipeline, overlap, np.float32, progress)
+    return PreparedImages(stored)
 
 
 def cached_scale(dataset: "Dataset", names: Sequence[str], config: DataConfig) -> InputScale | None:
@@ -104,62 +102,61 @@ class _DeepImage(Exception):
     """An image of more than 8 bits: all are kept as float32."""
 
 
-@dataclass(frozen=True)
-class _Preparation:
-    dataset: "Dataset"
-    names: Sequence[str]
-    pipeline: InputPipeline
-    overlap: float
-    pixel: np.dtype[np.generic]
+def _prepare(
+    dataset: "Dataset",
+    key: str,
+    names: Sequence[str],
+    pipeline: InputPipeline,
+    overlap: float,
+    pixel: type[np.generic],
+    progress: Progress | None,
+) -> np.ndarray:
+    """Write the records of all tiles, to the store if it can hold them, else to memory."""
+    sizes = [dataset.size(dataset.index(name)) for name in names]
+    placements = [pipeline.placements(*size, overlap) for size in sizes]
+    first = [0, *accumulate(map(len, placements))]
+    channels, side = dataset.channels, (pipeline.size, pipeline.size)
+    record = np.dtype(
+        [  # the widest numbers first: each field is aligned
+            ("mean", np.float64, (channels,)),
+            ("std", np.float64, (channels,)),
+            ("image_index", np.int32),
+            ("placement", np.int32, (6,)),
+            ("pixels", pixel, (*side, channels)),
+            ("label", np.uint8, side),
+        ]
+    )
 
-    def run(self, key: str, progress: Progress | None) -> np.ndarray:
-        """Prepare all tiles, in the store if it can hold them, else in memory."""
-        sizes = [self.dataset.size(self.dataset.index(name)) for name in self.names]
-        placements = [self.pipeline.placements(*size, self.overlap) for size in sizes]
-        first = [0, *accumulate(map(len, placements))]
+    def write(put: Put) -> None:
+        def work(index: int) -> None:
+            fields = _tile_fields(dataset[names[index]], pipeline, placements[index], pixel)
+            for place, values in enumerate(fields, start=first[index]):
+                put(place, (*values[:2], np.array(index, np.int32), *values[2:]))
 
-        def write(put: Put) -> None:
-            def work(image: int) -> None:
-                records = self._records(image, placements[image])
-                for index, record in enumerate(records, start=first[image]):
-                    put(index, record)
+        for _ in in_threads(work, range(len(names)), progress):
+            pass
 
-            for _ in in_threads(work, range(len(self.names)), progress):
-                pass
+    records = dataset.store.make(key, record, first[-1], write)
+    if records is None:
+        records = np.empty(first[-1], record)
+        write(records.__setitem__)
+    return records
 
-        records = self.dataset.store.make(key, self._dtype(), first[-1], write)
-        if records is None:
-            records = np.empty(first[-1], self._dtype())
-            write(records.__setitem__)
-        return records
 
-    def _dtype(self) -> np.dtype[np.void]:
-        # the widest numbers first: each field is aligned
-        channels, side = self.dataset.channels, (self.pipeline.size, self.pipeline.size)
-        return np.dtype(
-            [
-                ("mean", np.float64, (channels,)),
-                ("std", np.float64, (channels,)),
-                ("image_index", np.int32),
-                ("placement", np.int32, (6,)),
-                ("pixels", self.pixel, (*side, channels)),
-                ("label", np.uint8, side),
-            ]
-        )
-
-    def _records(
-        self, image: int, placements: Sequence[Placement]
-    ) -> Iterator[tuple[np.ndarray, ...]]:
-        """Yield the fields of each tile of an image, in the order of `_dtype`."""
-        sample = self.dataset[self.names[image]]
-        tiles = self.pipeline.tiles(sample.image, placements)
-        if self.pixel == np.uint8 and tiles.pixels.dtype != np.uint8:
-            raise _DeepImage
-        assert sample.label is not None  # the images of a run have labels
-        mean, std = np.array(tiles.scale.mean), np.array(tiles.scale.std)
-        for tile in tiles:
-            p = tile.placement
-            place = np.array([*p.original, p.top, p.left, p.rows, p.cols], np.int32)
-            pixels = tile.pixels if self.pixel == np.uint8 else unit_range(tile.pixels)
-            label = label_tile(sample.label, p, self.pipeline.size)
-            yield mean, std, np.array(image, np.int32), place, pixels, label
+def _tile_fields(
+    sample: Sample,
+    pipeline: InputPipeline,
+    placements: Sequence[Placement],
+    pixel: type[np.generic],
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """Yield mean, std, placement, pixels and label of each tile."""
+    tiles = pipeline.tiles(sample.image, placements)
+    if pixel == np.uint8 and tiles.pixels.dtype != np.uint8:
+        raise _DeepImage
+    assert sample.label is not None  # the images of a run have labels
+    mean, std = np.array(tiles.scale.mean), np.array(tiles.scale.std)
+    for tile in tiles:
+        p = tile.placement
+        place = np.array([*p.original, p.top, p.left, p.rows, p.cols], np.int32)
+        pixels = tile.pixels if pixel == np.uint8 else unit_range(tile.pixels)
+        yield mean, std, place, pixels, label_tile(sample.label, p, pipeline.size)
