@@ -10,7 +10,7 @@ import numpy as np
 
 from tinyseg.common.threads import Progress
 from tinyseg.config import IGNORE, DataConfig
-from tinyseg.data.reading.arrays import ArrayReader, Arrays
+from tinyseg.data.reading.arrays import Arrays
 from tinyseg.data.reading.cases import CaseFacts, check_values
 from tinyseg.data.reading.decode import to_channels
 from tinyseg.data.reading.duplicates import Duplicate, find_duplicates
@@ -110,10 +110,10 @@ def read_content(
 
 def _open(
     source: str | Path | Arrays, text: str, layout: Layout | None, labeled: bool, store: Store
-) -> tuple[CaseReader | ArrayReader, tuple[str, ...], Mapping[int, int], tuple[str, ...]]:
+) -> tuple[CaseReader | Arrays, tuple[str, ...], Mapping[int, int], tuple[str, ...]]:
     """Return a reader, warnings, the labels of a named dataset, and class names if known."""
     if isinstance(source, Arrays):
-        return ArrayReader(source), (), {}, tuple(source.class_names or ())
+        return source, (), {}, source.class_names
     named = find_named(text)
     if named is None:
         layout = layout or find_cases(Path(source), labeled)
@@ -133,7 +133,7 @@ def _check_named(
 
 
 def _scan(
-    reader: CaseReader | ArrayReader,
+    reader: CaseReader | Arrays,
     labels: Mapping[int, int],
     scanned: bool,
     labeled: bool,
@@ -161,17 +161,17 @@ def _refuse_all_empty(
 
 
 def _read_case(
-    reader: CaseReader | ArrayReader, table: Mapping[int, int], channels: int, index: int
+    reader: CaseReader | Arrays, table: Mapping[int, int], channels: int, index: int
 ) -> Sample:
     arrays, facts = reader.read(index)
     check_values(facts, table)
     case, image = facts.case, to_channels(arrays["image"], channels)
     label = facts.classes(table)[arrays["sets"]] if case.masks else None
-    files = () if isinstance(reader, ArrayReader) else (case.image, *case.masks)
+    files = () if isinstance(reader, Arrays) else (case.image, *case.masks)
     return Sample(case.name, image, label, files)
 
 
-def _fingerprint(reader: CaseReader | ArrayReader, own: Mapping[int, int]) -> str:
+def _fingerprint(reader: CaseReader | Arrays, own: Mapping[int, int]) -> str:
     """Of names and contents; of a named dataset also of the labels that its options chose."""
     whole = hashlib.sha256()
     for case, files in zip(reader.cases, reader.contents, strict=True):

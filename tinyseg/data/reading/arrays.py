@@ -2,8 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +15,31 @@ from tinyseg.data.sample import name_some
 from tinyseg.errors import DataError
 
 
-@dataclass(frozen=True)
 class Arrays:
-    """What `Dataset.from_arrays` takes."""
+    """Images and masks as cases, checked; reads them like `CaseReader`."""
 
-    images: Any
-    masks: Any
-    names: Sequence[str] | None = None
-    class_names: Sequence[str] | None = None
-
-
-class ArrayReader:
-    """The arrays as cases, checked; see `CaseReader`."""
-
-    def __init__(self, arrays: Arrays) -> None:
-        images, masks = list(arrays.images), list(arrays.masks)
+    def __init__(
+        self,
+        images: Iterable[Any],
+        masks: Iterable[Any],
+        names: Sequence[str] | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> None:
+        """Check shapes, types and values; see `Dataset.from_arrays`."""
+        images, masks = list(images), list(masks)
         if len(images) != len(masks) or not images:
             raise DataError(
                 f"{len(images)} images and {len(masks)} masks; give one mask for each image"
             )
+        self.class_names = tuple(class_names or ())
         self.cases = [
             Case(name, Path(f"images[{index}]"), (Path(f"masks[{index}]"),))
-            for index, name in enumerate(_names(arrays.names, len(images)))
+            for index, name in enumerate(_names(names, len(images)))
         ]
-        self._pairs = list(map(_check_pair, self.cases, images, masks))
+        self._pairs = [
+            (to_image(case.image, np.asarray(image)), _mask(case, np.asarray(mask)))
+            for case, image, mask in zip(self.cases, images, masks, strict=True)
+        ]
         self._read: dict[int, tuple[dict[str, np.ndarray], CaseFacts]] = {}
         self.contents = [(_digest(*pair),) for pair in self._pairs]
         """A digest of each image with its mask."""
@@ -73,17 +73,6 @@ def _names(names: Sequence[str] | None, count: int) -> list[str]:
     if twice:
         raise DataError(f"names that appear twice: {name_some(twice)}; give each image its own")
     return listed
-
-
-def _check_pair(case: Case, image: Any, mask: Any) -> tuple[np.ndarray, np.ndarray]:
-    image, mask = to_image(case.image, np.asarray(image)), _mask(case, np.asarray(mask))
-    if image.shape[:2] != mask.shape:
-        first = image.shape[1:] == mask.shape
-        remedy = "move the channels last: (H, W, C)" if first else "give both at one size"
-        raise DataError(
-            f"{case.image} has the shape {image.shape} but {case.masks[0]} {mask.shape}; {remedy}"
-        )
-    return image, mask
 
 
 def to_image(name: object, image: np.ndarray) -> np.ndarray:
