@@ -50,8 +50,12 @@ def _by_stem(folder: Path, suffix: str) -> dict[str, Path]:
 
 def _read_list(path: Path) -> list[tuple[str, str]]:
     """Return name and species from lines NAME CLASS SPECIES BREED."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); restore the official list") from None
     rows = []
-    for number, line in enumerate(_text(path).splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         words = line.split()
         if not words or words[0].startswith("#"):
             continue
@@ -64,13 +68,6 @@ def _read_list(path: Path) -> list[tuple[str, str]]:
     if not rows:
         raise DataError(f"{path}: lists no image; restore the official list")
     return rows
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); restore the official list") from None
 
 
 def _refuse_absent(path: Path, names: list[str], there: set[str]) -> None:
