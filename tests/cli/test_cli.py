@@ -72,7 +72,7 @@ def test_evaluate_writes_numbers_and_a_picture(
     command = ["evaluate", str(run), str(cells), "--split", "train"]
     assert main([*command, "--json", str(scores), "--picture", str(picture)]) == 0
     text = capsys.readouterr().out
-    assert all(word in text for word in ("this run", "all background", "all foreground", "grey"))
+    assert all(word in text for word in ("this run", "all background", "all foreground", "gray"))
     table = json.loads(scores.read_text())
     assert len(table["images"]) == 10
     assert set(table["baselines"]) == {"background", "foreground", "threshold"}

@@ -6,9 +6,9 @@ import pytest
 from numpy.typing import NDArray
 
 from tinyseg.errors import DataError
-from tinyseg.metrics.baselines import Threshold, baselines, best_threshold
-from tinyseg.metrics.pixel import MEASURES, confusion, scores
-from tinyseg.metrics.summary import Summary, evaluate_image, foreground_mean, mean, summarize
+from tinyseg.metrics.baselines import GrayThreshold, baselines, best_gray_threshold
+from tinyseg.metrics.pixel import MEASURES, confusion, mean, scores
+from tinyseg.metrics.summary import Summary, evaluate_image, foreground_mean, summarize
 from tinyseg.metrics.surface import surface_distances
 
 Map = NDArray[Any]
@@ -25,20 +25,20 @@ def pair(classes: int, seed: int, shape: tuple[int, int] = (9, 13)) -> tuple[Map
 
 def brute_scores(prediction: Map, label: Map, kind: int) -> dict[str, float]:
     """The measures of one class by counting pixel after pixel."""
-    hit = false = missed = rest = 0
+    tp = fp = fn = tn = 0
     for p, y in zip(prediction.ravel(), label.ravel(), strict=True):
         if y != 255:
-            hit += p == kind and y == kind
-            false += p == kind and y != kind
-            missed += p != kind and y == kind
-            rest += p != kind and y != kind
+            tp += p == kind and y == kind
+            fp += p == kind and y != kind
+            fn += p != kind and y == kind
+            tn += p != kind and y != kind
     return {
-        "accuracy": (hit + rest) / (hit + false + missed + rest),
-        "precision": hit / (hit + false),
-        "recall": hit / (hit + missed),
-        "specificity": rest / (rest + false),
-        "dice": 2 * hit / (2 * hit + false + missed),
-        "iou": hit / (hit + false + missed),
+        "accuracy": (tp + tn) / (tp + fp + fn + tn),
+        "precision": tp / (tp + fp),
+        "recall": tp / (tp + fn),
+        "specificity": tn / (tn + fp),
+        "dice": 2 * tp / (2 * tp + fp + fn),
+        "iou": tp / (tp + fp + fn),
     }
 
 
@@ -258,15 +258,15 @@ def test_the_best_threshold_is_the_best_of_all_tried_one_by_one(bright: bool) ->
         lift = (40 if bright else -40) * label.astype(int)
         images.append((random.integers(80, 140, label.shape) + lift).astype(np.uint8))
         labels.append(np.where(random.random(label.shape) < 0.1, 255, label).astype(np.uint8))
-    rules = [Threshold(value, side) for side in (True, False) for value in range(257)]
+    rules = [GrayThreshold(value, side) for side in (True, False) for value in range(257)]
     dice = [pooled_dice(rule, images, labels) for rule in rules]
-    best = best_threshold(images, labels)
+    best = best_gray_threshold(images, labels)
     assert best.bright == bright
     assert best == rules[int(np.argmax(dice))]
-    assert str(best) == f"grey {'>=' if bright else '<'} {best.value}"
+    assert str(best) == f"gray {'>=' if bright else '<'} {best.value}"
 
 
-def pooled_dice(rule: Threshold, images: list[Map], labels: list[Map]) -> float:
+def pooled_dice(rule: GrayThreshold, images: list[Map], labels: list[Map]) -> float:
     valid = np.stack(labels) != 255
     mask, target = np.stack([rule(image) for image in images]) == 1, np.stack(labels) == 1
     return float(2 * (mask & target).sum() / ((mask & valid).sum() + target.sum()))
@@ -275,12 +275,12 @@ def pooled_dice(rule: Threshold, images: list[Map], labels: list[Map]) -> float:
 def test_a_threshold_reads_grey_colour_and_fractions_alike() -> None:
     grey = np.array([[0, 99], [100, 255]], np.uint8)
     for image in (grey, grey[..., None], np.stack([grey] * 3, -1), grey / np.float32(255)):
-        np.testing.assert_array_equal(Threshold(100, bright=True)(image), [[0, 0], [1, 1]])
-        np.testing.assert_array_equal(Threshold(100, bright=False)(image), [[1, 1], [0, 0]])
+        np.testing.assert_array_equal(GrayThreshold(100, bright=True)(image), [[0, 0], [1, 1]])
+        np.testing.assert_array_equal(GrayThreshold(100, bright=False)(image), [[1, 1], [0, 0]])
     red = np.zeros((1, 1, 3), np.uint8)
     red[..., 0] = 255
-    assert Threshold(76, bright=True)(red) == 1
-    assert Threshold(77, bright=True)(red) == 0
+    assert GrayThreshold(76, bright=True)(red) == 1
+    assert GrayThreshold(77, bright=True)(red) == 0
 
 
 def test_binary_baselines_are_found_on_one_set_and_measured_on_the_other() -> None:
@@ -290,7 +290,7 @@ def test_binary_baselines_are_found_on_one_set_and_measured_on_the_other() -> No
     assert [(item.name, item.rule) for item in found] == [
         ("background", "all background"),
         ("foreground", "all foreground"),
-        ("threshold", "grey >= 10"),
+        ("threshold", "gray >= 10"),
     ]
     dice = [item.summary.pooled["dice"][1] for item in found]
     assert dice == pytest.approx([0, 2 * 2 / 6, 2 * 2 / 6])
@@ -301,7 +301,7 @@ def test_the_threshold_may_not_see_the_measured_labels() -> None:
     image = np.array([[10, 200]], np.uint8)
     label = np.array([[0, 1]])
     found = baselines([image], [label], [image], [1 - label], ["rest", "own"])
-    assert found[2].rule == "grey >= 11"
+    assert found[2].rule == "gray >= 11"
     assert found[2].summary.pooled["dice"][1] == 0
 
 

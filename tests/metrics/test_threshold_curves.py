@@ -20,8 +20,8 @@ from tinyseg.metrics.threshold_curves import (
     average_precision,
     best_edge,
     image_measures,
-    outcomes,
     roc_auc,
+    sweep,
 )
 
 Map = NDArray[Any]
@@ -58,15 +58,15 @@ def test_scores_at_the_thresholds_and_beside_them_fall_on_their_side() -> None:
     p = edge_scores()
     for kind in (0, 1):
         label = np.full((1, p.size), kind, np.uint8)
-        found = outcomes(histograms([(p[None, None], label)]).pooled[0])
+        found = sweep(histograms([(p[None, None], label)]).pooled[0])
         wanted = [int(to_classes(p[None, None], float(edge)).sum()) for edge in EDGES]
-        np.testing.assert_array_equal(found.hit if kind else found.false, wanted)
+        np.testing.assert_array_equal(found.tp if kind else found.fp, wanted)
 
 
 def test_every_threshold_is_as_if_the_images_were_scored_with_it() -> None:
     pairs = scored(0, images=3)
     counts = histograms(pairs).counts[:, 0]
-    pooled, per_image = outcomes(counts.sum(0)).measures(), image_measures(counts)
+    pooled, per_image = sweep(counts.sum(0)).measures(), image_measures(counts)
     for index, edge in enumerate(EDGES):
         scores = [evaluate_image(to_classes(p, float(edge)), y, 2) for p, y in pairs]
         wanted = summarize(scores)
@@ -191,9 +191,9 @@ def test_the_gain_is_measured_on_images_left_out() -> None:
     draws = [np.bincount(drawn, minlength=12) for drawn in random.integers(12, size=(1000, 12))]
     edges = np.arange(16, BINS, 16)
     for drawn in draws:
-        inside = outcomes((counts * drawn[:, None, None]).sum(0)).measures()["dice"][edges - 1]
+        inside = sweep((counts * drawn[:, None, None]).sum(0)).measures()["dice"][edges - 1]
         chosen = edges[best_edge(inside)]
-        outside = outcomes(counts[drawn == 0].sum(0)).measures()["dice"]
+        outside = sweep(counts[drawn == 0].sum(0)).measures()["dice"]
         gains.append(outside[chosen - 1] - outside[511])
     wanted = np.array(gains)[~np.isnan(gains)]
     assert found.mean == pytest.approx(wanted.mean(), abs=1e-12)

@@ -20,14 +20,14 @@ from tinyseg.inference.tta import PredictFunction, combine_runs
 from tinyseg.metrics.baselines import Baseline, baselines
 from tinyseg.metrics.best_threshold import curves, find_thresholds
 from tinyseg.metrics.bootstrap import Interval, gain_of
+from tinyseg.metrics.pixel import dice_of_counts, mean
 from tinyseg.metrics.summary import (
     ImageScores,
     Summary,
     foreground_mean,
-    mean,
     summarize,
 )
-from tinyseg.metrics.threshold_curves import HALF, Histograms, ratio
+from tinyseg.metrics.threshold_curves import HALF, Histograms
 
 SPLITS = ("train", "val", "test", "all")
 NOTHING = np.full(2, np.nan)
@@ -57,10 +57,10 @@ class ThresholdGain:
     ) -> "ThresholdGain":
         """From the scores of every image with the threshold and with 0.5."""
         matrices = np.stack([[one.matrix for one in rule] for rule in (at_half, scores)], axis=1)
-        hit = matrices[..., 1, 1]
+        tp = matrices[..., 1, 1]
         size = matrices[..., 1, :].sum(-1) + matrices[..., :, 1].sum(-1)
-        half, dice = ratio(2 * hit.sum(0), size.sum(0))
-        return ThresholdGain(threshold, float(dice), float(half), gain_of(hit, size), chosen_here)
+        half, dice = dice_of_counts(tp.sum(0), size.sum(0))
+        return ThresholdGain(threshold, float(dice), float(half), gain_of(tp, size), chosen_here)
 
     def __str__(self) -> str:
         flattered = "; chosen on these images, which flatters it" if self.chosen_here else ""

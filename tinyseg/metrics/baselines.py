@@ -6,50 +6,46 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyseg.metrics.pixel import Map
+from tinyseg.metrics.pixel import Map, dice_of_counts
 from tinyseg.metrics.summary import Summary, evaluate_image, summarize
 
 Rule = tuple[str, str, Callable[[Map], Map]]
 
 
-# 3. Baselines: what a trained network has to beat
-
-
 @dataclass(frozen=True)
-class Threshold:
-    """Foreground is where the grey value is `value` or more (bright), or below it (dark)."""
+class GrayThreshold:
+    """Foreground is where the gray value is `value` or more (bright), or below it (dark)."""
 
     value: int
     bright: bool
 
     def __call__(self, image: Map) -> Map:
-        """The mask (H,W) of an image, see `baselines`."""
-        return np.asarray((_grey(image) >= self.value) == self.bright).astype(np.uint8)
+        """Return the mask (H, W) of an image, see `baselines`."""
+        return np.asarray((_gray(image) >= self.value) == self.bright).astype(np.uint8)
 
     def __str__(self) -> str:
-        return f"grey {'>=' if self.bright else '<'} {self.value}"
+        return f"gray {'>=' if self.bright else '<'} {self.value}"
 
 
-def best_threshold(images: Sequence[Map], labels: Sequence[Map]) -> Threshold:
-    """The single grey value and side with the best pooled Dice on these images, class 1 of 2.
+def best_gray_threshold(images: Sequence[Map], labels: Sequence[Map]) -> GrayThreshold:
+    """Return the single gray value and side with the best pooled Dice on images of two classes.
 
     One pass of 256-bin histograms; among equals the lowest value, bright first.
     """
     histogram = np.zeros((2, 256), np.int64)
     for image, label in zip(images, labels, strict=True):
-        for kind in (0, 1):
-            histogram[kind] += np.bincount(_grey(image)[label == kind], minlength=256)
+        for class_id in (0, 1):
+            histogram[class_id] += np.bincount(_gray(image)[label == class_id], minlength=256)
     below = np.concatenate([np.zeros((2, 1), np.int64), histogram.cumsum(1)], 1)
-    total = below[1, -1]
     # columns are thresholds 0..256, rows the sides
-    false, hit = (np.stack([row[-1] - row, row]) for row in below)
-    dice = 2 * hit / np.maximum(hit + false + total, 1)
+    fp, tp = (np.stack([row[-1] - row, row]) for row in below)
+    dice = np.nan_to_num(dice_of_counts(tp, tp + fp + below[1, -1]))
     side, value = np.unravel_index(int(dice.argmax()), dice.shape)
-    return Threshold(int(value), side == 0)
+    return GrayThreshold(int(value), side == 0)
 
 
-def _grey(image: Map) -> Map:
-    """The luma (ITU-R 601) of an image as (H,W) uint8."""
+def _gray(image: Map) -> Map:
+    """The luma (ITU-R 601) of an image as (H, W) uint8."""
     scale = 1 if image.dtype == np.uint8 else 255
     image = image.reshape(*image.shape[:2], -1)
     weights = np.array([0.299, 0.587, 0.114]) if image.shape[2] == 3 else np.ones(1)
@@ -73,10 +69,10 @@ def baselines(
     labels: Sequence[Map],
     class_names: Sequence[str],
 ) -> list[Baseline]:
-    """Rules found on the training images, measured on the others.
+    """Return rules that the training images give, with their scores on the other images.
 
-    Images are (H,W), (H,W,1) or (H,W,3), uint8 or float from 0 to 1; labels (H,W).
-    Two classes: all background, all foreground, best grey threshold. More: each class everywhere,
+    Images are (H, W), (H, W, 1) or (H, W, 3), uint8 or float from 0 to 1; labels (H, W).
+    Two classes: all background, all foreground, best gray threshold. More: each class everywhere,
     the one with the most training pixels marked in its rule.
     """
     classes, pairs = len(class_names), list(zip(images, labels, strict=True))
@@ -91,7 +87,7 @@ def baselines(
 
 
 def _binary_rules(images: Sequence[Map], labels: Sequence[Map]) -> list[Rule]:
-    best = best_threshold(images, labels)
+    best = best_gray_threshold(images, labels)
     return [
         ("background", "all background", _constant(0)),
         ("foreground", "all foreground", _constant(1)),
@@ -100,12 +96,12 @@ def _binary_rules(images: Sequence[Map], labels: Sequence[Map]) -> list[Rule]:
 
 
 def _constant_rules(labels: Sequence[Map], names: Sequence[str]) -> list[Rule]:
-    pixels = [sum(int((label == kind).sum()) for label in labels) for kind in range(len(names))]
+    pixels = [sum(int((label == k).sum()) for label in labels) for k in range(len(names))]
     mark = {pixels.index(max(pixels)): " (most pixels)"}
     return [
         (f"class {k}", f"all {name}{mark.get(k, '')}", _constant(k)) for k, name in enumerate(names)
     ]
 
 
-def _constant(kind: int) -> Callable[[Map], Map]:
-    return lambda image: np.full(image.shape[:2], kind, np.uint8)
+def _constant(class_id: int) -> Callable[[Map], Map]:
+    return lambda image: np.full(image.shape[:2], class_id, np.uint8)

@@ -8,20 +8,20 @@ import numpy as np
 
 from tinyseg.metrics.bootstrap import Interval, gain_of_choosing
 from tinyseg.metrics.calibration import calibration_error, fit_temperature
+from tinyseg.metrics.pixel import Counts
 from tinyseg.metrics.threshold_curves import (
     BINS,
     EDGES,
     HALF,
-    Counts,
     Histograms,
     average_precision,
     best_edge,
     image_measures,
-    outcomes,
     roc_auc,
+    sweep,
 )
 
-# 4. All of it, for a checkpoint
+CURVES = ("dice", "iou", "precision", "recall")
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def find_thresholds(histograms: Histograms, resample: bool = True) -> list[Thres
 def _find_threshold(counts: Counts, resample: bool) -> ThresholdReport:
     pooled = np.asarray(counts.sum(0, dtype=np.int64))
     half = BINS // 2 - 1
-    dice = outcomes(pooled).measures()["dice"]
+    dice = sweep(pooled).measures()["dice"]
     best = int(best_edge(dice)) if pooled[1].any() else half
     return ThresholdReport(
         float(EDGES[best]),
@@ -85,21 +85,22 @@ def to_facts(histograms: Histograms, found: Sequence[ThresholdReport]) -> dict[s
 
 
 def curves(histograms: Histograms) -> dict[str, Any]:
-    """For JSON: per class what was found, and every measure at every threshold.
+    """Return, for JSON, a report for each class with CURVES at every threshold.
 
     Pooled, and as the mean over images where each has its own histogram.
     """
     counts = histograms.counts
     classes = []
-    for kind, found in enumerate(find_thresholds(histograms)):
-        table = {"pooled": outcomes(counts[:, kind].sum(0)).measures()}
+    reports = find_thresholds(histograms)
+    for class_counts, report in zip(counts.swapaxes(0, 1), reports, strict=True):
+        tables = {"pooled": sweep(class_counts.sum(0)).measures()}
         if len(counts) == histograms.images:
-            table["per_image"] = image_measures(counts[:, kind])
+            tables["per_image"] = image_measures(class_counts)
         measured = {
-            how: {name: [_number(v) for v in values.tolist()] for name, values in found.items()}
-            for how, found in table.items()
+            how: {name: [_number(value) for value in table[name].tolist()] for name in CURVES}
+            for how, table in tables.items()
         }
-        classes.append({**found.to_dict(), **measured})
+        classes.append({**report.to_dict(), **measured})
     return {"thresholds": EDGES.tolist(), "images": histograms.images, "classes": classes}
 
 

@@ -4,24 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyseg.metrics.threshold_curves import (
-    BINS,
-    COARSE,
-    EDGES,
-    HALF,
-    Counts,
-    Floats,
-    Outcomes,
-    _mean,
-    best_edge,
-    outcomes,
-    ratio,
-)
+from tinyseg.metrics.pixel import Counts, Floats, dice_of_counts, mean
+from tinyseg.metrics.threshold_curves import BINS, COARSE, EDGES, HALF, best_edge, sweep
 
 RESAMPLES = 1000
-
-
-# 3. What the threshold is worth
 
 
 @dataclass(frozen=True)
@@ -42,52 +28,49 @@ class Interval:
 
 
 def gain_of_choosing(counts: Counts, seed: int = 0) -> Interval:
-    """What choosing a threshold gains over 0.5 on images it was not chosen on: pooled Dice.
+    """Return what choosing a threshold gains over 0.5 on images it was not chosen on: pooled Dice.
 
     Of histograms (images, 2, BINS). A threshold looks best on the images it was chosen on, so in
     each of 1000 resamples of the images it is chosen anew on those drawn and measured on those
     not drawn (Efron 1983's out-of-bag error). It is chosen on two thirds of the images and measured
     on a third, so the mean is rather too low and the interval too wide. nan for a single image.
     """
-    every, edges = outcomes(counts), np.arange(COARSE - 1, BINS - 1, COARSE)
-    parts = np.stack([2 * every.hit[:, edges], _sizes(every)[:, edges]]).astype(np.float64)
+    every, edges = sweep(counts), np.arange(COARSE - 1, BINS - 1, COARSE)
+    parts = np.stack([every.tp[:, edges], every.size[:, edges]]).astype(np.float64)
     draws = _draws(len(counts), seed)
-    hit, size = draws @ parts
-    chosen = best_edge(hit / np.maximum(size, 1))
+    tp, size = draws @ parts
+    chosen = best_edge(2 * tp / np.maximum(size, 1))
     left = (draws == 0).astype(np.float64)
     # of those not drawn one column is wanted for each resample: no product of all
     at_chosen = np.einsum("ri,pri->pr", left, parts.transpose(0, 2, 1)[:, chosen])
     at_half = parts[..., np.searchsorted(EDGES[edges], HALF)] @ left.T
-    return Interval.of(ratio(*at_chosen) - ratio(*at_half))
+    return Interval.of(dice_of_counts(*at_chosen) - dice_of_counts(*at_half))
 
 
-def gain_of(hit: Counts, size: Counts, seed: int = 0) -> Interval:
-    """Difference in pooled Dice of a given second rule over a first one, with its interval.
+def gain_of(tp: Counts, size: Counts, seed: int = 0) -> Interval:
+    """Return the difference in pooled Dice of a second rule over a first one, with its interval.
 
-    Per image and rule, (images, 2): pixels hit, and pixels of prediction and label together. The
-    images are drawn anew 1000 times, the same for both rules; the mean is of the images themselves.
+    Per image and rule, (images, 2): true positives, and pixels of prediction and label together.
+    The images are drawn anew 1000 times, the same for both rules; the mean is of the images
+    themselves.
     """
-    draws = _draws(len(hit), seed)
-    dice = ratio(2 * (draws @ hit), draws @ size)
-    found = Interval.of(dice[:, 1] - dice[:, 0])
-    first, second = ratio(2 * hit.sum(0), size.sum(0))
-    return Interval(float(second - first), found.low, found.high)
+    draws = _draws(len(tp), seed)
+    dice = dice_of_counts(draws @ tp, draws @ size)
+    resampled = Interval.of(dice[:, 1] - dice[:, 0])
+    first, second = dice_of_counts(tp.sum(0), size.sum(0))
+    return Interval(float(second - first), resampled.low, resampled.high)
 
 
-def dice_interval(hit: Counts, size: Counts, seed: int = 0) -> Interval:
-    """The pooled Dice, mean of the classes that are anywhere, and its interval.
+def dice_interval(tp: Counts, size: Counts, seed: int = 0) -> Interval:
+    """Return the pooled Dice, mean of the classes that are anywhere, and its interval.
 
-    Per image and class, (images, K): pixels hit, and pixels of prediction and label together. The
-    images are drawn anew 1000 times; the mean is of the images themselves.
+    Per image and class, (images, K): true positives, and pixels of prediction and label together.
+    The images are drawn anew 1000 times; the mean is of the images themselves.
     """
-    draws = _draws(len(hit), seed)
-    found = Interval.of(_mean(ratio(2 * (draws @ hit), draws @ size).T))
-    own = _mean(ratio(2 * hit.sum(0), size.sum(0)))
-    return Interval(float(own), found.low, found.high)
-
-
-def _sizes(found: Outcomes) -> Counts:
-    return 2 * found.hit + found.false + found.missed
+    draws = _draws(len(tp), seed)
+    resampled = Interval.of(mean(dice_of_counts(draws @ tp, draws @ size).T))
+    own = mean(dice_of_counts(tp.sum(0), size.sum(0)))
+    return Interval(float(own), resampled.low, resampled.high)
 
 
 def _draws(images: int, seed: int) -> Floats:

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from tinyseg.metrics.threshold_curves import BINS, Counts, Floats, ratio
+from tinyseg.metrics.pixel import Counts, ratio
+from tinyseg.metrics.threshold_curves import BINS
 
 RELIABILITY_BINS = 16
 MIDDLES = (np.arange(BINS) + 0.5) / BINS
@@ -15,11 +16,13 @@ def calibration_error(counts: Counts, temperature: float = 1.0) -> float:
     |mean score - share of foreground|. The score is the middle of its fine bin, which is off by
     1/2048 at most. Here it is that of the foreground's probability, not of the winning class.
     """
-    rest, found = counts.astype(np.float64)
-    score = _logistic(_logit(MIDDLES) / temperature)
+    from scipy.special import expit, logit
+
+    rest, own = counts.astype(np.float64)
+    score = expit(logit(MIDDLES) / temperature)
     bins = np.minimum((score * RELIABILITY_BINS).astype(np.int64), RELIABILITY_BINS - 1)
-    gap = np.bincount(bins, (rest + found) * score - found, minlength=RELIABILITY_BINS)
-    return float(ratio(np.abs(gap).sum(), (rest + found).sum()))
+    gap = np.bincount(bins, (rest + own) * score - own, minlength=RELIABILITY_BINS)
+    return float(ratio(np.abs(gap).sum(), (rest + own).sum()))
 
 
 def fit_temperature(counts: Counts) -> float:
@@ -31,24 +34,17 @@ def fit_temperature(counts: Counts) -> float:
     a frequency, and moves no decision here. nan where only one side has pixels.
     """
     from scipy.optimize import minimize_scalar  # 0.2 s, and most processes fit nothing
+    from scipy.special import logit
 
-    rest, found = counts.astype(np.float64)
-    if not rest.any() or not found.any():
+    rest, own = counts.astype(np.float64)
+    if not rest.any() or not own.any():
         return np.nan
-    logit = _logit(MIDDLES)
+    logits = logit(MIDDLES)
 
     def loss(log_temperature: float) -> float:
-        z = logit / np.exp(log_temperature)
-        return float(found @ np.logaddexp(0, -z) + rest @ np.logaddexp(0, z))
+        z = logits / np.exp(log_temperature)
+        return float(own @ np.logaddexp(0, -z) + rest @ np.logaddexp(0, z))
 
     limit = np.log(20)
     done = minimize_scalar(loss, bounds=(-limit, limit), method="bounded", options={"xatol": 1e-3})
     return float(np.exp(done.x))
-
-
-def _logit(p: Floats) -> Floats:
-    return np.asarray(np.log(p / (1 - p)))
-
-
-def _logistic(z: Floats) -> Floats:
-    return np.asarray(1 / (1 + np.exp(-z)))

@@ -9,10 +9,8 @@ from numpy.typing import NDArray
 
 from tinyseg.config import IGNORE
 from tinyseg.errors import DataError
-from tinyseg.metrics.pixel import Counts, Floats, Map, _ratio, confusion, dice_per_class, scores
+from tinyseg.metrics.pixel import Counts, Floats, Map, confusion, mean, scores
 from tinyseg.metrics.surface import surface_distances
-
-# 2. One image, and many
 
 
 @dataclass(frozen=True)
@@ -126,23 +124,9 @@ def _per_image(
     return {name: mean(values) for name, values in table.items()}
 
 
-def mean(values: Floats) -> Floats:
-    """Mean over the first axis of what is not nan; nan where nothing is left."""
-    there = ~np.isnan(values)
-    return _ratio(np.where(there, values, 0).sum(0), there.sum(0))
-
-
 def foreground_mean(values: Floats) -> float:
-    """Mean of a measure (K,) over the classes 1 and up in which it exists, else nan."""
-    return float(mean(values[1:, None])[0])
-
-
-def mean_dice(counts: Counts) -> float:
-    """Return the mean Dice of classes by their TP, FP and FN (3,K); one that is nowhere is omitted.
-
-    Of the foreground classes of all images it is the mean of `Summary.pooled["dice"]`.
-    """
-    return float(mean(dice_per_class(*counts)[:, None])[0])
+    """Return the mean of a measure (K,) over the classes from 1 up in which it exists, or nan."""
+    return float(mean(values[1:]))
 
 
 def _json(values: Floats) -> dict[str, Any]:

@@ -3,9 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from tinyseg.metrics.pixel import Map, _refuse_floats
-
-# 1. Surface distances
+from tinyseg.metrics.pixel import Map, refuse_floats
 
 
 def surface_distances(
@@ -18,8 +16,8 @@ def surface_distances(
     points of both surfaces. In pixels, or in the unit of `spacing` (row, column). Both masks
     empty: 0; one empty: nan. Floats raise DataError, as in `confusion`.
     """
-    _refuse_floats(prediction, "prediction")
-    _refuse_floats(label, "label")
+    refuse_floats(prediction, "prediction")
+    refuse_floats(label, "label")
     from scipy.ndimage import distance_transform_edt  # 0.3 s, and most processes need no distance
 
     if not prediction.any() or not label.any():

@@ -6,17 +6,10 @@ k/1024 are the thresholds, and the bins are exact: k/1024 and p * 1024 are witho
 float32, so `p >= k/1024` (what `predict` asks) and `bin of p >= k` always agree.
 """
 
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from tinyseg.config import IGNORE
-
-Map = NDArray[Any]
-Floats = NDArray[np.float64]
-Counts = NDArray[Any]
+from tinyseg.metrics.pixel import Counts, Floats, Map, Outcomes, mean, ratio
 
 BINS = 1024
 EDGES = np.arange(1, BINS) / BINS
@@ -43,14 +36,14 @@ class Histograms:
         foreground class) images share rows in turn.
         """
         first = min(1, len(p_khw) - 1)  # a softmax head's background is no class to find
-        found = np.stack([_count(p, label_hw, k) for k, p in enumerate(p_khw[first:], start=1)])
-        if (len(self._rows) + 1) * found.nbytes <= MOST_BYTES:
-            self._rows.append(found)
+        counts = np.stack([_count(p, label_hw, k) for k, p in enumerate(p_khw[first:], start=1)])
+        if (len(self._rows) + 1) * counts.nbytes <= MOST_BYTES:
+            self._rows.append(counts)
         else:
             shared = self.images % len(self._rows)
-            self._rows[shared] = self._rows[shared] + found
+            self._rows[shared] = self._rows[shared] + counts
         self.images += 1
-        return found
+        return counts
 
     @property
     def counts(self) -> Counts:
@@ -63,11 +56,11 @@ class Histograms:
         return np.asarray(self.counts.sum(0, dtype=np.int64))
 
 
-def _count(p_hw: Map, label_hw: Map, kind: int) -> Counts:
+def _count(p_hw: Map, label_hw: Map, class_id: int) -> Counts:
     """(2, BINS) uint32; unsigned short codes, as the pass must cost next to nothing."""
     width = BINS + 1  # p = 1 has a bin of its own: to clip the codes takes as long as to make them
     codes = (p_hw * np.float32(BINS)).astype(np.uint16)
-    side = (label_hw == kind).view(np.uint8) + 2 * (label_hw == IGNORE).view(np.uint8)
+    side = (label_hw == class_id).view(np.uint8) + 2 * (label_hw == IGNORE).view(np.uint8)
     codes += side * np.uint16(width)
     counted = np.bincount(codes.ravel(), minlength=3 * width).reshape(3, width)[:2]
     counted[:, BINS - 1] += counted[:, BINS]
@@ -77,48 +70,24 @@ def _count(p_hw: Map, label_hw: Map, kind: int) -> Counts:
 # 1. Curves over the thresholds
 
 
-@dataclass(frozen=True)
-class Outcomes:
-    """Pixels at every threshold; all arrays end in the thresholds (..., T)."""
-
-    hit: Counts
-    false: Counts
-    missed: Counts
-
-    def measures(self) -> dict[str, Floats]:
-        """dice, iou, precision and recall at every threshold, nan where they would be 0/0."""
-        hit, false, missed = self.hit, self.false, self.missed
-        return {
-            "dice": ratio(2 * hit, 2 * hit + false + missed),
-            "iou": ratio(hit, hit + false + missed),
-            "precision": ratio(hit, hit + false),
-            "recall": ratio(hit, hit + missed),
-        }
-
-
-def outcomes(counts: Counts) -> Outcomes:
-    """Outcomes at EDGES of histograms (..., 2, BINS)."""
+def sweep(counts: Counts) -> Outcomes:
+    """Return the outcomes at each of EDGES (..., 1023), of histograms (..., 2, BINS)."""
     above = np.cumsum(counts[..., ::-1], axis=-1, dtype=np.int64)[..., -2::-1]
-    false, hit = above[..., 0, :], above[..., 1, :]
-    return Outcomes(hit, false, counts[..., 1, :].sum(-1, dtype=np.int64)[..., None] - hit)
+    fp, tp = above[..., 0, :], above[..., 1, :]
+    total = counts.sum(-1, dtype=np.int64)[..., None]
+    return Outcomes(tp, fp, total[..., 1, :] - tp, total[..., 0, :] - fp)
 
 
 def image_measures(counts: Counts) -> dict[str, Floats]:
-    """Mean over images of the measures at every threshold, of histograms (images, 2, BINS).
+    """Return means over images at each threshold, of histograms (images, 2, BINS).
 
-    Dice and IoU over the images whose label has the class, as in `metrics.Summary`; precision and
-    recall over those in which they exist.
+    Dice and IoU over the images whose label has the class, as in `metrics.Summary`; the others
+    over those in which they exist.
     """
-    found, present = outcomes(counts).measures(), counts[:, 1].sum(1, keepdims=True) > 0
+    values, present = sweep(counts).measures(), counts[:, 1].sum(1, keepdims=True) > 0
     for name in ("dice", "iou"):
-        found[name] = np.where(present, found[name], np.nan)
-    return {name: _mean(values) for name, values in found.items()}
-
-
-def _mean(values: Floats) -> Floats:
-    """Over the first axis, of what is not nan; nan where nothing is left."""
-    there = ~np.isnan(values)
-    return ratio(np.where(there, values, 0).sum(0), there.sum(0))
+        values[name] = np.where(present, values[name], np.nan)
+    return {name: mean(value) for name, value in values.items()}
 
 
 def best_edge(dice: Floats) -> Counts:
@@ -134,12 +103,6 @@ def best_edge(dice: Floats) -> Counts:
     return np.asarray((first + end - 1) // 2)
 
 
-def ratio(part: Map, whole: Map) -> Floats:
-    """part / whole, nan where the whole is 0."""
-    empty: Floats = np.full(np.broadcast_shapes(part.shape, whole.shape), np.nan)
-    return np.divide(part, whole, out=empty, where=whole > 0)
-
-
 # 2. Numbers that no threshold changes
 
 
@@ -148,9 +111,9 @@ def average_precision(counts: Counts) -> float:
 
     Pixels of one bin are tied, so it equals scikit-learn's on scores rounded down to the bin.
     """
-    false, hit = np.cumsum(counts[:, ::-1], axis=1, dtype=np.int64)
-    precision, recall = ratio(hit, hit + false), ratio(hit, hit[-1:])
-    return float(np.nansum(precision * np.diff(recall, prepend=0.0))) if hit[-1] else np.nan
+    fp, tp = np.cumsum(counts[:, ::-1], axis=1, dtype=np.int64)
+    precision, recall = ratio(tp, tp + fp), ratio(tp, tp[-1:])
+    return float(np.nansum(precision * np.diff(recall, prepend=0.0))) if tp[-1] else np.nan
 
 
 def roc_auc(counts: Counts) -> tuple[float, float]:
@@ -159,10 +122,10 @@ def roc_auc(counts: Counts) -> tuple[float, float]:
     Mann and Whitney's statistic on scores rounded to bins (2, BINS). Only pairs within a bin are
     not told apart, so the exact area differs by at most the second number.
     """
-    rest, found = counts.astype(np.float64)
-    pairs = float(rest.sum() * found.sum())
+    rest, own = counts.astype(np.float64)
+    pairs = float(rest.sum() * own.sum())
     if not pairs:
         return np.nan, np.nan
-    tied = float(rest @ found) / pairs
-    below = float((np.cumsum(rest) - rest) @ found) / pairs
+    tied = float(rest @ own) / pairs
+    below = float((np.cumsum(rest) - rest) @ own) / pairs
     return below + tied / 2, tied / 2

@@ -7,7 +7,7 @@ import numpy as np
 from tinyseg.common.arrays import Array
 from tinyseg.metrics.best_threshold import ThresholdReport, find_thresholds
 from tinyseg.metrics.calibration import MIDDLES, RELIABILITY_BINS
-from tinyseg.metrics.threshold_curves import BINS, Histograms, outcomes
+from tinyseg.metrics.threshold_curves import BINS, Histograms, sweep
 
 STEP = BINS // 256
 """Fine bins of a histogram in one level of the page."""
@@ -25,7 +25,7 @@ def curves(histograms: Histograms) -> list[dict[str, Any]]:
 
 
 def _curves(counts: Array, found: ThresholdReport) -> dict[str, Any]:
-    facts, measures = found.to_dict(), outcomes(counts).measures()
+    facts, measures = found.to_dict(), sweep(counts).measures()
     at_levels = {name: measures[name][STEP - 1 :: STEP] for name in ("precision", "recall", "dice")}
     return {
         **{name: numbers(values) for name, values in at_levels.items()},

@@ -19,7 +19,7 @@ from tinyseg.device.tensors import Tensors, finite_only, to_device
 from tinyseg.errors import StepError
 from tinyseg.jit.guarded import CompiledStep, GuardedJit, alter_image
 from tinyseg.jit.key import describe
-from tinyseg.metrics.summary import mean_dice
+from tinyseg.metrics.pixel import mean_dice
 from tinyseg.nn import forward, update_running_stats
 from tinyseg.training.loss_scale import LossScale
 from tinyseg.training.optimizer import clip, joint_norm

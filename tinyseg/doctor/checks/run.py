@@ -18,7 +18,7 @@ from tinyseg.evaluation.evaluate import Evaluation, evaluate
 from tinyseg.inference.run import Run
 from tinyseg.metrics.bootstrap import Interval, dice_interval, gain_of
 from tinyseg.metrics.summary import foreground_mean
-from tinyseg.metrics.threshold_curves import EDGES, best_edge, outcomes
+from tinyseg.metrics.threshold_curves import EDGES, best_edge, sweep
 from tinyseg.runs.checkpoint import any_in
 
 WIDE = 0.05
@@ -88,11 +88,10 @@ class EvaluatedRun:
         used = self.run.config.train.threshold
         if self.evaluation.worth is None or not used:
             return None
-        counts = outcomes(self.evaluation.histograms.counts[:, 0])
-        size = 2 * counts.hit + counts.false + counts.missed
-        best = int(best_edge(2 * counts.hit.sum(0) / np.maximum(size.sum(0), 1)))
+        counts = sweep(self.evaluation.histograms.counts[:, 0])
+        best = int(best_edge(2 * counts.tp.sum(0) / np.maximum(counts.size.sum(0), 1)))
         columns = [int(np.abs(EDGES - used).argmin()), best]
-        gain = gain_of(counts.hit[:, columns], size[:, columns])
+        gain = gain_of(counts.tp[:, columns], counts.size[:, columns])
         return ThresholdCost(used, float(EDGES[best]), gain)
 
 

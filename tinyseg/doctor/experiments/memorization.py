@@ -15,7 +15,7 @@ from tinyseg.doctor.experiments.step_probe import loss_of
 from tinyseg.doctor.project import Batch, Project
 from tinyseg.evaluation.score import score_image
 from tinyseg.inference.step import probabilities
-from tinyseg.metrics.threshold_curves import EDGES, HALF, Histograms, best_edge, outcomes
+from tinyseg.metrics.threshold_curves import EDGES, HALF, Histograms, best_edge, sweep
 from tinyseg.training.overfit import PASS_DICE, memorize
 
 BUDGET = {1: 80, 4: 160, 9: 300}
@@ -133,7 +133,7 @@ class Memorizer:
         if len(p_khw) > 1:
             return float("nan"), self._dice([tile], p_khw[None], HALF)[0]
         (counts,) = Histograms().add(p_khw, self.project.tiles.labels[tile])
-        dice = np.nan_to_num(outcomes(counts).measures()["dice"])
+        dice = np.nan_to_num(sweep(counts).measures()["dice"])
         place = int(best_edge(dice))
         return float(EDGES[place]), float(dice[place])
 
