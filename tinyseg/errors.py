@@ -2,7 +2,7 @@
 
 
 class TinysegError(Exception):
-    """Base of all errors that a user can mend; the command line prints it as one line, exit 2."""
+    """Base of all errors that a user can fix; the command line prints it as one line, exit 2."""
 
 
 class ConfigError(TinysegError):

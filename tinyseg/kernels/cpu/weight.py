@@ -7,6 +7,7 @@ columns, which keeps the loads below the multiplications even at 16 channels.
 """
 
 import functools
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -87,11 +88,11 @@ class _Weight:
     def _clear(self, part: UOp, first: UOp, count: UOp, split_inputs: bool) -> None:
         """Set what this thread will add to, to zero."""
         conv, tile, program = self.conv, self.tile, self.program
-        squares = conv.kernel**2
+        taps = conv.kernel**2
         start = first * tile.steps if split_inputs else integer(0)
         channels = count * tile.steps if split_inputs else integer(conv.inputs)
-        with program.loop(squares) as square, program.loop(channels) as channel:
-            row = ((part * squares + square) * conv.inputs + start + channel) * conv.outputs
+        with program.loop(taps) as tap, program.loop(channels) as channel:
+            row = ((part * taps + tap) * conv.inputs + start + channel) * conv.outputs
             with program.loop(conv.outputs // tile.lanes) as vector:
                 address = program.at(OUTPUT, row + vector * tile.lanes, tile.lanes)
                 program.store(address, constant(0.0, tile.lanes))
@@ -159,33 +160,28 @@ class _Sums:
     out: UOp
 
     def __post_init__(self) -> None:
-        count = len(self.taps) * self.steps * self.tile.vectors
-        self.registers = self.program.registers(count, self.tile.lanes)
-
-    def _register(self, tap: int, step: int, vector: int) -> UOp:
-        return self.registers[(tap * self.steps + step) * self.tile.vectors + vector]
+        keys = [*itertools.product(self.taps, range(self.steps), range(self.tile.vectors))]
+        registers = self.program.registers(len(keys), self.tile.lanes)
+        self.registers = dict(zip(keys, registers, strict=True))
 
     def clear(self) -> None:
         """Start at zero."""
-        for register in self.registers:
+        for register in self.registers.values():
             self.program.store(register, constant(0.0, self.tile.lanes))
 
     def move(self, part: UOp, ky: UOp, read: bool) -> None:
-        """Fetch the sums so far from memory, or put them back."""
+        """Fetch the sums so far from memory, or write them to it."""
         conv, tile, program = self.conv, self.tile, self.program
-        for tap, kx in enumerate(self.taps):
-            square = (part * conv.kernel + ky) * conv.kernel + kx
-            for step in range(self.steps):
-                line = (square * conv.inputs + self.channel + step) * conv.outputs
-                for vector in range(tile.vectors):
-                    offset = line + self.out * tile.width + vector * tile.lanes
-                    memory = program.at(OUTPUT, offset, tile.lanes)
-                    held = self._register(tap, step, vector)
-                    target, source = (held, memory) if read else (memory, held)
-                    program.store(target, program.load(source))
+        for (kx, step, vector), register in self.registers.items():
+            tap = (part * conv.kernel + ky) * conv.kernel + kx
+            line = (tap * conv.inputs + self.channel + step) * conv.outputs
+            offset = line + self.out * tile.width + vector * tile.lanes
+            memory = program.at(OUTPUT, offset, tile.lanes)
+            target, source = (register, memory) if read else (memory, register)
+            program.store(target, program.load(source))
 
     def walk_image(self, in_row: UOp, out_row: UOp) -> None:
-        """Stride 1: go over image columns; each meets one output column per kernel column."""
+        """Walk over image columns (stride 1); each meets one output column per kernel column."""
         conv = self.conv
         low = conv.kernel - 1 - conv.padding
         high = conv.out_columns - conv.padding
@@ -202,14 +198,11 @@ class _Sums:
                 self._add(in_row, out_row, column, shifted)
 
     def walk_output(self, in_row: UOp, out_row: UOp) -> None:
-        """Any stride, one kernel column: go over the output columns that meet the image."""
+        """Walk over the output columns that meet the image (any stride, one kernel column)."""
         conv, kx = self.conv, self.taps[0]
         shift = kx - conv.padding
-        inside = [
-            column
-            for column in range(conv.out_columns)
-            if 0 <= column * conv.stride + shift < conv.columns
-        ]
+        columns = range(conv.out_columns)
+        inside = [c for c in columns if 0 <= c * conv.stride + shift < conv.columns]
         if inside:
             with self.program.loop(len(inside)) as index:
                 column = index + inside[0]
@@ -229,5 +222,4 @@ class _Sums:
             value = program.read(IMAGE, pixel + step)
             spread = broadcast(value, tile.lanes)
             for (kx, vector), gradient in gradients.items():
-                held = self._register(self.taps.index(kx), step, vector)
-                program.add(held, spread * gradient)
+                program.add(self.registers[kx, step, vector], spread * gradient)
