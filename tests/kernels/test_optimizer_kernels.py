@@ -39,7 +39,9 @@ def test_all_parameters_follow_the_definition(shrink: float, decay: float) -> No
     arrays = [draw(1), draw(2), [np.abs(a) for a in draw(3)], draw(4)]
     tensors = [[Tensor(a).realize() for a in group] for group in arrays]
     numbers = [0.02, 3.0, shrink, 1.0]
-    kernels.adam(*tensors, Tensor(numbers).realize(), **TENTH, weight_decay=decay)
+    kernels.adam(
+        *tensors, Tensor(numbers).realize(), kernels.AdamSettings(**TENTH, weight_decay=decay)
+    )
     Tensor.realize(*tensors[0], *tensors[1], *tensors[2])
     for group, expected in zip(tensors, reference(arrays, numbers, decay), strict=False):
         for tensor, array in zip(group, expected, strict=True):
@@ -51,7 +53,8 @@ def test_a_refused_step_changes_nothing_even_when_it_is_nan() -> None:
     arrays = [draw(1), draw(2), [np.abs(a) for a in draw(3)]]
     tensors = [[Tensor(a).realize() for a in group] for group in arrays]
     gradients = [Tensor(np.full_like(a, np.nan)) for a in draw(4)]
-    kernels.adam(*tensors, gradients, Tensor([np.nan, np.nan, 0.0, 0.0]).realize(), **TENTH)
+    numbers = Tensor([np.nan, np.nan, 0.0, 0.0]).realize()
+    kernels.adam(*tensors, gradients, numbers, kernels.AdamSettings(**TENTH))
     Tensor.realize(*tensors[0], *tensors[1], *tensors[2])
     for group, expected in zip(tensors, arrays, strict=True):
         for tensor, array in zip(group, expected, strict=True):
@@ -89,7 +92,7 @@ def test_in_a_jitted_step_the_gradient_sees_the_old_weights() -> None:
         def step(state: list[Tensor], x: Tensor) -> Tensor:
             w, mean, square = state
             loss = (kernels.conv2d(x, w, None, 1, 1) - 1).square().mean()
-            update([w], [mean], [square], [loss.gradient(w)[0]], numbers)
+            update([w], [mean], [square], [loss.gradient(w)[0]], numbers, kernels.AdamSettings())
             return loss.realize(*state)
 
         run, losses = TinyJit(step) if jit else step, []
@@ -114,6 +117,7 @@ def test_a_weight_that_its_own_gradient_reads_is_updated() -> None:
     states = [
         [Tensor(np.zeros(w.shape, np.float32)).realize() for w in (weight, scale)] for _ in "ab"
     ]
-    kernels.adam([weight, scale], *states, list(gradients), Tensor([0.02, 3.0, 0, 1.0]).realize())
+    numbers = Tensor([0.02, 3.0, 0, 1.0]).realize()
+    kernels.adam([weight, scale], *states, list(gradients), numbers, kernels.AdamSettings())
     Tensor.realize(loss, weight, scale, *states[0], *states[1])
     assert (np.abs(weight.numpy() - before) > 1e-4).all()

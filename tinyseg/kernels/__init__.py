@@ -14,8 +14,10 @@ from tinyseg.kernels.pixels import join, max_pool
 from tinyseg.kernels.plans import fallbacks, kernels_of
 from tinyseg.kernels.reference import relu
 from tinyseg.kernels.resample import smooth, warp
+from tinyseg.kernels.shapes import AdamSettings
 
 __all__ = [
+    "AdamSettings",
     "adam",
     "batch_norm",
     "conv2d",

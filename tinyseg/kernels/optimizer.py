@@ -6,9 +6,10 @@ from tinygrad import Tensor
 from tinygrad.uop.ops import Ops
 
 from tinyseg.kernels import reference as plain
-from tinyseg.kernels.cpu.updates import Adam, Average, adam_kernel, averages_kernel, squares_kernel
+from tinyseg.kernels.cpu.updates import Average, adam_kernel, averages_kernel, squares_kernel
 from tinyseg.kernels.memory import empty
 from tinyseg.kernels.plans import fallback_reason, machine
+from tinyseg.kernels.shapes import AdamSettings
 
 
 def joint_norm(gradients: Sequence[Tensor]) -> Tensor:
@@ -34,10 +35,7 @@ def adam(
     squares: Sequence[Tensor],
     gradients: Sequence[Tensor],
     numbers: Tensor,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
+    settings: AdamSettings,
 ) -> None:
     """Update parameters, means and squares in place (unrealized), in one kernel.
 
@@ -49,17 +47,17 @@ def adam(
         raise ValueError(f"the numbers of a step have shape (4,), got {numbers.shape}")
     olds = (parameters, means, squares)
     if fallback_reason(numbers, *gradients, *(tensor for old in olds for tensor in old)):
-        plain.adam(*olds, gradients, numbers, beta1, beta2, eps, weight_decay)
+        plain.adam(*olds, gradients, numbers, settings)
         return
     host = machine()
     sizes = tuple(int(parameter.numel()) for parameter in parameters)
-    plan = Adam(sizes, beta1, beta2, eps, weight_decay, host.lanes, host.threads)
+    kernel = adam_kernel(sizes, settings, host.lanes, host.threads)
     # flat: of a shaped tensor that another kernel of the step reads, tinygrad 0.13 passes a copy,
     # and the update is lost
     inputs: list[Tensor] = []
     for *state, gradient in zip(*olds, gradients, strict=True):
         inputs += [*(tensor.flatten() for tensor in state), _whole(gradient)]
-    outputs = inputs[0].custom_kernel(*inputs[1:], numbers, fxn=adam_kernel(plan))
+    outputs = inputs[0].custom_kernel(*inputs[1:], numbers, fxn=kernel)
     for index, updated in enumerate(zip(*olds, strict=True)):
         for offset, tensor in enumerate(updated):
             tensor.replace(outputs[4 * index + offset].reshape(tensor.shape))

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from tinygrad import Tensor
 
 from tinyseg.kernels.memory import wide
+from tinyseg.kernels.shapes import AdamSettings
 
 _SMALLEST = 2.0**-126
 """The smallest normal float32."""
@@ -168,20 +169,18 @@ def adam(
     squares: Sequence[Tensor],
     gradients: Sequence[Tensor],
     numbers: Tensor,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
+    settings: AdamSettings,
 ) -> None:
     """Assign (unrealized) one step of Adam (Kingma & Ba 2015), or AdamW by `numbers[2]`."""
+    s = settings
     rate, rescale, shrink, accept = (numbers[index : index + 1] for index in range(4))
     for parameter, mean, square, gradient in zip(
         parameters, means, squares, gradients, strict=True
     ):
-        pull = gradient + parameter * weight_decay if weight_decay else gradient
-        new_mean = mean * beta1 + pull * (1 - beta1)
-        new_square = square * beta2 + pull.square() * (1 - beta2)
-        change = rate * new_mean / (new_square.sqrt() * rescale + eps) + shrink * parameter
+        pull = gradient + parameter * s.weight_decay if s.weight_decay else gradient
+        new_mean = mean * s.beta1 + pull * (1 - s.beta1)
+        new_square = square * s.beta2 + pull.square() * (1 - s.beta2)
+        change = rate * new_mean / (new_square.sqrt() * rescale + s.eps) + shrink * parameter
         news = (parameter - change, new_mean, new_square)
         for old, new in zip((parameter, mean, square), news, strict=True):
             old.assign((accept > 0.5).where(new, old))

@@ -46,6 +46,17 @@ class Convolution:
 
 
 @dataclass(frozen=True)
+class AdamSettings:
+    """What is the same in every step of Adam, and compiled into its kernel."""
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    """Added to the gradient (L2), as in Adam; AdamW's comes with the numbers of each step."""
+
+
+@dataclass(frozen=True)
 class Tile:
     """The register tile and the cache blocks of one kernel."""
 

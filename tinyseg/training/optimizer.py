@@ -87,10 +87,7 @@ class Optimizer:
             [self.state[f"square.{name}"] for name in names],
             [gradients[name] for name in names],
             Tensor.cat(rate, rescale, shrink, taken),
-            s["beta1"],
-            s["beta2"],
-            s["eps"],
-            s["weight_decay"] - decoupled,
+            kernels.AdamSettings(s["beta1"], s["beta2"], s["eps"], s["weight_decay"] - decoupled),
         )
 
 

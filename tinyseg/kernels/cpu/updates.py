@@ -10,6 +10,7 @@ from tinygrad.dtype import dtypes
 from tinygrad.uop.ops import Ops, UOp
 
 from tinyseg.kernels.cpu.program import Kernel, Program, broadcast, constant, kernel, pieces
+from tinyseg.kernels.shapes import AdamSettings
 
 RATE, RESCALE, SHRINK, ACCEPT = range(4)
 """What changes per step: lr / (1 - beta1^t), 1 / sqrt(1 - beta2^t), lr * decay, 1 to accept."""
@@ -17,39 +18,25 @@ BUFFERS = 4
 """Per parameter: parameter, mean, square, gradient; the numbers of the step come last."""
 
 
-@dataclass(frozen=True)
-class Adam:
-    """What is compiled into the kernel."""
-
-    sizes: tuple[int, ...]
-    beta1: float
-    beta2: float
-    eps: float
-    weight_decay: float
-    """Added to the gradient (L2); decoupled decay comes per step as SHRINK."""
-    lanes: int
-    threads: int
-
-
 @functools.cache
-def adam_kernel(adam: Adam) -> Kernel:
+def adam_kernel(sizes: tuple[int, ...], settings: AdamSettings, lanes: int, threads: int) -> Kernel:
     """Return the kernel (parameter, mean, square, gradient, ..., numbers), all but two in place."""
 
-    @kernel(f"adam_{len(adam.sizes)}_{sum(adam.sizes)}", adam.threads, 12 * sum(adam.sizes))
+    @kernel(f"adam_{len(sizes)}_{sum(sizes)}", threads, 12 * sum(sizes))
     def emit(program: Program) -> None:
         last = len(program.buffers) - 1
         numbers = [program.emit(program.read(last, index)) for index in range(4)]
-        for index, size in enumerate(adam.sizes):
-            for first, count, width in pieces(size, adam.lanes):
+        for index, size in enumerate(sizes):
+            for first, count, width in pieces(size, lanes):
                 with program.share(count) as place:
                     start = place * width + first
-                    _update(program, adam, numbers, index * BUFFERS, start, width)
+                    _update(program, settings, numbers, index * BUFFERS, start, width)
 
     return emit
 
 
 def _update(
-    program: Program, adam: Adam, numbers: list[UOp], slot: int, first: UOp, width: int
+    program: Program, settings: AdamSettings, numbers: list[UOp], slot: int, first: UOp, width: int
 ) -> None:
     """Update some neighboring numbers of one parameter (Kingma & Ba 2015, algorithm 1)."""
     places = [program.at(slot + offset, first, width) for offset in range(BUFFERS)]
@@ -59,10 +46,10 @@ def _update(
     def times(value: UOp, factor: float) -> UOp:
         return value * constant(factor, width)
 
-    pull = gradient + times(parameter, adam.weight_decay) if adam.weight_decay else gradient
-    new_mean = times(mean, adam.beta1) + times(pull, 1 - adam.beta1)
-    new_square = times(square, adam.beta2) + times(pull * pull, 1 - adam.beta2)
-    below = _root(new_square, width) * rescale + constant(adam.eps, width)
+    pull = gradient + times(parameter, settings.weight_decay) if settings.weight_decay else gradient
+    new_mean = times(mean, settings.beta1) + times(pull, 1 - settings.beta1)
+    new_square = times(square, settings.beta2) + times(pull * pull, 1 - settings.beta2)
+    below = _root(new_square, width) * rescale + constant(settings.eps, width)
     change = (rate * new_mean).alu(Ops.FDIV, below) + shrink * parameter
     refused = accept.alu(Ops.CMPLT, constant(0.5, width))
     news = (parameter - change, new_mean, new_square)
