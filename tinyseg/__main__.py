@@ -2,6 +2,6 @@
 
 import sys
 
-from tinyseg.cli.parser import main
+from tinyseg.cli import main
 
 sys.exit(main())

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinyseg.cli.parser import main, parser
+from tinyseg.cli import main
 from tinyseg.data import simulate, write_pairs
 
 SMALL = ["data.size=32", "model.base_channels=2", "model.depth=1", "train.epochs=1"]
@@ -124,21 +124,6 @@ def test_a_config_file_and_settings_are_joined(cells: Path, tmp_path: Path) -> N
     written = (out / "config.toml").read_text()
     assert "batch_size = 2" in written
     assert "depth = 1" in written
-
-
-def test_settings_given_twice_are_both_taken() -> None:
-    command = [
-        "train",
-        "x",
-        "--out",
-        "y",
-        "--set",
-        "base_channels=2",
-        "--set",
-        "depth=1",
-        "epochs=3",
-    ]
-    assert parser().parse_args(command).set == ["base_channels=2", "depth=1", "epochs=3"]
 
 
 def test_a_closed_pipe_is_no_error() -> None:

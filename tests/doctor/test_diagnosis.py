@@ -13,7 +13,7 @@ from planted_own import Own, Stock, loss
 from tinygrad import Tensor
 from tinygrad.nn.state import get_state_dict
 
-from tinyseg.cli.parser import main
+from tinyseg.cli import main
 from tinyseg.common.findings import Finding
 from tinyseg.doctor import STAGES, Diagnosis, Project, diagnose, diagnosis
 from tinyseg.errors import ConfigError

@@ -18,7 +18,7 @@ import pytest
 from tinygrad import Tensor, helpers
 from tinygrad.helpers import Context
 
-from tinyseg.cli.parser import main
+from tinyseg.cli import main
 from tinyseg.common.arrays import Array
 from tinyseg.device.compilers import speed_files
 from tinyseg.device.tensors import copy_, to_device

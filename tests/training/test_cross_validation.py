@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinyseg.cli.parser import main
+from tinyseg.cli import main
 from tinyseg.config import Config
 from tinyseg.errors import RunError
 from tinyseg.inference.run import load_runs

@@ -1,184 +1,173 @@
-"""What each command does with its options, until its exit code; imports are made where used."""
+"""What each command does with its options, until its exit code."""
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from tinyseg import __version__
+from tinyseg.cli.user_code import load_callable, make_model
+from tinyseg.common.cache_dir import FileCache, cache_folder
+from tinyseg.common.files import write_atomic, write_json
+from tinyseg.common.progress import Progress
 from tinyseg.config import Config
+from tinyseg.data import image_files, write_pairs
+from tinyseg.data import simulate as simulate_samples
+from tinyseg.data.checks.check import check
+from tinyseg.data.checks.compare import compare
+from tinyseg.data.checks.stats import open_stats
+from tinyseg.data.sources.download import download
+from tinyseg.device.choose import backend, forget_compilers
+from tinyseg.device.compilers import compilers
+from tinyseg.device.environment import versions
+from tinyseg.device.kernel_cache import kernel_files
+from tinyseg.doctor import Project, diagnose
+from tinyseg.drawing.plots import draw_stats
+from tinyseg.drawing.preview import preview
 from tinyseg.errors import RunError
+from tinyseg.evaluation.evaluate import evaluate as evaluate_runs
+from tinyseg.inference.predict_files import predict as predict_files
+from tinyseg.inference.run import load_run, load_runs
+from tinyseg.jit.store import StepCache
+from tinyseg.kernels import kernels_of
+from tinyseg.report import diagnosis_page
+from tinyseg.report import report as write_report
+from tinyseg.training.cross_validation import cross_validate
+from tinyseg.training.overfit import overfit as overfit_images
+from tinyseg.training.train import train as train_run
 
-if TYPE_CHECKING:
-    from tinyseg.common.cache_dir import FileCache
-    from tinyseg.jit.store import StepCache
+Options = argparse.Namespace
 
 
-def _config(options: argparse.Namespace, default: Config | None = None) -> Config:
-    config = Config.load(options.config) if options.config else default or Config()
-    return config.override(options.set)
-
-
-def simulate(options: argparse.Namespace) -> int:
-    """Draws images and masks into a folder."""
-    from tinyseg.common.progress import Progress
-    from tinyseg.data import simulate, write_pairs
-
-    knobs = {k: getattr(options, k) for k in ("foreground", "contrast", "noise", "empty")}
-    samples = simulate(options.kind, options.n, options.size, options.seed, **knobs)
+def simulate(options: Options) -> int:
+    """Write simulated images and masks into a folder."""
+    arguments = {k: getattr(options, k) for k in ("foreground", "contrast", "noise", "empty")}
+    samples = simulate_samples(options.kind, options.n, options.size, options.seed, **arguments)
     with Progress("writing") as progress:
         write_pairs(samples, options.out, progress.update)
     print(f"{len(samples)} images and masks in {options.out}")
     return 0
 
 
-def train(options: argparse.Namespace) -> int:
-    """Trains, or cross-validates."""
-    from tinyseg.inference.run import load_run
-    from tinyseg.training.cross_validation import cross_validate
-    from tinyseg.training.train import train
-
+def train(options: Options) -> int:
+    """Train one run, or one for each fold."""
     if options.probability and options.folds is None:
-        raise RunError("--probability is of out-of-fold predictions: give --folds K with it")
-    begun = options.out / "fold-0" if options.folds is not None else options.out
-    resuming = options.resume and (begun / "run.json").exists()
-    limit = (
-        [] if options.limit_images is None else [f"data.max_train_images={options.limit_images}"]
-    )
-    default = load_run(begun).config if resuming else None
-    config = _config(options, default).override(limit)
+        raise RunError("--probability writes out-of-fold predictions: give --folds K with it")
+    first = options.out if options.folds is None else options.out / "fold-0"
+    resumes = options.resume and (first / "run.json").exists()
+    config = _config(options, load_run(first).config if resumes else None)
+    if options.limit_images is not None:
+        config = config.override([f"data.max_train_images={options.limit_images}"])
     if options.folds is not None:
-        more = {"resume": options.resume, "probability": options.probability}
-        print(cross_validate(options.data, options.out, config, options.folds, **more).table())
+        folds = cross_validate(
+            options.data,
+            options.out,
+            config,
+            options.folds,
+            resume=options.resume,
+            probability=options.probability,
+        )
+        print(folds.table())
         print(f"written: {options.out / 'folds.json'}, masks in {options.out / 'out-of-fold'}")
         return 0
-    run = train(options.data, options.out, config=config, resume=options.resume)
+    run = train_run(options.data, options.out, config=config, resume=options.resume)
     print(f"run folder: {run.folder}   pictures: {run.samples / 'best.png'}")
     return 0
 
 
-def evaluate(options: argparse.Namespace) -> int:
-    """Scores a run beside its baselines."""
-    from tinyseg.common.files import write_json
-    from tinyseg.evaluation.evaluate import evaluate
-    from tinyseg.inference.run import load_runs
-
-    more = {"threshold": options.threshold, **_averages(options)}
-    found = evaluate(
-        load_runs(options.folder), options.data, options.split, picture=options.picture, **more
+def evaluate(options: Options) -> int:
+    """Score a run next to its baselines."""
+    result = evaluate_runs(
+        load_runs(options.folder),
+        options.data,
+        options.split,
+        picture=options.picture,
+        threshold=options.threshold,
+        others=_others(options),
+        tta=options.tta,
+        postprocess=options.postprocess,
     )
-    if options.json:
-        write_json(options.json, found.to_dict())
-    print(found.table())
-    for path in filter(None, (options.json, options.picture)):
-        print(f"written: {path}")
+    _write_json(options, result.to_dict())
+    print(result.table())
     return 0
 
 
-def predict(options: argparse.Namespace) -> int:
-    """Writes masks."""
-    from tinyseg.inference.predict_files import predict
-    from tinyseg.inference.run import load_runs
-
-    (run, *folds), given = load_runs(options.folder), (options.paths, options.out)
-    more = {"threshold": options.threshold, **_averages(options)}
-    more |= {"others": [*folds, *more["others"]], "probability": options.probability}
-    done = predict(run, *given, **more, force=options.force)
+def predict(options: Options) -> int:
+    """Write masks; 2 when an image had to be left out."""
+    run, *folds = load_runs(options.folder)
+    done = predict_files(
+        run,
+        options.paths,
+        options.out,
+        threshold=options.threshold,
+        others=[*folds, *_others(options)],
+        tta=options.tta,
+        postprocess=options.postprocess,
+        probability=options.probability,
+        force=options.force,
+    )
     print(f"{len(done.masks)} masks in {options.out}")
     return 2 if done.problems else 0
 
 
-def report(options: argparse.Namespace) -> int:
-    """Writes runs side by side into one file."""
-    from tinyseg.inference.run import load_runs
-    from tinyseg.report import report
-
+def report(options: Options) -> int:
+    """Write runs side by side into one file."""
     runs = [load_runs(folder) for folder in options.folders]
-    chosen = (options.out, options.data, options.split, options.images)
-    table = report(runs, *chosen, doctor=options.doctor)
-    print(f"{table}written: {options.out}")
+    out, data, split = options.out, options.data, options.split
+    table = write_report(runs, out, data, split, options.images, doctor=options.doctor)
+    print(table, end="")
     return 0
 
 
-def _averages(options: argparse.Namespace) -> dict[str, Any]:
-    from tinyseg.inference.run import load_runs
-
-    others = [run for folder in options.others for run in load_runs(folder)]
-    return {"others": others, "tta": options.tta, "postprocess": options.postprocess}
-
-
-def overfit(options: argparse.Namespace) -> int:
-    """Learns a few images by heart; 1 where that fails."""
-    from tinyseg.training.overfit import overfit
-
-    verdict = overfit(options.data, options.images, _config(options), options.steps)
+def overfit(options: Options) -> int:
+    """Memorize a few images; 1 where that fails."""
+    verdict = overfit_images(options.data, options.images, _config(options), options.steps)
     print(verdict.table())
     return 0 if verdict.passed else 1
 
 
-def doctor(options: argparse.Namespace) -> int:
-    """Tells why it does not learn; 1 on errors."""
-    from tinyseg.common.files import write_atomic, write_json
-    from tinyseg.doctor import Project, diagnose
-    from tinyseg.inference.run import load_run
-    from tinyseg.report import diagnosis_page
-
+def doctor(options: Options) -> int:
+    """Find out why training does not work; 1 on errors."""
     run = load_run(options.folder) if options.folder else None
     if run and (options.set or options.config):
-        raise RunError(f"{options.folder}: a run has settings; leave --set and --config away")
-    found = diagnose(Project(options.data, _config(options), run))
-    if options.json:
-        write_json(options.json, found.to_json())
+        raise RunError(f"{options.folder}: a run has its settings; omit --set and --config")
+    model = make_model(options.model) if options.model else None
+    loss = load_callable("--loss", options.loss) if options.loss else None
+    found = diagnose(Project(options.data, _config(options), run, model=model, loss=loss))
+    _write_json(options, found.to_json())
     if options.page:
         write_atomic(options.page, diagnosis_page(found))
     print(found.table())
-    for path in filter(None, (options.json, options.page)):
-        print(f"written: {path}")
     return 1 if found.level == "error" else 0
 
 
-def data_download(options: argparse.Namespace) -> int:
-    """Fetches a named dataset."""
-    from tinyseg.data.sources.download import download
-
+def data_download(options: Options) -> int:
+    """Fetch a named dataset."""
     download(options.name, options.folder)
     return 0
 
 
-def data_check(options: argparse.Namespace) -> int:
-    """Lists what could spoil a run; 1 on errors."""
-    from tinyseg.common.files import write_json
-    from tinyseg.common.progress import Progress
-    from tinyseg.data.checks.check import check
-
+def data_check(options: Options) -> int:
+    """Check a dataset; 1 on errors."""
     with Progress(f"checking {options.data}") as progress:
         found = check(options.data, _config(options), progress.update)
-    drawn = found.folds or found.split
-    if options.json:
-        write_json(options.json, found.to_json())
-    if options.save_split and drawn:
-        drawn.save(options.save_split)
+    _write_json(options, found.to_json())
+    split = found.folds or found.split
+    if options.save_split and split:
+        split.save(options.save_split)
+    elif options.save_split:
+        print(f"{options.save_split} is not written: there is no split of such data")
+        options.save_split = None
     print(found.table())
-    for path in filter(None, (options.json, drawn and options.save_split)):
-        print(f"written: {path}")
     return 1 if found.level == "error" else 0
 
 
-def data_preview(options: argparse.Namespace) -> int:
-    """Draws augmented images."""
-    from tinyseg.drawing.preview import preview
-
+def data_preview(options: Options) -> int:
+    """Draw augmented images."""
     preview(options.data, options.out, _config(options), options.images)
-    print(f"written: {options.out}")
     return 0
 
 
-def data_stats(options: argparse.Namespace) -> int:
-    """Prints numbers of one dataset, or compares two."""
-    from tinyseg.common.files import write_json
-    from tinyseg.data.checks.compare import compare
-    from tinyseg.data.checks.stats import open_stats
-    from tinyseg.drawing.plots import draw_stats, require_matplotlib
-
-    if options.picture:
-        require_matplotlib()
+def data_stats(options: Options) -> int:
+    """Print numbers of one dataset, or compare two."""
     config = _config(options).data
     sets = [open_stats(options.data, config)]
     sets += [open_stats(options.other, config, like=sets[0])] if options.other else []
@@ -186,24 +175,15 @@ def data_stats(options: argparse.Namespace) -> int:
     print("\n\n".join(stats.table() for stats in sets))
     if comparison:
         print(f"\n{comparison.table(sets[0].channel_names)}")
-    if options.json:
-        found = {"comparison": comparison.to_dict()} if comparison else {}
-        write_json(options.json, {"sets": [stats.to_dict() for stats in sets], **found})
+    compared = {"comparison": comparison.to_dict()} if comparison else {}
+    _write_json(options, {"sets": [stats.to_dict() for stats in sets], **compared})
     if options.picture:
         draw_stats(options.picture, sets, comparison)
-    for path in filter(None, (options.json, options.picture)):
-        print(f"written: {path}")
     return 0
 
 
-def info(options: argparse.Namespace) -> int:
-    """Prints device, compiler and versions."""
-    from tinyseg.common.cache_dir import cache_folder
-    from tinyseg.device.choose import backend
-    from tinyseg.device.compilers import compilers
-    from tinyseg.device.environment import versions
-    from tinyseg.kernels import kernels_of
-
+def info(options: Options) -> int:
+    """Print device, compiler and versions."""
     chosen = backend()
     print(f"device    {chosen.device} ({chosen.threads} CPU threads)")
     if chosen.compiler:
@@ -216,8 +196,8 @@ def info(options: argparse.Namespace) -> int:
     return 0
 
 
-def cache_info(options: argparse.Namespace) -> int:
-    """Prints what is kept on disk."""
+def cache_info(options: Options) -> int:
+    """Print what is kept on disk."""
     for what, cache in _caches().items():
         found = cache.info()
         size, limit = found.bytes / 2**20, found.limit / 2**20
@@ -225,10 +205,8 @@ def cache_info(options: argparse.Namespace) -> int:
     return 0
 
 
-def cache_clear(options: argparse.Namespace) -> int:
-    """Removes it."""
-    from tinyseg.device.choose import forget_compilers
-
+def cache_clear(options: Options) -> int:
+    """Remove it."""
     for what, cache in _caches().items():
         folder = cache.info().folder
         print(f"{cache.clear()} {what} removed from {folder}")
@@ -237,13 +215,23 @@ def cache_clear(options: argparse.Namespace) -> int:
     return 0
 
 
-def _caches() -> "dict[str, StepCache | FileCache]":
-    from tinyseg.data import image_files
-    from tinyseg.device.kernel_cache import kernel_files
-    from tinyseg.jit.store import StepCache
-
+def _caches() -> dict[str, StepCache | FileCache]:
     return {
         "compiled steps": StepCache(),
         "compiled kernels": kernel_files(),
         "decoded images and training sets": image_files(),
     }
+
+
+def _config(options: Options, default: Config | None = None) -> Config:
+    config = Config.load(options.config) if options.config else default or Config()
+    return config.override(options.set)
+
+
+def _others(options: Options) -> list[Any]:
+    return [run for folder in options.others for run in load_runs(folder)]
+
+
+def _write_json(options: Options, content: dict[str, Any]) -> None:
+    if options.json:
+        write_json(options.json, {"written_by": f"tinyseg {__version__}", **content})

@@ -118,6 +118,19 @@ def _lock(folder: Path) -> TextIO:
     return file
 
 
+_MARKS = re.compile(
+    rb'^\{\s*"written_by": "tinyseg|<meta name="generator" content="tinyseg|Software\0tinyseg'
+    rb"|^(\| )?run[ ,|]+Dice"
+)
+"""How JSON, pages, pictures and tables begin that a command of tinyseg has written."""
+
+
+def written_by_tinyseg(path: Path) -> bool:
+    """Return whether a file says that a command wrote it, so that a command may replace it."""
+    with path.open("rb") as file:
+        return bool(_MARKS.search(file.read(4096)))
+
+
 def write_json(path: str | Path, content: Any) -> None:
     """Write JSON atomically, indented."""
     text = json.dumps(content, indent=1, ensure_ascii=False)

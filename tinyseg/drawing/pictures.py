@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from tinyseg.common.files import write_atomic
 from tinyseg.config import IGNORE
@@ -139,7 +140,7 @@ def draw_grid(
 
 def save_grid(path: Path, *given: Any, **options: Any) -> None:
     """Writes `draw_grid` of the other arguments as a PNG."""
-    write_png(path, Image.fromarray(draw_grid(*given, **options)))
+    write_png(path, Image.fromarray(draw_grid(*given, **options)), signed=True)
 
 
 def draw_lines(
@@ -200,7 +201,7 @@ def save_bands(
     sheet = Image.new("RGB", (bands[0].width, sum(band.height for band in bands)), BACKGROUND)
     for index, band in enumerate(bands):
         sheet.paste(band, (0, index * band.height))
-    write_png(path, sheet)
+    write_png(path, sheet, signed=True)
 
 
 def _grid(
@@ -249,10 +250,12 @@ def _with_legend(sheet: Image.Image, legend: Mapping[str, Color]) -> Image.Image
     return taller
 
 
-def write_png(path: Path, picture: Image.Image) -> None:
-    """Writes a PNG atomically."""
-    buffer = BytesIO()
-    picture.save(buffer, "PNG")
+def write_png(path: Path, picture: Image.Image, signed: bool = False) -> None:
+    """Write a PNG atomically; a signed one says that a command of tinyseg may replace it."""
+    buffer, info = BytesIO(), PngInfo()
+    if signed:
+        info.add_text("Software", "tinyseg")
+    picture.save(buffer, "PNG", pnginfo=info)
     write_atomic(path, buffer.getvalue())
 
 

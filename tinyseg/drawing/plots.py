@@ -126,7 +126,7 @@ def _nan(value: float | None) -> float:
 
 def _write(path: Path, figure: Any) -> None:
     buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
+    figure.savefig(buffer, format="png", dpi=100, metadata={"Software": "tinyseg"})
     write_atomic(path, buffer.getvalue())
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinyseg.cli.parser import main
+from tinyseg.cli import main
 from tinyseg.config import Config
 from tinyseg.data import Dataset, make_split, simulate, write_pairs
 from tinyseg.data.checks.check import check

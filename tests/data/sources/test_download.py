@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tinyseg.cli.parser import main
+from tinyseg.cli import main
 from tinyseg.data.sources import SOURCES, Archive, Source
 from tinyseg.data.sources import download as module
 from tinyseg.data.sources.download import Patience, download, fetch

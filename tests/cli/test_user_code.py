@@ -1,0 +1,74 @@
+"""`--model FILE.py:CLASS`: what is loaded, and one clear line for what is wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from tinyseg.cli.user_code import load_callable, make_model
+from tinyseg.errors import TinysegError
+
+GOOD = """
+from dataclasses import dataclass
+from neighbor import VALUE
+
+NUMBER = 3
+
+@dataclass
+class Net:
+    channels: int = VALUE
+
+class NeedsWidth:
+    def __init__(self, width):
+        self.width = width
+
+def my_loss(logits, label):
+    return logits
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "neighbor.py").write_text("VALUE = 7\n")
+    path = tmp_path / "nets.py"
+    path.write_text(GOOD)
+    return path
+
+
+def test_a_class_and_a_function_of_one_file_share_its_module(file: Path) -> None:
+    model, loss = make_model(f"{file}:Net"), load_callable("--loss", f"{file}:my_loss")
+    assert model.channels == 7
+    assert loss(1, 2) == 1
+    assert loss.__globals__["Net"] is type(model)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nets.py", "give FILE.py:NAME, e.g. nets.py:MyNet"),
+        ("nets.txt:Net", "give FILE.py:NAME"),
+        ("nowhere.py:Net", "there is no file nowhere.py"),
+        ("{file}:Nte", r"has no 'Nte'; did you mean Net\?"),
+        ("{file}:NUMBER", "NUMBER is not a class or a function but int"),
+        ("{file}:NeedsWidth", "TypeError: .*missing 1 required positional argument: 'width'"),
+    ],
+)
+def test_what_is_wrong_is_said(file: Path, text: str, message: str) -> None:
+    with pytest.raises(TinysegError, match=message):
+        make_model(text.format(file=file))
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("import math\n\nx = math.nothing\n", r"bad\.py, line 3: AttributeError: module 'math'"),
+        ("def f(:\n", r"bad\.py, line 1: SyntaxError: "),
+        ("\ndef f():\n    1 / 0\n\nf()\n", r"bad\.py, line 3: ZeroDivisionError: division by zero"),
+        ("import no_such_module_here\n", r"bad\.py, line 1: ModuleNotFoundError"),
+        ("raise ValueError('one\\ntwo')\n", r"bad\.py, line 1: ValueError: one \("),
+    ],
+)
+def test_an_exception_names_the_users_file_and_line(tmp_path, code, message) -> None:
+    (tmp_path / "bad.py").write_text(code)
+    with pytest.raises(TinysegError, match=message) as error:
+        load_callable("--model", f"{tmp_path / 'bad.py'}:Net")
+    assert "\n" not in str(error.value)
