@@ -1,6 +1,7 @@
 """What each command does with its options, until its exit code."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from tinyseg import __version__
@@ -25,11 +26,12 @@ from tinyseg.drawing.preview import preview
 from tinyseg.errors import RunError
 from tinyseg.evaluation.evaluate import evaluate as evaluate_runs
 from tinyseg.inference.predict_files import predict as predict_files
-from tinyseg.inference.run import load_run, load_runs
+from tinyseg.inference.run import Run, load_run, load_runs
 from tinyseg.jit.store import StepCache
 from tinyseg.kernels import kernels_of
 from tinyseg.report import diagnosis_page
 from tinyseg.report import report as write_report
+from tinyseg.runs.run import RunFolder, run_folders
 from tinyseg.training.cross_validation import cross_validate
 from tinyseg.training.overfit import overfit as overfit_images
 from tinyseg.training.train import train as train_run
@@ -76,7 +78,7 @@ def train(options: Options) -> int:
 def evaluate(options: Options) -> int:
     """Score a run next to its baselines."""
     result = evaluate_runs(
-        load_runs(options.folder),
+        _load_runs(options, options.folder),
         options.data,
         options.split,
         picture=options.picture,
@@ -92,7 +94,7 @@ def evaluate(options: Options) -> int:
 
 def predict(options: Options) -> int:
     """Write masks; 2 when an image had to be left out."""
-    run, *folds = load_runs(options.folder)
+    run, *folds = _load_runs(options, options.folder)
     done = predict_files(
         run,
         options.paths,
@@ -110,7 +112,7 @@ def predict(options: Options) -> int:
 
 def report(options: Options) -> int:
     """Write runs side by side into one file."""
-    runs = [load_runs(folder) for folder in options.folders]
+    runs = [_load_runs(options, folder) for folder in options.folders]
     out, data, split = options.out, options.data, options.split
     table = write_report(runs, out, data, split, options.images, doctor=options.doctor)
     print(table, end="")
@@ -228,8 +230,14 @@ def _config(options: Options, default: Config | None = None) -> Config:
     return config.override(options.set)
 
 
-def _others(options: Options) -> list[Any]:
-    return [run for folder in options.others for run in load_runs(folder)]
+def _load_runs(options: Options, folder: Path) -> list[Run]:
+    """Open a run or all folds; only those of a user's own network get --model."""
+    own = any(RunFolder.load(one).facts.custom.get("model") for one in run_folders(folder))
+    return load_runs(folder, make_model(options.model) if own and options.model else None)
+
+
+def _others(options: Options) -> list[Run]:
+    return [run for folder in options.others for run in _load_runs(options, folder)]
 
 
 def _write_json(options: Options, content: dict[str, Any]) -> None:

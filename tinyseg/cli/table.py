@@ -250,8 +250,6 @@ COMMANDS = (
                 help="most training steps; default: %(default)s",
             ),
             *SETTINGS,
-            MODEL,
-            LOSS,
         ),
         "tinyseg overfit cells --images 4 --set size=64 base_channels=8",
     ),

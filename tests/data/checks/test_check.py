@@ -444,6 +444,7 @@ def test_the_command_line_saves_what_it_drew(cells, tmp_path, capsys):
     drawn = load_split(tmp_path / "split.json")
     assert isinstance(drawn, Split)
     assert len(drawn.val) == 6
+    command += ["--force"]
     assert main([*command, "--set", "data.size=32", "data.folds=5", "data.fold=1"]) == 0
     folds = load_split(tmp_path / "split.json")
     assert isinstance(folds, Folds)
