@@ -2,6 +2,8 @@
 
 import argparse
 import shlex
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -38,13 +40,14 @@ def test_the_example_is_a_call_of_the_command_that_exists(command) -> None:
     assert program == "tinyseg"
     options = parser().parse_args(words)
     assert options.function == command.name.replace(" ", "_")
-    assert callable(
-        getattr({"commands": commands, "topics": topics}[options.module], options.function)
-    )
+    module = topics if options.function == "help" else commands
+    assert callable(getattr(module, options.function))
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended(capsys, "--version") == (0, f"tinyseg {tinyseg.__version__}\n")
+    project = Path(__file__).parents[2] / "pyproject.toml"
+    assert tomllib.loads(project.read_text())["project"]["version"] == tinyseg.__version__
 
 
 @pytest.mark.parametrize(

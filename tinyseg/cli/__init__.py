@@ -21,12 +21,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from tinyseg.cli.parser import parse
 
     options = parse(arguments)
-    from tinyseg.cli.execute import execute
+    from tinyseg.cli.execute import command_of, execute
 
+    command = command_of(options)
     try:
         if program:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        return execute(options)
+        return execute(command, options)
     except KeyboardInterrupt:
         if program:
             signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from tinyseg import __version__
 from tinyseg.cli.user_code import load_callable, make_model
+from tinyseg.common import VERSION
 from tinyseg.common.cache_dir import FileCache, cache_folder
 from tinyseg.common.files import write_atomic, write_json
 from tinyseg.common.progress import Progress
@@ -231,9 +231,10 @@ def _config(options: Options, default: Config | None = None) -> Config:
 
 
 def _load_runs(options: Options, folder: Path) -> list[Run]:
-    """Open a run or all folds; only those of a user's own network get --model."""
+    """Open a run or all folds with --model, which other runs than the first may not need."""
     own = any(RunFolder.load(one).facts.custom.get("model") for one in run_folders(folder))
-    return load_runs(folder, make_model(options.model) if own and options.model else None)
+    needed = own or folder == getattr(options, "folder", None)
+    return load_runs(folder, make_model(options.model) if needed and options.model else None)
 
 
 def _others(options: Options) -> list[Run]:
@@ -242,4 +243,4 @@ def _others(options: Options) -> list[Run]:
 
 def _write_json(options: Options, content: dict[str, Any]) -> None:
     if options.json:
-        write_json(options.json, {"written_by": f"tinyseg {__version__}", **content})
+        write_json(options.json, {"written_by": f"tinyseg {VERSION}", **content})

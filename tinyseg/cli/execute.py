@@ -4,21 +4,22 @@ import argparse
 import contextlib
 import os
 import sys
-from importlib import import_module
+from collections.abc import Callable
 from typing import Any, TextIO
 
 from tinyseg.common.files import written_by_tinyseg
 from tinyseg.errors import RunError, TinysegError
 
+Command = Callable[[argparse.Namespace], int]
 
-def execute(options: argparse.Namespace) -> int:
-    """Run the command that `options` name; bad input is one line and 2, never a traceback."""
+
+def execute(command: Command, options: argparse.Namespace) -> int:
+    """Run a command; bad input is one line and 2, never a traceback."""
     out, err = (_Stream(stream) for stream in (sys.stdout, sys.stderr))
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             _check_outputs(options)
-            commands = import_module(f"tinyseg.cli.{options.module}")
-            code = int(getattr(commands, options.function)(options))
+            code = command(options)
             for path in filter(None, (getattr(options, name) for name in options.outputs)):
                 print(f"written: {path}")
             sys.stdout.flush()
@@ -34,6 +35,18 @@ def execute(options: argparse.Namespace) -> int:
         except OSError as error:
             print(f"error: {error.filename or 'system'}: {error.strerror}", file=sys.stderr)
         return 2
+
+
+def command_of(options: argparse.Namespace) -> Command:
+    """Import the function of a command, and with it all that takes time."""
+    if options.function == "help":
+        from tinyseg.cli import topics
+
+        return topics.help
+    from tinyseg.cli import commands
+
+    command: Command = getattr(commands, options.function)
+    return command
 
 
 def _check_outputs(options: argparse.Namespace) -> None:

@@ -7,8 +7,8 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
-from tinyseg import __version__
 from tinyseg.cli.table import COMMANDS, GROUPS, Command
+from tinyseg.common import VERSION
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument(
         "--version",
         action="version",
-        version=f"tinyseg {__version__}",
+        version=f"tinyseg {VERSION}",
         help="print the version and exit",
     )
     groups = {"": top.add_subparsers(required=True, metavar="COMMAND")}
@@ -53,7 +53,7 @@ def _add(made: argparse.ArgumentParser, command: Command) -> None:
         if one.writes is not None:
             outputs[action.dest] = one.writes
     function = command.name.replace(" ", "_")
-    made.set_defaults(module=command.module, function=function, outputs=outputs)
+    made.set_defaults(function=function, outputs=outputs)
 
 
 class Parser(argparse.ArgumentParser):

@@ -110,7 +110,6 @@ class Command:
     details: str
     options: tuple[Option, ...]
     example: str
-    module: str = "commands"
 
 
 GROUPS = {
@@ -357,6 +356,5 @@ COMMANDS = (
         "Without a topic it lists them. The topic may also be a command.",
         (option("topic", nargs="*", help="the page to print"),),
         "tinyseg help",
-        "topics",
     ),
 )
