@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tinyseg.cli import main
 from tinyseg.cli.user_code import load_callable, make_model
 from tinyseg.errors import TinysegError
 
@@ -72,3 +73,33 @@ def test_an_exception_names_the_users_file_and_line(tmp_path, code, message) -> 
     with pytest.raises(TinysegError, match=message) as error:
         load_callable("--model", f"{tmp_path / 'bad.py'}:Net")
     assert "\n" not in str(error.value)
+
+
+OWN = """
+from tinygrad import Tensor, nn
+
+class Net:
+    out_channels = 1
+
+    def __init__(self):
+        self.first, self.head = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 1, 1)
+
+    def __call__(self, x):
+        return self.head(self.first(x).relu())
+
+def loss(logits, label):
+    return logits[:, 0].binary_crossentropy_logits((label == 1).float())
+"""
+
+
+def test_a_network_and_a_loss_of_ones_own_are_trained_and_used(tmp_path: Path, capsys) -> None:
+    file, out, cells = tmp_path / "own.py", tmp_path / "run", "sim:cells?n=8&size=16"
+    file.write_text(OWN)
+    train = ["train", cells, "--out", str(out), "--set", "size=16", "epochs=1", "batch_size=2"]
+    assert main([*train, "--model", f"{file}:Net", "--loss", f"{file}:loss"]) == 0
+    assert main(["evaluate", str(out), cells, "--model", f"{file}:Net"]) == 0
+    assert "this run" in capsys.readouterr().out
+    assert main(["evaluate", str(out), cells]) == 2
+    assert "--model FILE.py:Net" in capsys.readouterr().err
+    assert main([*train, "--folds", "2", "--model", f"{file}:Net"]) == 2
+    assert "omit --model" in capsys.readouterr().err

@@ -55,10 +55,12 @@ def train(options: Options) -> int:
         raise RunError("--probability writes out-of-fold predictions: give --folds K with it")
     first = options.out if options.folds is None else options.out / "fold-0"
     resumes = options.resume and (first / "run.json").exists()
-    config = _config(options, load_run(first).config if resumes else None)
+    config = _config(options, RunFolder.load(first).config if resumes else None)
     if options.limit_images is not None:
         config = config.override([f"data.max_train_images={options.limit_images}"])
     if options.folds is not None:
+        if options.model or options.loss:
+            raise RunError("--folds trains networks of tinyseg: omit --model and --loss")
         folds = cross_validate(
             options.data,
             options.out,
@@ -70,7 +72,9 @@ def train(options: Options) -> int:
         print(folds.table())
         print(f"written: {options.out / 'folds.json'}, masks in {options.out / 'out-of-fold'}")
         return 0
-    run = train_run(options.data, options.out, config=config, resume=options.resume)
+    run = train_run(
+        options.data, options.out, config=config, resume=options.resume, **_own_parts(options)
+    )
     print(f"run folder: {run.folder}   pictures: {run.samples / 'best.png'}")
     return 0
 
@@ -131,9 +135,7 @@ def doctor(options: Options) -> int:
     run = load_run(options.folder) if options.folder else None
     if run and (options.set or options.config):
         raise RunError(f"{options.folder}: a run has its settings; omit --set and --config")
-    model = make_model(options.model) if options.model else None
-    loss = load_callable("--loss", options.loss) if options.loss else None
-    found = diagnose(Project(options.data, _config(options), run, model=model, loss=loss))
+    found = diagnose(Project(options.data, _config(options), run, **_own_parts(options)))
     _write_json(options, found.to_json())
     if options.page:
         write_atomic(options.page, diagnosis_page(found))
@@ -228,6 +230,13 @@ def _caches() -> dict[str, StepCache | FileCache]:
 def _config(options: Options, default: Config | None = None) -> Config:
     config = Config.load(options.config) if options.config else default or Config()
     return config.override(options.set)
+
+
+def _own_parts(options: Options) -> dict[str, Any]:
+    """Return the user's own network and loss, None where they are not given."""
+    model = make_model(options.model) if options.model else None
+    loss = load_callable("--loss", options.loss) if options.loss else None
+    return {"model": model, "loss": loss}
 
 
 def _load_runs(options: Options, folder: Path) -> list[Run]:

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any, TextIO
 
@@ -16,7 +17,13 @@ Command = Callable[[argparse.Namespace], int]
 def execute(command: Command, options: argparse.Namespace) -> int:
     """Run a command; bad input is one line and 2, never a traceback."""
     out, err = (_Stream(stream) for stream in (sys.stdout, sys.stderr))
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", module="PIL")  # we name damaged files ourselves
+        warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=err)
         try:
             _check_outputs(options)
             code = command(options)
