@@ -147,7 +147,7 @@ class Project:
 
     def name_of(self, tile: int) -> str:
         """Return the name of the image that a tile shows."""
-        return self.names[int(self.tiles.image[tile])]
+        return self.names[int(self.tiles.image_index[tile])]
 
     def batch(self, tiles: Sequence[int]) -> Batch:
         """Return network input (B, C, S, S) and labels (B, S, S) of tiles, on the device."""

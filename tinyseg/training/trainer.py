@@ -105,7 +105,7 @@ class Trainer:
         self.schedule = Schedule(self.config.schedule)
         self.input_pipeline = run.input_pipeline
         self.images = self._prepare(run.split.train, 0.0, "preparing images")
-        self.labels, self.numbers = self.images.labels, self.images.image
+        self.labels, self.numbers = self.images.labels, self.images.image_index
         self.steps = -(-len(self.images) // self.config.batch_size)
         if run.facts.input_statistics is None:
             run.update_facts(input_statistics=self._input_statistics())

@@ -144,7 +144,7 @@ def test_tiles_are_those_that_the_pipeline_gives_with_their_labels(folder):
         for found, expected in zip(group, pipeline.tiles(sample.image), strict=True):
             np.testing.assert_array_equal(found.pixels, expected.pixels)
             assert (found.placement, found.scale) == (expected.placement, expected.scale)
-    for image, tile, label in zip(tiles.image, tiles, tiles.labels, strict=True):
+    for image, tile, label in zip(tiles.image_index, tiles, tiles.labels, strict=True):
         whole = samples[image].label
         part = image_part(label, tile.placement)
         np.testing.assert_array_equal(part, whole[visible_part(tile.placement, 16)])

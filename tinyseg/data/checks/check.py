@@ -39,7 +39,10 @@ class Check:
 
     def table(self, width: int = 100) -> str:
         """Return text for people: the findings, the worst first, and a verdict."""
-        verdict = {"error": "FAIL: fix the errors before training", "warning": "PASS, but look"}
+        verdict = {
+            "error": "FAIL: fix the errors before training",
+            "warning": "PASS, but read the warnings",
+        }
         last = f"{verdict.get(self.level, 'PASS')} ({tally(self.findings)})"
         head = printable(f"{self.source}: {self.images} images")
         return "\n".join([head, "", table(self.findings, width), "", last])

@@ -158,7 +158,8 @@ def _colors(channels: Mapping[str, int]) -> Iterator[Finding]:
     color = [name for name, count in channels.items() if count == 3]
     gray = [name for name, count in channels.items() if count == 1]
     few, many = sorted((gray, color), key=len)
-    title = f"{'gray' if few is gray else 'color'} images among {len(many)} that are not"
+    one, other = ("gray", "color") if few is gray else ("color", "gray")
+    title = f"{one} images among {len(many)} {other} ones"
     why = "with data.color=auto one color image makes all be read as RGB"
     remedy = "set data.color=grey or data.color=rgb to decide it"
     if many:

@@ -27,8 +27,8 @@ class PreparedImages:
         self.records = records
         self.labels: np.ndarray = records["label"]
         """(N, S, S) uint8; `labels[indices]` reads those of a batch."""
-        self.image: np.ndarray = records["image_index"].copy()
-        """(N,) The index of the image that each tile shows, in order."""
+        self.image_index: np.ndarray = records["image_index"].copy()
+        """(N,) For each tile the index of the image that it shows, from 0 and in order."""
 
     def __len__(self) -> int:
         return len(self.records)
@@ -44,7 +44,7 @@ class PreparedImages:
 
     def images(self) -> Iterator[list[Tile]]:
         """Yield the tiles of each image."""
-        edges = [0, *np.cumsum(np.bincount(self.image)).tolist()]
+        edges = [0, *np.cumsum(np.bincount(self.image_index)).tolist()]
         return ([self[i] for i in range(*ends)] for ends in pairwise(edges))
 
 

@@ -85,7 +85,8 @@ class Memorizer:
     def tiles(self, count: int) -> list[int]:
         """Return tiles with foreground of `count` different images, evenly spaced."""
         of_image = {
-            int(self.project.tiles.image[i]): i for i in reversed(self.project.foreground_tiles)
+            int(self.project.tiles.image_index[i]): i
+            for i in reversed(self.project.foreground_tiles)
         }
         order = [of_image[image] for image in sorted(of_image)]
         return [order[int(i)] for i in np.linspace(0, len(order) - 1, min(count, len(order)))]
