@@ -1,4 +1,27 @@
-"""A small, elegant image-segmentation trainer written purely on tinygrad."""
+"""Train, evaluate and use networks for image segmentation, and find out why one does not learn.
+
+    import tinyseg as ts
+
+    run = ts.train("cells/", "runs/first", epochs=20, size=256, augment="medium")
+    print(run.scores)                         # {"dice": ..., "iou": ..., "epoch": ...}
+    mask = run.predict("cells/images/1.png")  # class ids (H, W)
+
+`cells/` has a folder `images` and a folder `masks` with files of the same names; arrays do as well:
+`ts.train((images, masks), "runs/second")`. Each part can be your own:
+
+    ts.train("cells/", "runs/own", model=MyNet(), loss=my_loss, optimizer=my_optimizer)
+    ts.load_run("runs/own", model=MyNet()).predict(image)
+
+- Data: `Dataset` reads folders and arrays, and gives samples and batches.
+- Training: `train` makes a run folder; `overfit` is the quick test whether a network can learn at
+  all; `TrainStep` is one training step, for a loop of your own.
+- Afterwards: `load_run`, `Run`, `predict` for folders of images, `evaluate`, `PredictStep`.
+- Scores of arrays: `dice`, `iou`, `precision`, `recall`, `accuracy`, `confusion`.
+- Settings: `Config` with its sections `DataConfig`, `ModelConfig`, `TrainConfig`.
+- Errors: all are `TinysegError`, in one line that says what to do.
+
+`tinyseg --help` lists the commands, the doctor and the report among them.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -9,10 +32,13 @@ __version__ = VERSION
 
 __all__ = [
     "Config",
+    "DataConfig",
     "Dataset",
+    "ModelConfig",
     "PredictStep",
     "Run",
     "TinysegError",
+    "TrainConfig",
     "TrainStep",
     "UNet",
     "accuracy",
@@ -34,7 +60,7 @@ __all__ = [
 # more than a second, in which `tinyseg --help` would say nothing and Ctrl-C give a traceback.
 if TYPE_CHECKING:
     from tinyseg import losses, metrics
-    from tinyseg.config import Config
+    from tinyseg.config import Config, DataConfig, ModelConfig, TrainConfig
     from tinyseg.data import Dataset
     from tinyseg.errors import TinysegError
     from tinyseg.evaluation.evaluate import evaluate
@@ -48,7 +74,7 @@ if TYPE_CHECKING:
     from tinyseg.training.train import train
 else:
     _MODULES = {
-        "Config": "config",
+        **dict.fromkeys(("Config", "DataConfig", "ModelConfig", "TrainConfig"), "config"),
         "Dataset": "data",
         "PredictStep": "inference.step",
         "Run": "inference.run",

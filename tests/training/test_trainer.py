@@ -332,8 +332,7 @@ def test_other_settings_of_a_resumed_run_are_refused_by_name(run: Run) -> None:
     before = state_of(run.folder)[1]
     changed = run.config.override(["train.batch_size=2", "model.base_channels=3", "train.epochs=9"])
     said = (
-        "but train.epochs; model.base_channels=3 .was 2., train.batch_size=2 .was 4.: "
-        "leave that away, or"
+        "but train.epochs; model.base_channels=3 .was 2., train.batch_size=2 .was 4.: omit that, or"
     )
     with pytest.raises(RunError, match=said):
         train(DATA, run.folder, config=changed, resume=True, say=silent)
@@ -647,11 +646,11 @@ def test_overfit_gives_a_verdict_on_every_image() -> None:
     )
     config = config.override(["train.optimizer=adam(lr=0.01)"])
     data = "sim:cells?n=10&size=32&seed=1&empty=0.2"
-    passed = overfit(data, 3, config, steps=200, say=silent)
+    passed = overfit(data, 3, config=config, steps=200, say=silent)
     assert passed.passed
     assert len(passed.dice) == 3
     assert "PASS: 3 of 3" in passed.table()
-    frozen = overfit(data, 2, config.override(["train.optimizer=sgd(lr=0)"]), 25, say=silent)
+    frozen = overfit(data, 2, config=config, steps=25, optimizer="sgd(lr=0)", say=silent)
     assert not frozen.passed
     assert frozen.steps == 25
     assert "FAIL: 0 of 2" in frozen.table()

@@ -125,7 +125,9 @@ def report(options: Options) -> int:
 
 def overfit(options: Options) -> int:
     """Memorize a few images; 1 where that fails."""
-    verdict = overfit_images(options.data, options.images, _config(options), options.steps)
+    verdict = overfit_images(
+        options.data, options.images, config=_config(options), steps=options.steps
+    )
     print(verdict.table())
     return 0 if verdict.passed else 1
 
