@@ -41,18 +41,12 @@ __all__ = [
     "TrainConfig",
     "TrainStep",
     "UNet",
-    "accuracy",
-    "confusion",
-    "dice",
     "evaluate",
-    "iou",
     "load_run",
     "losses",
     "metrics",
     "overfit",
-    "precision",
     "predict",
-    "recall",
     "train",
 ]
 
@@ -67,7 +61,6 @@ if TYPE_CHECKING:
     from tinyseg.inference.predict_files import predict
     from tinyseg.inference.run import Run, load_run
     from tinyseg.inference.step import PredictStep
-    from tinyseg.metrics import accuracy, confusion, dice, iou, precision, recall
     from tinyseg.models import UNet
     from tinyseg.training.overfit import overfit
     from tinyseg.training.step import TrainStep
@@ -81,7 +74,6 @@ else:
         "TinysegError": "errors",
         "TrainStep": "training.step",
         "UNet": "models",
-        **dict.fromkeys(("accuracy", "confusion", "dice", "iou", "precision", "recall"), "metrics"),
         "evaluate": "evaluation.evaluate",
         "load_run": "inference.run",
         "overfit": "training.overfit",

@@ -95,7 +95,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network."""
+    """The settings of the network, a U-Net."""
 
     base_channels: int = 16
     """Channels of the first level; each level down doubles them."""
@@ -130,7 +130,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How the network is trained."""
+    """How the network is trained: loss, optimizer, augmentation, and when to stop."""
 
     epochs: int = 30
     """Passes over the training images (ignored if `phases` is set)."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from tinyseg.data import (
 )
 from tinyseg.device.tensors import to_device
 from tinyseg.errors import DataError, NonFiniteError
-from tinyseg.evaluation.score import score
+from tinyseg.evaluation.score import label_of, score
 from tinyseg.inference.predictor import Predictor
 from tinyseg.metrics.threshold_curves import HALF
 from tinyseg.models import build
@@ -31,7 +32,7 @@ from tinyseg.training.step import TrainStep
 
 PASS_DICE = 0.9
 """Every single image must reach it; a mean would hide that only one was learned."""
-CHECK_EVERY = 25
+SCORE_EVERY = 25
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Overfit:
         return min(self.dice) >= PASS_DICE
 
     def table(self) -> str:
-        """A line for each image, then PASS or FAIL."""
+        """Return a line for each image, then PASS or FAIL."""
         lines = [f"{'Dice':>7}  image"]
         for name, dice in zip(self.names, self.dice, strict=True):
             lines.append(f"{dice:7.4f}  {name}{'' if dice >= PASS_DICE else '   <- not learned'}")
@@ -65,72 +66,42 @@ class Overfit:
 
 
 def overfit(
-    data: str | Path,
+    data: str | Path | Dataset | tuple[Any, Any],
     images: int = 4,
+    *,
     config: Config | None = None,
     steps: int = 400,
     jit: bool = True,
     say: Callable[[str], None] = print,
+    **settings: Any,
 ) -> Overfit:
-    """Trains on `images` images with foreground, all in one batch, and scores the same images.
+    """Train on a few images with foreground, all in one batch, and score the same images.
 
-    No augmentation, no dropout, a constant learning rate; at most `steps` steps. Dice is that of
-    the foreground at the training size.
+    No augmentation, no dropout, a constant learning rate. Dice is that of the foreground at the
+    training size.
+
+    Args:
+        data: What `train` takes.
+        images: How many images; each must reach a Dice of 0.9.
+        config: The settings; `settings` by keyword (`size=256`, `loss="dice"`) change it.
+        steps: At most so many steps, at least 1; fewer when all images have passed.
+        jit: Whether the step is compiled as a whole.
+        say: Gets each line that is printed.
+
+    Raises:
+        DataError: The data cannot be used, or too few images have foreground.
+        NonFiniteError: The loss or its gradient is NaN or infinite.
     """
     if steps < 1:
         raise DataError(f"--steps {steps}: give at least 1")
-    config = config or Config()
-    config = replace(config, model=replace(config.model, dropout=0.0))
-    with Progress(f"reading {data}") as progress:
-        dataset = Dataset(data, config.data, progress=progress.update)
-    size, fit = config.data.size, config.data.fit
-    indices = with_foreground(dataset, images, size, fit)
-    samples = [dataset[index] for index in indices]
-    labels = [
-        prepare_label(sample.label, size, fit) for sample in samples if sample.label is not None
-    ]
-    scale = find_scale(config.data, [sample.image for sample in samples], dataset.channels)
-    pipeline = InputPipeline(config.data, scale)
-    whole = place_image(size, size, size, fit)  # scored at the training size
-    tiles = [replace(pipeline.tile(sample.image), placement=whole) for sample in samples]
-    train, shape = config.train, (dataset.channels, dataset.classes)
-    model = build(config.model, *shape, train.seed, train.precision)
-    step = TrainStep(
-        model,
-        train.loss,
-        train.optimizer,
-        grad_clip=train.grad_clip,
-        loss_scale=train.loss_scale,
-        jit=jit,
-    )
-    predictor = Predictor(model, pipeline, batch=len(samples), jit=jit)
-    image, label = to_device(pipeline.to_batch(tiles)), to_device(np.stack(labels))
-
-    prepared = [
-        Sample(sample.name, tile.pixels, label)
-        for sample, tile, label in zip(samples, tiles, labels, strict=True)
-    ]
-
-    def each_dice() -> tuple[float, ...]:
-        predict = predictor.from_tiles([tile] for tile in tiles)
-        scored = score(predict, prepared, dataset.classes, train.threshold or HALF)
-        return tuple(one.dice for one in scored)
-
-    names = tuple(sample.name for sample in samples)
-
-    def learn(number: int) -> float:
-        values = step(image, label).numbers()
-        if fault := step.fault(values):
-            where = first_not_finite(step, image, label, names)
-            raise NonFiniteError(f"step {number}: {fault}; first in {where}")
-        return values["loss"]
-
-    each_loss = (learn(number) for number in count(1))
-    with Progress("compiling the training step") as compiling:
-        first = next(each_loss)
-        say(f"compiled the training step in {duration(compiling.seconds)}")
-    for losses in memorize(chain([first], each_loss), steps, CHECK_EVERY, len(samples)):
-        result = Overfit(names, each_dice(), len(losses), losses[-1])
+    config = (config or Config()).with_settings(**settings, dropout=0.0)
+    few = _FewImages(data, images, config, jit)
+    with Progress("compiling the training step") as progress:
+        first = few.train()
+        say(f"compiled the training step in {duration(progress.seconds)}")
+    each_loss = chain([first], (few.train() for _ in count()))
+    for losses in memorize(each_loss, steps, SCORE_EVERY, len(few.names)):
+        result = Overfit(few.names, few.dice(), len(losses), losses[-1])
         if result.passed:
             break
     return result
@@ -156,3 +127,50 @@ def memorize(
                 yield losses
             progress.update(len(losses), note=f"loss {loss:.3g}")
         yield losses
+
+
+class _FewImages:
+    """A few images as one batch, and a fresh network that is trained on them."""
+
+    def __init__(self, data: Any, images: int, config: Config, jit: bool):
+        with Progress("reading the images") as progress:
+            dataset = Dataset(data, config.data, progress=progress.update)
+        size, fit, train = config.data.size, config.data.fit, config.train
+        chosen = [dataset[i] for i in with_foreground(dataset, images, size, fit)]
+        scale = find_scale(config.data, [one.image for one in chosen], dataset.channels)
+        pipeline = InputPipeline(config.data, scale)
+        whole = place_image(size, size, size, fit)  # scored at the training size
+        self.tiles = [replace(pipeline.tile(one.image), placement=whole) for one in chosen]
+        self.samples = [
+            Sample(one.name, tile.pixels, prepare_label(label_of(one), size, fit))
+            for one, tile in zip(chosen, self.tiles, strict=True)
+        ]
+        self.names = tuple(one.name for one in chosen)
+        model = build(config.model, dataset.channels, dataset.classes, train.seed, train.precision)
+        self.step = TrainStep(
+            model,
+            train.loss,
+            train.optimizer,
+            grad_clip=train.grad_clip,
+            loss_scale=train.loss_scale,
+            jit=jit,
+        )
+        self.predictor = Predictor(model, pipeline, batch=len(chosen), jit=jit)
+        self.image = to_device(pipeline.to_batch(self.tiles))
+        self.label = to_device(np.stack([label_of(sample) for sample in self.samples]))
+        self.classes, self.threshold, self.steps = dataset.classes, train.threshold or HALF, 0
+
+    def train(self) -> float:
+        """Train for one step and return the loss."""
+        self.steps += 1
+        values = self.step(self.image, self.label).numbers()
+        if fault := self.step.fault(values):
+            where = first_not_finite(self.step, self.image, self.label, self.names)
+            raise NonFiniteError(f"step {self.steps}: {fault}; first in {where}")
+        return values["loss"]
+
+    def dice(self) -> tuple[float, ...]:
+        """Return the Dice of each image."""
+        predict = self.predictor.from_tiles([tile] for tile in self.tiles)
+        scored = score(predict, self.samples, self.classes, self.threshold)
+        return tuple(one.dice for one in scored)
