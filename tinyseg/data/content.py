@@ -78,32 +78,32 @@ def read_content(
         _check_named(own_labels, text, label_map, config.labels)
     labels = own_labels or label_map or parse_labels(config.labels)
     scanned = not (own_labels or label_map) and scans_rest(config.labels)
-    facts, found = _scan(reader, labels or {}, scanned, labeled, progress)
+    facts, mapping = _scan(reader, labels or {}, scanned, labeled, progress)
     if labeled and label_map is None:
         remedy = "choose other options, or check" if own_labels else "check data.labels and"
-        _refuse_all_empty(facts, found.table, text, f"{remedy} the masks")
-    if class_names and len(class_names) != found.classes:
+        _refuse_all_empty(facts, mapping.table, text, f"{remedy} the masks")
+    if class_names and len(class_names) != mapping.classes:
         raise DataError(
-            f"{text}: {len(class_names)} class names for {found.classes} classes; give one name "
+            f"{text}: {len(class_names)} class names for {mapping.classes} classes; give one name "
             "for each, background first"
         )
-    channels = channels or (1 if all(fact.grey for fact in facts) else 3)
+    channels = channels or (1 if all(fact.gray for fact in facts) else 3)
     names = tuple(case.name for case in reader.cases)
     thumbnails = [fact.thumbnail for fact in facts]
     duplicates = find_duplicates(names, [fact.digest for fact in facts], thumbnails)
-    more = warnings_of(facts, duplicates, found.table, scanned=scanned, color=channels == 3)
+    more = warnings_of(facts, duplicates, mapping.table, scanned=scanned, color=channels == 3)
     return Content(
         text,
         names,
-        functools.partial(_read_case, reader, found.table, channels),
+        functools.partial(_read_case, reader, mapping.table, channels),
         _fingerprint(reader, own_labels),
-        found.table,
+        mapping.table,
         channels,
         class_names=class_names,
         predefined=_predefined(reader.cases),
-        warnings=(*warnings, *found.warnings, *more),
+        warnings=(*warnings, *mapping.warnings, *more),
         duplicates=duplicates,
-        class_pixels=[fact.class_pixels(found.table) for fact in facts],
+        class_pixels=[fact.class_pixels(mapping.table) for fact in facts],
         sizes=[fact.size for fact in facts],
     )
 
@@ -129,7 +129,7 @@ def _check_named(
     if label_map is not None:
         _check_classes(label_map, LabelMap(dict(own)).classes, source)
     elif labels != "auto":
-        raise DataError(f"{source}: knows its labels, leave data.labels={labels!r} away")
+        raise DataError(f"{source}: has its own label map; remove data.labels={labels!r}")
 
 
 def _scan(
@@ -139,15 +139,15 @@ def _scan(
     labeled: bool,
     progress: Progress | None,
 ) -> tuple[list[CaseFacts], LabelMap]:
-    """Return the facts of all cases, and the label map: `labels`, or with `scanned` a found one."""
+    """Return the facts of all cases, and the label map: `labels`, or one made from a scan."""
     if not scanned:
         return reader.scan(labels, progress), LabelMap(dict(labels))
     facts = reader.scan(None, progress)
     if not labeled:
         return facts, LabelMap({0: 0, 255: 1})
-    found = find_label_map([mask for fact in facts for mask in fact.masks], labels)
-    check_all_values(facts, found.table)
-    return facts, found
+    mapping = find_label_map([mask for fact in facts for mask in fact.masks], labels)
+    check_all_values(facts, mapping.table)
+    return facts, mapping
 
 
 def _refuse_all_empty(
@@ -238,4 +238,4 @@ def _check_classes(label_map: Mapping[int, int], classes: int, source: str) -> N
     check_label_map(label_map, "the label map")
     wanted = len(set(label_map.values()) - {IGNORE})
     if wanted != classes:
-        raise DataError(f"{source}: has {classes} classes, the run {wanted}; choose another source")
+        raise DataError(f"{source}: has {classes} classes, the run {wanted}; choose other data")

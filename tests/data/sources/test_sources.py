@@ -324,7 +324,7 @@ def test_bad_texts_are_one_line(tmp_path, monkeypatch, text, said):
 
 def test_labels_of_the_config_have_no_say(pets):
     config = Config().override(["data.labels=1:1,2:0,3:0"]).data
-    with pytest.raises(DataError, match=r"leave data\.labels='1:1,2:0,3:0' away"):
+    with pytest.raises(DataError, match=r"remove data\.labels='1:1,2:0,3:0'"):
         Dataset(f"pets:{pets.path}", config)
 
 

@@ -31,7 +31,7 @@ class CaseFacts:
     """What a scan keeps of one case, without its pixels."""
 
     case: Case
-    grey: bool
+    gray: bool
     digest: bytes
     """Of the decoded pixels: equal for the same image in two files."""
     masks: tuple[MaskFacts, ...]
@@ -70,7 +70,7 @@ class CaseFacts:
     def to_json(self) -> dict[str, Any]:
         """Return all but the names of the files, which are not part of the content."""
         masks = [[list(m.counts.items()), m.between, m.thin] for m in self.masks]
-        rest = {"grey": self.grey, "digest": self.digest.hex(), "more_frames": self.more_frames}
+        rest = {"gray": self.gray, "digest": self.digest.hex(), "more_frames": self.more_frames}
         rest["size"] = self.size
         small = self.thumbnail.tobytes().hex()
         return {**rest, "masks": masks, "sets": self.sets, "areas": self.areas, "thumbnail": small}
@@ -87,7 +87,7 @@ class CaseFacts:
         small = np.frombuffer(bytes.fromhex(facts["thumbnail"]), np.float32).reshape(SIDE, SIDE)
         rows, columns = facts["size"]
         rest = (tuple(masks), sets, tuple(facts["areas"]), facts["more_frames"])
-        return CaseFacts(case, facts["grey"], digest, *rest, (rows, columns), small)
+        return CaseFacts(case, facts["gray"], digest, *rest, (rows, columns), small)
 
 
 def check_values(facts: CaseFacts, table: Mapping[int, int]) -> None:
@@ -125,7 +125,7 @@ def describe(
         arrays["sets"], sets, areas = join(masks)
     return arrays, CaseFacts(
         case,
-        grey=channels == 1,
+        gray=channels == 1,
         digest=digest.digest(),
         masks=tuple(map(mask_facts, masks, case.masks)),
         sets=sets,

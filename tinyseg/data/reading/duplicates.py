@@ -55,7 +55,7 @@ class Duplicate:
     correlation: float = 1.0
     """The lowest of the pairs among them, 0.9 to 1."""
     turned: str = ""
-    """How the second of a pair lies, seen from the first, in words; empty: as the first."""
+    """How the second of a pair is turned from the first, in words; empty: not at all."""
 
     def __str__(self) -> str:
         between = " = " if self.kind == "identical" else " ~ "

@@ -45,7 +45,7 @@ class Case:
     masks: tuple[Path, ...] = ()
     split: str | None = None
     labels: Mapping[int, int] | None = None
-    """Mask value to class id where this case has its own: a cat's trimap beside a dog's."""
+    """Mask value to class id where this case has its own, as a cat's trimap next to a dog's."""
     page: int | None = None
     """Of a TIFF stack, in the image and in the masks; None reads the first one."""
 

@@ -153,7 +153,7 @@ def warnings_of(
     frames = [fact.case.name for fact in facts if fact.more_frames]
     if frames:
         lines.append(f"only the first frame is used of {len(frames)} files: {name_some(frames)}")
-    colored = [fact.case.name for fact in facts if not fact.grey]
+    colored = [fact.case.name for fact in facts if not fact.gray]
     if color and 0 < len(colored) < len(facts) / 2:
         lines.append(
             f"only {len(colored)} of {len(facts)} images have color: {name_some(colored)}; "

@@ -75,7 +75,7 @@ def download(
         elif wrong := _wrong(archive, path):
             raise DataError(f"{path}: {wrong}; remove it, or put the right file there")
         _place(archive, path, folder)
-        lacking = [given for given in archive.gives if not (source.root(folder) / given).exists()]
+        lacking = [part for part in archive.gives if not (source.root(folder) / part).exists()]
         if lacking:
             raise DataError(
                 f"{path}: does not hold {name_some(lacking)}; remove it, look elsewhere"

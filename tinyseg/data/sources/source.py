@@ -49,7 +49,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Named:
-    """A named dataset as found in a folder."""
+    """A named dataset in a folder."""
 
     layout: Layout
     label_map: dict[int, int]
@@ -82,5 +82,5 @@ class Source:
         root = self.root(folder)
         if self.or_files and all((root / name).exists() for name in self.or_files):
             return []
-        given = (name for archive in self.archives for name in archive.gives)
-        return [name for name in given if not (root / name).exists()]
+        names = (name for archive in self.archives for name in archive.gives)
+        return [name for name in names if not (root / name).exists()]
