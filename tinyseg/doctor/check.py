@@ -41,5 +41,3 @@ def only_if(condition: Callable[[Project], bool]) -> Callable[[Check], Check]:
 
 custom_only = only_if(lambda project: project.custom)
 needs_loss = only_if(lambda project: project.loss_is_known)
-
-__all__ = ["Check", "custom_only", "error", "finding", "needs_loss", "note", "ok", "warning"]

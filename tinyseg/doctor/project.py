@@ -36,6 +36,7 @@ Step = Callable[[Tensor, Tensor], Any]
 Batch = tuple[Tensor, Tensor]
 Predict = Callable[[Iterable[Array]], Iterator[Array]]
 Result = TypeVar("Result")
+Item = TypeVar("Item")
 
 MAX_IMAGES = 32
 """Training images that are examined closely."""
@@ -250,6 +251,6 @@ class Project:
         return State(self.step, self.model)
 
 
-def evenly_spaced(names: Sequence[str], count: int) -> list[str]:
-    """Return at most `count` names, the first and the last among them."""
-    return [names[int(i)] for i in np.linspace(0, len(names) - 1, min(len(names), count))]
+def evenly_spaced(items: Sequence[Item], count: int) -> list[Item]:
+    """Return at most `count` items, the first and the last among them."""
+    return [items[int(i)] for i in np.linspace(0, len(items) - 1, min(len(items), count))]

@@ -76,7 +76,8 @@ def input_range(project: Project) -> list[Finding]:
     """The network input has a mean near 0 and a standard deviation near 1."""
     moments = project.input_moments
     means, stds = moments[:, 0].mean(axis=0), moments[:, 1].mean(axis=0)
-    channels = [f"mean {m:.2f}, std {s:.2f}" for m, s in zip(means, stds, strict=True)]
+    pairs = zip(means.round(2) + 0.0, stds, strict=True)  # 0.0: no minus sign before 0.00
+    channels = [f"mean {mean:.2f}, std {std:.2f}" for mean, std in pairs]
     low, high = moments[:, 2].min(), moments[:, 3].max()
     what = f"network input: {'; '.join(channels)}; values from {low:.2f} to {high:.2f}"
     if (np.abs(means) <= MAX_MEAN).all() and ((stds <= MAX_STD) & (stds >= MIN_STD)).all():

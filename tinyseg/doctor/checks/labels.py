@@ -160,7 +160,7 @@ def labels_are_in_place(project: Project) -> list[Finding]:
     return error(
         "moved",
         f"the labels are {how} (at data.size={size}): when this is undone, {_better(here, gain)}",
-        "the network is taught masks next to the objects",
+        "the network learns to mark the wrong places",
         "check how the masks were exported, resized or flipped, and export them again",
         picture=label_picture(project, project.foreground_tiles),
     )
@@ -180,7 +180,7 @@ def labels_have_the_right_size(project: Project) -> list[Finding]:
         "scaled",
         f"the labels have about {height} of the height and {width} of the width of the objects: "
         f"when they are stretched, {_better(here, gain)}",
-        "the network is taught masks of another size than the objects",
+        "the network learns to mark too much or too little",
         "look for cropping, padding or resizing that only the images or only the masks get",
         picture=label_picture(project, project.foreground_tiles),
     )
@@ -193,8 +193,9 @@ def _clear(gain: Array, least: float) -> bool:
 def _better(here: Array, gain: Array) -> str:
     errors = gain.mean() / max(_standard_error(gain), 1e-12)
     return (
-        f"{(here + gain).mean():.0%} of the labels can be explained by the images, otherwise "
-        f"{here.mean():.0%} ({len(gain)} images, {errors:.0f} standard errors)"
+        "they match the images much better (image features explain "
+        f"{(here + gain).mean():.0%} of them instead of {here.mean():.0%}; {len(gain)} images, "
+        f"{errors:.0f} standard errors)"
     )
 
 
@@ -235,8 +236,8 @@ def foreground_share(project: Project) -> list[Finding]:
     advice = [
         "train.loss=auto is half Dice, which works however rare the foreground is",
         f"with cross-entropy alone, set train.loss=bce(pos_weight={weight:.2g}) to balance both "
-        "classes, or initialize the bias of the last layer with log(f / (1 - f)) = "
-        f"{project.foreground_bias:.2f}, where f is the share of foreground",
+        "classes; in a network of your own, you can initialize the bias of the last layer with "
+        f"log(f / (1 - f)) = {project.foreground_bias:.2f}, where f is the share of foreground",
         f"with focal, set alpha={min(0.95, 1 - share):.2f}; with tversky, set alpha=0.3, beta=0.7 "
         "to miss fewer foreground pixels",
     ]

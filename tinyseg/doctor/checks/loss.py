@@ -98,9 +98,13 @@ def foreground_counts(project: Project) -> list[Finding]:
     what = f"{min(shares.values()):.0%} of the loss gradient comes from background pixels; only "
     what += f"{project.foreground_share:.2%} of the pixels are foreground"
     why = "the network first learns to predict background everywhere, and may stay there"
-    remedy = 'set train.loss=auto (half Dice) or "0.5*bce+0.5*tversky(alpha=0.3,beta=0.7)"; or '
-    remedy += "initialize the bias of the last layer with log(f / (1 - f)) = "
-    remedy += f"{project.foreground_bias:.1f}, where f is the share of foreground"
+    remedy = (
+        "set train.loss=auto (half Dice) or train.loss=0.5*bce+0.5*tversky(alpha=0.3,beta=0.7); "
+    )
+    remedy += "in a network of your own, you can initialize the bias of the last layer with "
+    remedy += (
+        f"log(f / (1 - f)) = {project.foreground_bias:.1f}, where f is the share of foreground"
+    )
     lines = [f"{name}: {share:.1%} from background" for name, share in shares.items()]
     return warning("loss balance", what, why, remedy, lines)
 

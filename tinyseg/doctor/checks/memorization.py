@@ -36,8 +36,8 @@ def few_images_are_memorized(project: Project) -> list[Finding]:
 def _lines(outcome: Outcome) -> list[str]:
     scores, losses = outcome.scores, outcome.losses
     lines = [
-        f"{len(outcome.names)} images, {len(losses)} steps, loss {losses[0]:.3g} to "
-        f"{losses[-1]:.3g}:"
+        f"{len(outcome.names)} image{'s' * (len(outcome.names) > 1)}, {len(losses)} steps, loss "
+        f"{losses[0]:.3g} to {losses[-1]:.3g}:"
     ]
     rows = zip(outcome.names, scores.dice, scores.best_threshold, scores.best, strict=True)
     for name, dice, threshold, best in rows:

@@ -126,7 +126,7 @@ def step_size(project: Project) -> list[Finding]:
         return []
     middle = float(np.median(list(shares.values())))
     at = "" if updates.rate is None else f" at learning rate {updates.rate:g}"
-    what = f"one step{at} changes a weight by {middle:.1g} of its size (median)"
+    what = f"one step{at} changes weights by {middle:.1g} of their size (median of the layers)"
     evidence = [f"{name}: {share:.1e}" for name, share in shares.items()]
     if middle > TOO_LARGE:
         why = "each step discards what the steps before have learned"

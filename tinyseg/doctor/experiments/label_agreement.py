@@ -3,14 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
 from scipy import ndimage, optimize
 
+from tinyseg.common.arrays import Array
 from tinyseg.config import IGNORE
 
-Array = np.ndarray[Any, np.dtype[Any]]
 Axis = tuple[float, float]
 """A stretch of an axis: its factor, and the position that stays, as a share of the axis."""
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import cycle
+from itertools import cycle, islice
 
 import numpy as np
 from tinygrad import Tensor
@@ -12,7 +12,7 @@ from tinygrad import Tensor
 from tinyseg.common.arrays import Array
 from tinyseg.data import Sample
 from tinyseg.doctor.experiments.step_probe import loss_of
-from tinyseg.doctor.project import Batch, Project
+from tinyseg.doctor.project import Batch, Project, evenly_spaced
 from tinyseg.evaluation.score import score_image
 from tinyseg.inference.step import probabilities
 from tinyseg.metrics.threshold_curves import EDGES, HALF, Histograms, best_edge, sweep
@@ -88,8 +88,7 @@ class Memorizer:
             int(self.project.tiles.image_index[i]): i
             for i in reversed(self.project.foreground_tiles)
         }
-        order = [of_image[image] for image in sorted(of_image)]
-        return [order[int(i)] for i in np.linspace(0, len(order) - 1, min(count, len(order)))]
+        return evenly_spaced([of_image[image] for image in sorted(of_image)], count)
 
     def run(self, count: int) -> Outcome:
         """Train on `count` images until all are memorized or the budget is used up."""
@@ -155,11 +154,9 @@ class Memorizer:
 
     def _probabilities(self, tiles: Sequence[int], network: Callable[[Tensor], Tensor]) -> Array:
         """Return probabilities (N, K, S, S) of tiles, in full batches."""
-        batches = self._batches(tiles)
         count = -(-len(tiles) // self.project.config.train.batch_size)
-        return np.concatenate([network(next(batches)[0]).numpy() for _ in range(count)])[
-            : len(tiles)
-        ]
+        batches = islice(self._batches(tiles), count)
+        return np.concatenate([network(image).numpy() for image, _ in batches])[: len(tiles)]
 
     def _batches(self, tiles: Sequence[int]) -> Iterator[Batch]:
         """Yield full batches that cycle through the tiles."""
