@@ -186,6 +186,20 @@ def test_batches_to_measure_on_hold_each_tile_once():
     assert [len(image) for image, _ in data.batches("val", batch_size=10)] == [10, 10, 4]
 
 
+def test_what_a_dataset_shows_of_itself():
+    data = Dataset.from_arrays(images(), masks())
+    assert repr(data) == "Dataset('arrays': 6 images, 1 channel, 2 classes)"
+
+
+def test_batches_need_labels_and_a_size(folder):
+    folder.pairs(10)
+    data = Dataset(folder.path / "images", labeled=False)
+    with pytest.raises(DataError, match="images: opened without labels; open it with labeled=True"):
+        data.batches("train")
+    with pytest.raises(DataError, match="batch_size=0: give at least 1"):
+        Dataset(folder.path).batches("train", batch_size=0)
+
+
 def test_batches_of_what_is_not_there():
     data = Dataset.from_arrays(images(), masks())
     with pytest.raises(DataError, match="part='valid' is unknown; give 'train', 'val', 'test'"):
@@ -194,5 +208,5 @@ def test_batches_of_what_is_not_there():
         DataError, match=r"arrays: the part 'test' is empty; raise data\.test_fraction"
     ):
         data.batches("test")
-    with pytest.raises(DataError, match="5 training samples are fewer samples than a batch of 8"):
+    with pytest.raises(DataError, match="5 training samples are fewer than a batch of 8"):
         next(data.batches("train"))

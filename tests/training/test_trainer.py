@@ -627,7 +627,7 @@ def test_a_run_without_what_validation_chose_is_its_last_epoch_at_one_half(
 
 
 def test_too_few_images_are_said_before_anything_is_made(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="fewer samples than a batch"):
+    with pytest.raises(DataError, match="fewer than a batch"):
         train(DATA, tmp_path / "run", config=small("train.batch_size=9"), say=silent)
     with pytest.raises(DataError, match="zero validation samples"):
         train(DATA, tmp_path / "run", config=small("data.val_fraction=0"), say=silent)

@@ -124,6 +124,10 @@ class Dataset:
         """
         return cls(Arrays(images, masks, names, class_names), **settings)
 
+    def __repr__(self) -> str:
+        channels = "1 channel" if self.channels == 1 else f"{self.channels} channels"
+        return f"Dataset({self.source!r}: {len(self)} images, {channels}, {self.classes} classes)"
+
     def __len__(self) -> int:
         return len(self.names)
 
@@ -159,7 +163,11 @@ class Dataset:
         """
         if part not in PARTS:
             raise DataError(f"part={part!r} is unknown; give {', '.join(map(repr, PARTS))}")
+        if batch_size < 1:
+            raise DataError(f"batch_size={batch_size}: give at least 1")
         names = getattr(self.split, part)
+        if names and self[names[0]].label is None:
+            raise DataError(f"{self.source}: opened without labels; open it with labeled=True")
         if not names:
             raise DataError(
                 f"{self.source}: the part {part!r} is empty; raise data.{part}_fraction"

@@ -13,8 +13,8 @@ def epoch_order(count: int, batch: int, seed: int, epoch: int) -> np.ndarray:
     """
     if count < batch:
         raise DataError(
-            f"{count} training samples are fewer samples than a batch of {batch}; "
-            f"set train.batch_size={max(count, 1)} or add images"
+            f"{count} training samples are fewer than a batch of {batch}; "
+            f"set batch_size={max(count, 1)} or add images"
         )
     # Sorting uniform numbers instead of `permutation`: that stream may change between releases.
     keys = np.random.Generator(np.random.PCG64([seed, epoch])).random(count)
