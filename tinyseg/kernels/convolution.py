@@ -1,11 +1,9 @@
 """Convolution and transposed convolution with their gradients, logical NCHW over NHWC memory."""
 
-from dataclasses import replace
-
 from tinygrad import Tensor
 
 from tinyseg.kernels import reference as plain
-from tinyseg.kernels.cpu.convolution import convolve
+from tinyseg.kernels.cpu import convolution as cpu
 from tinyseg.kernels.cpu.packing import Layout
 from tinyseg.kernels.gpu import convolution as gpu
 from tinyseg.kernels.memory import HALF, nchw, nhwc, rounded, wide
@@ -39,9 +37,10 @@ def conv2d(
     biases are float32. `plan` says which path a shape takes; the plain one is `plain.conv2d`.
     """
     _check(x_bchw, w_oihw, bias, w_oihw.shape[0], w_oihw.shape[1])
-    conv = replace(_describe(x_bchw, w_oihw, bias, stride, padding), relu=relu)
+    conv = _describe(x_bchw, w_oihw, bias, stride, padding, relu)
     if instruction := tensor_core(conv, x_bchw):
-        return gpu.conv2d(x_bchw, w_oihw, bias, conv, instruction)
+        w_ohwi = w_oihw.cast(x_bchw.dtype).permute(0, 2, 3, 1)
+        return nchw(gpu.convolve(nhwc(x_bchw), w_ohwi, bias, conv, instruction))
     if x_bchw.dtype in HALF:
         wider = wide(x_bchw), rounded(w_oihw, x_bchw.dtype), bias
         return conv2d(*wider, stride, padding, relu).cast(x_bchw.dtype)
@@ -50,9 +49,9 @@ def conv2d(
     chosen = _plan(conv, x_bchw, w_oihw, bias)
     if chosen.tile is None:
         return plain.conv2d(x_bchw, w_oihw, bias, stride, padding, relu)
-    _, inputs, kernel, _ = _sizes(w_oihw)
-    layout = Layout(inputs * kernel**2, kernel**2, kernel, 1)
-    return nchw(convolve(nhwc(x_bchw), w_oihw, layout, bias, conv, chosen))
+    taps = conv.kernel**2
+    layout = Layout(conv.inputs * taps, taps, conv.kernel, 1)
+    return nchw(cpu.convolve(nhwc(x_bchw), w_oihw, layout, bias, conv, chosen))
 
 
 def conv_transpose2d(
@@ -68,7 +67,9 @@ def conv_transpose2d(
     size = (batch, rows, columns, inputs, outputs * stride**2, 1)
     conv = Convolution(*size, bias=bias is not None, scatter=stride)
     if kernel == stride and (instruction := tensor_core(conv, x_bchw)):
-        return gpu.conv_transpose2d(x_bchw, w_iohw, bias, conv, instruction)
+        w_hwoi = w_iohw.cast(x_bchw.dtype).permute(2, 3, 1, 0)
+        w_ohwi = w_hwoi.reshape(conv.outputs, 1, 1, conv.inputs)
+        return nchw(gpu.convolve(nhwc(x_bchw), w_ohwi, bias, conv, instruction))
     if x_bchw.dtype in HALF:
         wider = wide(x_bchw), rounded(w_iohw, x_bchw.dtype), bias
         return conv_transpose2d(*wider, stride).cast(x_bchw.dtype)
@@ -76,7 +77,7 @@ def conv_transpose2d(
     if chosen.tile is None or kernel != stride:
         return plain.conv_transpose2d(x_bchw, w_iohw, bias, stride)
     layout = Layout(stride**2, outputs * stride**2, 0, 0, phases=stride**2)
-    return nchw(convolve(nhwc(x_bchw), w_iohw, layout, bias, conv, chosen))
+    return nchw(cpu.convolve(nhwc(x_bchw), w_iohw, layout, bias, conv, chosen))
 
 
 def plan(x_bchw: Tensor, w_oihw: Tensor, stride: int = 1, padding: int = 0) -> str:
@@ -109,13 +110,17 @@ def _sizes(x_bchw: Tensor) -> tuple[int, int, int, int]:
 
 
 def _describe(
-    x_bchw: Tensor, w_oihw: Tensor, bias: Tensor | None, stride: int, padding: int
+    x_bchw: Tensor,
+    w_oihw: Tensor,
+    bias: Tensor | None,
+    stride: int,
+    padding: int,
+    relu: bool = False,
 ) -> Convolution:
     batch, inputs, rows, columns = _sizes(x_bchw)
     outputs, kernel = int(w_oihw.shape[0]), int(w_oihw.shape[2])
-    return Convolution(
-        batch, rows, columns, inputs, outputs, kernel, stride, padding, bias is not None
-    )
+    size = (batch, rows, columns, inputs, outputs, kernel, stride, padding)
+    return Convolution(*size, bias=bias is not None, relu=relu)
 
 
 def _plan(conv: Convolution, *tensors: Tensor | None) -> Plan:

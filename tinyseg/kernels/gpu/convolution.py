@@ -1,54 +1,27 @@
-"""The GPU's path: convolutions and their gradients by tensor cores, logical NCHW over NHWC."""
+"""The GPU's path: convolutions and their gradients by tensor cores, over NHWC memory."""
 
 from tinygrad import Tensor, dtypes
 from tinygrad.uop.ops import UOp
 
 from tinyseg.kernels.gpu.tensorcores import forward_kernel, weight_kernel
-from tinyseg.kernels.memory import in_memory, nchw, nhwc
+from tinyseg.kernels.memory import in_memory
 from tinyseg.kernels.plans import forward_warp, weight_warp
 from tinyseg.kernels.shapes import Convolution, Instruction
 
 Gradient = tuple[UOp | None, ...]
 
 
-def conv2d(
-    x_bchw: Tensor,
-    w_oihw: Tensor,
-    bias: Tensor | None,
-    conv: Convolution,
-    instruction: Instruction,
-) -> Tensor:
-    """Return the convolution that `conv` describes, of the images' type, by sums in float32.
-
-    Weights are rounded to the images' type; their gradient is not.
-    """
-    w_ohwi = w_oihw.cast(x_bchw.dtype).permute(0, 2, 3, 1)
-    return nchw(_convolve(nhwc(x_bchw), w_ohwi, bias, conv, instruction))
-
-
-def conv_transpose2d(
-    x_bchw: Tensor,
-    w_iohw: Tensor,
-    bias: Tensor | None,
-    conv: Convolution,
-    instruction: Instruction,
-) -> Tensor:
-    """Return the transposed convolution that `conv` describes as a scattering 1x1 one."""
-    w_hwoi = w_iohw.cast(x_bchw.dtype).permute(2, 3, 1, 0)
-    w_ohwi = w_hwoi.reshape(conv.outputs, 1, 1, conv.inputs)
-    return nchw(_convolve(nhwc(x_bchw), w_ohwi, bias, conv, instruction))
-
-
-def _convolve(
+def convolve(
     x_bhwc: Tensor,
     w_ohwi: Tensor,
     bias: Tensor | None,
     conv: Convolution,
     instruction: Instruction,
 ) -> Tensor:
-    """Run the kernel and attach the gradients.
+    """Return the convolution of images in their type, by sums in float32, gradients attached.
 
-    The weights' gradient is float32 although they are not: what cast them finds nothing to do.
+    The weights were cast to that type from float32, and their gradient is float32: the cast's own
+    gradient has nothing left to do.
     """
 
     def gradient(upstream: UOp, call: UOp) -> Gradient:
