@@ -9,7 +9,8 @@ from PIL import Image
 
 from tinyseg.config import Config
 from tinyseg.errors import RunError
-from tinyseg.evaluation.evaluate import Evaluation, ThresholdGain, evaluate
+from tinyseg.evaluation.evaluate import evaluate
+from tinyseg.evaluation.result import Evaluation, ThresholdGain
 from tinyseg.metrics.baselines import baselines
 from tinyseg.metrics.summary import evaluate_image, summarize
 from tinyseg.metrics.threshold_curves import Histograms
@@ -24,8 +25,8 @@ def evaluation(label: np.ndarray, prediction: np.ndarray, names: tuple[str, ...]
     heads = range(1 if classes == 2 else 0, classes)
     histograms = Histograms()
     histograms.add(np.stack([prediction == kind for kind in heads]).astype(np.float32), label)
-    worth = ThresholdGain.of(0.25, images, images, True) if classes == 2 else None
-    told = (summarize(images), tuple(found), names, histograms, worth)
+    gain = ThresholdGain.of(0.25, images, images, True) if classes == 2 else None
+    told = (summarize(images), tuple(found), names, histograms, gain)
     return Evaluation("val", ("a",), images, *told)
 
 

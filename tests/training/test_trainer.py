@@ -422,7 +422,7 @@ def test_validation_is_prediction(run: Run, tmp_path: Path) -> None:
     assert evaluate(run, DATA, threshold=0.5, surface=False).chosen == ("epoch",)
     assert evaluate(run, DATA, "train", surface=False).chosen == ()
     assert foreground_mean(again.summary.pooled["dice"]) == pytest.approx(found["dice"], abs=1e-12)
-    assert again.worth.dice_at_half == pytest.approx(logged, abs=1e-12)
+    assert again.threshold_gain.dice_at_half == pytest.approx(logged, abs=1e-12)
     usual = evaluate(run, DATA, threshold=0.5)
     assert foreground_mean(usual.summary.pooled["dice"]) == pytest.approx(logged, abs=1e-12)
 

@@ -17,7 +17,9 @@ from tinyseg.data import Dataset
 from tinyseg.doctor import EvaluatedRun
 from tinyseg.drawing.pictures import FALSE, HIT, MISSED, color_image, color_map, palette
 from tinyseg.errors import RunError
-from tinyseg.evaluation.evaluate import Evaluation, evaluate, names_of, parts_of, runs_of
+from tinyseg.evaluation.evaluate import evaluate
+from tinyseg.evaluation.groups import as_runs, group_images, split_names
+from tinyseg.evaluation.result import Evaluation
 from tinyseg.evaluation.score import Scored
 from tinyseg.inference.run import Run
 from tinyseg.metrics.summary import Summary, foreground_mean
@@ -58,7 +60,7 @@ def collect(
 
     `examine` gives what the doctor says of each.
     """
-    groups = [runs_of(run) for run in runs]
+    groups = [as_runs(run) for run in runs]
     firsts = [folds[0] for folds in groups]
     _check_alike(firsts)
     datasets = [run.open(data) for run in firsts]
@@ -134,10 +136,10 @@ def shared_names(
     say: Callable[[str], None] = print,
 ) -> tuple[str, ...]:
     """The images of a split that are in it for every run: no run is scored on what it learned."""
-    of_runs = [names_of(run, dataset, split) for run in runs]
+    of_runs = [split_names(run, dataset, split) for run in runs]
     names = tuple(name for name in of_runs[0] if all(name in of for of in of_runs[1:]))
     if not names:
-        folders = ", ".join(str(_folder(runs_of(run))) for run in runs)
+        folders = ", ".join(str(_folder(as_runs(run))) for run in runs)
         raise RunError(
             f"{folders}: no image is in the {split} split of all of them; train them with one "
             "data.split_seed or data.split_file"
@@ -199,11 +201,11 @@ def _numbers(summary: Summary) -> list[float | None]:
 
 
 def _scored(found: Evaluation) -> dict[str, Any]:
-    told = found.worth is not None and found.worth.threshold != HALF
+    told = found.threshold_gain is not None and found.threshold_gain.threshold != HALF
     return {
         "summary": _numbers(found.summary),
         "curves": curves(found.histograms),
-        "worth": str(found.worth) if told else "",
+        "worth": str(found.threshold_gain) if told else "",
     }
 
 
@@ -240,9 +242,9 @@ def _images(
     names = [scored[0].names[index] for index in chosen]
     shown = [_picture(datasets[0], name, side) for name in names]
     for folds, dataset, found in zip(runs, datasets, scored, strict=True):
-        parts = parts_of(folds, found.split, names)
+        image_groups = group_images(folds, found.split, names)
         with Progress("drawing", len(names)) as progress:
-            drawn = (one for part in parts for one in part.score(dataset))
+            drawn = (one for group in image_groups for one in group.score(dataset))
             for count, one in enumerate(drawn, start=1):
                 place = names.index(one.sample.name)
                 picture, scores = shown[place], found.images[chosen[place]]

@@ -9,7 +9,7 @@ from tinyseg.common.findings import Finding
 from tinyseg.doctor import STAGES, EvaluatedRun, Project, check_run, diagnose
 from tinyseg.drawing.plots import draw_curves, require_matplotlib
 from tinyseg.errors import RunError
-from tinyseg.evaluation.evaluate import runs_of
+from tinyseg.evaluation.groups import as_runs
 from tinyseg.inference.run import Run
 from tinyseg.report.collect import collect
 from tinyseg.report.page import build_page
@@ -51,10 +51,10 @@ def report(
         require_matplotlib()
     if images < 0:
         raise RunError(f"{images} images cannot be shown: it must be 0 or more")
-    page, data = out.suffix == ".html", data or runs_of(runs[0])[0].facts.source
+    page, data = out.suffix == ".html", data or as_runs(runs[0])[0].facts.source
     if doctor and not page:
         raise RunError(f"{out}: what the doctor says needs a page; give a name that ends in .html")
-    folds = next((some for some in map(runs_of, runs) if len(some) > 1), None)
+    folds = next((some for some in map(as_runs, runs) if len(some) > 1), None)
     if doctor and folds:
         raise RunError(f"{folds[0].folder.parent}: the doctor looks at one run; give a fold of it")
     if page:

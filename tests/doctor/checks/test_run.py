@@ -89,7 +89,7 @@ def case(
     write_log(folder, *log)
     images = tuple(scores(dice, count))
     found = {"images": images, "summary": summarize(images), "baselines": BASELINES, "names": ()}
-    found |= {"worth": None, "split": split, "drift": ""} | more
+    found |= {"threshold_gain": None, "split": split, "drift": ""} | more
     run = Run(folder, Config().override(settings))
     return EvaluatedRun(run, DATASET, SimpleNamespace(**found))  # type: ignore[arg-type]
 
@@ -227,7 +227,7 @@ def test_a_threshold_is_judged_by_what_it_costs(
         p = np.clip(0.25 + 0.5 * label + rng.normal(scale=0.15, size=label.shape), 0, 1)
         histograms.add(p[None].astype(np.float32), label)
     settings = (f"train.threshold={used}",)
-    one = case(tmp_path, settings=settings, worth=True, histograms=histograms)
+    one = case(tmp_path, settings=settings, threshold_gain=True, histograms=histograms)
     judged = levels([stage.threshold_is_good], one)
     assert judged == ([(level, "threshold")] if level else [])
 

@@ -14,7 +14,8 @@ from tinyseg.doctor.checks.curves import DIAGNOSE, Curves, check_curves, check_e
 from tinyseg.doctor.experiments.failure_correlates import dice_of, failure_correlates
 from tinyseg.doctor.figures import run_picture
 from tinyseg.doctor.project import Project
-from tinyseg.evaluation.evaluate import Evaluation, evaluate
+from tinyseg.evaluation.evaluate import evaluate
+from tinyseg.evaluation.result import Evaluation
 from tinyseg.inference.run import Run
 from tinyseg.metrics.bootstrap import Interval, dice_interval, gain_of
 from tinyseg.metrics.summary import foreground_mean
@@ -86,7 +87,7 @@ class EvaluatedRun:
     def threshold_cost(self) -> ThresholdCost | None:
         """The cost of train.threshold; None if validation chose it or none is used."""
         used = self.run.config.train.threshold
-        if self.evaluation.worth is None or not used:
+        if self.evaluation.threshold_gain is None or not used:
             return None
         counts = sweep(self.evaluation.histograms.counts[:, 0])
         best = int(best_edge(2 * counts.tp.sum(0) / np.maximum(counts.size.sum(0), 1)))

@@ -9,7 +9,7 @@ from scipy import ndimage, stats
 
 from tinyseg.common.arrays import Array
 from tinyseg.data import Dataset, is_foreground
-from tinyseg.evaluation.evaluate import Evaluation
+from tinyseg.evaluation.result import Evaluation
 from tinyseg.evaluation.score import label_of, load_samples
 from tinyseg.metrics.summary import foreground_mean
 
