@@ -602,7 +602,7 @@ def test_the_command_line_tells_and_clears(home: Path, capsys: pytest.CaptureFix
     assert main(["cache", "clear"]) == 0
     said = capsys.readouterr().out
     assert "2 compiled steps removed" in said
-    assert "the compilers' speeds removed" in said
+    assert "1 measurements of the fastest compiler removed" in said
     assert speed_files().info().files == 0
     assert StepCache().info().files == 0
 

@@ -16,8 +16,8 @@ from tinyseg.data.checks.check import check
 from tinyseg.data.checks.compare import compare
 from tinyseg.data.checks.stats import open_stats
 from tinyseg.data.sources.download import download
-from tinyseg.device.choose import backend, forget_compilers
-from tinyseg.device.compilers import compilers
+from tinyseg.device.choose import backend
+from tinyseg.device.compilers import compilers, speed_files
 from tinyseg.device.environment import versions
 from tinyseg.device.kernel_cache import kernel_files
 from tinyseg.doctor import Project, diagnose
@@ -205,26 +205,24 @@ def info(options: Options) -> int:
 def cache_info(options: Options) -> int:
     """Print what is kept on disk."""
     for what, cache in _caches().items():
-        found = cache.info()
-        size, limit = found.bytes / 2**20, found.limit / 2**20
-        print(f"{found.files} {what}, {size:.1f} MiB of {limit:.0f}, in {found.folder}")
+        info = cache.info()
+        size, limit = info.bytes / 2**20, info.limit / 2**20
+        print(f"{info.files} {what}, {size:.1f} MiB of {limit:.0f}, in {info.folder}")
     return 0
 
 
 def cache_clear(options: Options) -> int:
     """Remove it."""
     for what, cache in _caches().items():
-        folder = cache.info().folder
-        print(f"{cache.clear()} {what} removed from {folder}")
-    if forget_compilers():
-        print("the compilers' speeds removed: the next start measures which is the fastest")
+        print(f"{cache.clear()} {what} removed from {cache.folder}")
     return 0
 
 
-def _caches() -> dict[str, StepCache | FileCache]:
+def _caches() -> dict[str, FileCache]:
     return {
         "compiled steps": StepCache(),
         "compiled kernels": kernel_files(),
+        "measurements of the fastest compiler": speed_files(),
         "decoded images and training sets": image_files(),
     }
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tinygrad import Device
 from tinygrad.helpers import CPU_COUNT, DEV
 
-from tinyseg.device.compilers import Compiler, _choose_compiler, _install, speed_files
+from tinyseg.device.compilers import Compiler, _choose_compiler, _install
 from tinyseg.device.gpus import may_be_there, nvidia_compiler, use_cuda_extra
 from tinyseg.device.graph import find_schedules_again, launcher, repair_graph
 from tinyseg.device.kernel_cache import keep_kernels, turn_off_database
@@ -73,8 +73,3 @@ def _opens(name: str, requested: bool = False) -> bool:
         return name == "CPU" or bool(Device[name].renderer)  # which needs a compiler
     except Exception:  # noqa: BLE001  a driver may fail in any way; then it is not there
         return False
-
-
-def forget_compilers() -> bool:
-    """Remove the measured speeds of compilers; return whether there were any."""
-    return speed_files().clear() > 0
