@@ -69,25 +69,33 @@ class CaseFacts:
 
     def to_json(self) -> dict[str, Any]:
         """Return all but the names of the files, which are not part of the content."""
-        masks = [[list(m.counts.items()), m.between, m.thin] for m in self.masks]
-        rest = {"gray": self.gray, "digest": self.digest.hex(), "more_frames": self.more_frames}
-        rest["size"] = self.size
-        small = self.thumbnail.tobytes().hex()
-        return {**rest, "masks": masks, "sets": self.sets, "areas": self.areas, "thumbnail": small}
+        plain = ("gray", "sets", "areas", "more_frames", "size")
+        return {
+            **{name: getattr(self, name) for name in plain},
+            "digest": self.digest.hex(),
+            "masks": [[list(m.counts.items()), m.between, m.thin] for m in self.masks],
+            "thumbnail": self.thumbnail.tobytes().hex(),
+        }
 
     @staticmethod
     def from_json(facts: Mapping[str, Any], case: Case) -> "CaseFacts":
         """Read what `to_json` wrote of the same content."""
-        masks = [
-            MaskFacts(path, dict(counts), between, thin)
-            for path, (counts, between, thin) in zip(case.masks, facts["masks"], strict=True)
-        ]
-        sets = tuple(tuple(values) for values in facts["sets"])
-        digest = bytes.fromhex(facts["digest"])
-        small = np.frombuffer(bytes.fromhex(facts["thumbnail"]), np.float32).reshape(SIDE, SIDE)
+        thumbnail = np.frombuffer(bytes.fromhex(facts["thumbnail"]), np.float32)
         rows, columns = facts["size"]
-        rest = (tuple(masks), sets, tuple(facts["areas"]), facts["more_frames"])
-        return CaseFacts(case, facts["gray"], digest, *rest, (rows, columns), small)
+        return CaseFacts(
+            case,
+            gray=facts["gray"],
+            digest=bytes.fromhex(facts["digest"]),
+            masks=tuple(
+                MaskFacts(path, dict(counts), between, thin)
+                for path, (counts, between, thin) in zip(case.masks, facts["masks"], strict=True)
+            ),
+            sets=tuple(map(tuple, facts["sets"])),
+            areas=tuple(facts["areas"]),
+            more_frames=facts["more_frames"],
+            size=(rows, columns),
+            thumbnail=thumbnail.reshape(SIDE, SIDE),
+        )
 
 
 def check_values(facts: CaseFacts, table: Mapping[int, int]) -> None:
