@@ -171,12 +171,9 @@ def _open_upright(path: Path, page: int | None) -> tuple[Image.Image, bool]:
         if page:
             image.seek(page)
         _check_size(path, image)
-        image.load()
         if image.format == "PNG":
-            # rows that are missing are zero, and the last one is among them
-            last = image.crop((0, image.height - 1, image.width, image.height))
-            whole = last.getbbox() is not None and not image.info.get("interlace")
-            check_png(path.read_bytes(), rows=not whole)
+            check_png(path.read_bytes())
+        image.load()
         return ImageOps.exif_transpose(image), bool(more_frames) and page is None
 
     return _guarded(path, upright)

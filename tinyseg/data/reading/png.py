@@ -13,16 +13,16 @@ ADAM7 = (
 PIECE = 2**20
 
 
-def check_png(content: bytes, rows: bool = True) -> None:
-    """Raise ValueError if a critical chunk is damaged, or with `rows` if pixels are missing.
-
-    To count the pixels takes as long as to decode them.
-    """
-    chunks = _chunks(content)
-    if not rows:
-        return
-    header = next((data for kind, data in chunks if kind == b"IHDR"), b"")
-    size = _inflated_size(b"".join(data for kind, data in chunks if kind == b"IDAT"))
+def check_png(content: bytes) -> None:
+    """Raise ValueError if a critical chunk is damaged or there are fewer pixels than announced."""
+    header: bytes | memoryview = b""
+    compressed = []
+    for kind, data in _chunks(content):
+        if kind == b"IHDR":
+            header = data
+        elif kind == b"IDAT":
+            compressed.append(data)
+    size = _inflated_size(b"".join(compressed))
     if size < (wanted := _pixel_bytes(header)):
         raise ValueError(f"it holds {size} of {wanted} bytes of pixels")
 
