@@ -48,7 +48,7 @@ WITHOUT = {
     "config": {"tinygrad"},
 }
 RUNTIME = {"tinygrad", "numpy", "PIL", "scipy"}
-OPTIONAL = {"device": {"ziglang"}, "drawing": {"matplotlib"}}
+OPTIONAL = {"device": {"ziglang"}}
 """Packages of an extra, and the one room that may try to import them."""
 
 

@@ -5,16 +5,15 @@ import pytest
 from PIL import Image
 
 from tinyseg.drawing.pictures import (
-    FALSE,
-    HIT,
-    MISSED,
+    FN,
+    FP,
     OUTCOMES,
+    TP,
     color_classes,
     color_image,
     color_map,
     color_outcomes,
     color_probability,
-    draw_lines,
     palette,
     row,
     save_grid,
@@ -80,7 +79,7 @@ def test_outcomes_lie_over_the_image() -> None:
     prediction = np.array([[1, 1, 0, 0, 1]], np.uint8)
     image = np.full((1, 5, 3), 100, np.uint8)
     shown = color_outcomes(image, label, prediction)[0].astype(float)
-    colors = np.array([HIT, FALSE, MISSED, (100, 100, 100), (110, 110, 110)], float)
+    colors = np.array([TP, FP, FN, (100, 100, 100), (110, 110, 110)], float)
     weights = np.array([0.65, 0.65, 0.65, 0, 0.5])[:, None]
     np.testing.assert_allclose(shown, 100 * (1 - weights) + colors * weights, atol=0.5)
 
@@ -161,19 +160,6 @@ def test_a_caption_is_seen_below_its_row(tmp_path: Path) -> None:
     changed = (opened(tmp_path / "with.png") != opened(tmp_path / "without.png")).any(axis=(1, 2))
     assert changed.any()
     assert np.flatnonzero(changed).min() >= 24 + 64
-
-
-def test_lines_go_through_their_values() -> None:
-    """The frame lies between (48, 40) and (350, 176) of a panel of 360 x 200."""
-    panel = draw_lines("t", [1, 2, 3], {"a": ([0, 1, 0], HIT), "b": ([0.5] * 3, FALSE)}, 0.0, 2)
-    assert panel.shape == (200, 360, 3)
-    found = {color: (panel == color).all(axis=2)[41:176, 49:350] for color in (HIT, FALSE)}
-    rows, columns = np.nonzero(found[HIT])
-    assert rows.min() == pytest.approx((176 - 40) / 2, abs=2)
-    assert columns[rows.argmin()] == pytest.approx(302 / 2, abs=4)
-    assert np.nonzero(found[FALSE])[0].mean() == pytest.approx((176 - 40) * 3 / 4, abs=2)
-    for line in ([5.0], [0.0, 0.0]):
-        assert draw_lines("one", range(1, len(line) + 1), {"a": (line, HIT)}).any()
 
 
 def test_each_row_needs_a_caption(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_the_slider_gives_the_mask_and_the_dice_that_numpy_gives(page, two):
             prediction = (map_hw >= level).astype(np.uint8)
             expected = scores(confusion(prediction, label, 2))["dice"][1]
             said, colors = slide(page, run, level)
-            nothing = "none: nothing there, nothing found"
+            nothing = "undefined (no foreground in label or prediction)"
             assert said == (nothing if np.isnan(expected) else f"{expected:.4f}")
             wanted = np.select([label & prediction > 0, prediction > 0, label > 0], [1, 2, 3], 0)
             np.testing.assert_array_equal(outcome(colors), wanted.ravel())

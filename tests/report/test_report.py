@@ -19,7 +19,7 @@ from PIL import Image
 from tinyseg.common.findings import Finding
 from tinyseg.config import Config
 from tinyseg.data import Split
-from tinyseg.errors import DataError, RunError, TinysegError
+from tinyseg.errors import DataError, RunError
 from tinyseg.evaluation.evaluate import evaluate
 from tinyseg.metrics.pixel import confusion, scores
 from tinyseg.metrics.summary import foreground_mean
@@ -295,13 +295,6 @@ def test_a_file_of_no_known_kind_is_refused_before_any_work(runs, tmp_path):
         report(runs, tmp_path / "r.pdf")
     with pytest.raises(RunError, match="0 or more"):
         report(runs, tmp_path / "r.html", images=-1)
-
-
-def test_a_missing_matplotlib_is_told_before_any_work(runs, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    monkeypatch.setattr("tinyseg.report.write.collect", lambda *given: pytest.fail("was scored"))
-    with pytest.raises(TinysegError, match=r'pip install "tinyseg\[plot\]"'):
-        report(runs, tmp_path / "r.png")
 
 
 @pytest.fixture

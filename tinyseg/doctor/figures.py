@@ -8,16 +8,15 @@ from tinyseg.common.arrays import Array
 from tinyseg.data import Dataset
 from tinyseg.doctor.experiments.memorization import Outcome
 from tinyseg.doctor.project import Project
+from tinyseg.drawing.charts import draw_charts
 from tinyseg.drawing.pictures import (
-    FALSE,
-    HIT,
     color_image,
     draw_grid,
-    draw_lines,
     legend_of,
     overlay,
     row,
 )
+from tinyseg.drawing.plots import training_charts
 from tinyseg.evaluation.score import score_run
 from tinyseg.inference.predictor import to_classes
 from tinyseg.inference.run import Run
@@ -50,13 +49,7 @@ def run_picture(run: Run, dataset: Dataset, names: Sequence[str], captions: Sequ
 
 def curve_picture(epochs: Sequence[Epoch]) -> Array:
     """Draw the loss, and the Dice of training and validation, over the epochs."""
-    numbers = [epoch["epoch"] for epoch in epochs]
-    loss, train, val = ([e[name] for e in epochs] for name in ("loss", "train_dice", "val_dice"))
-    panels = [
-        draw_lines("loss", numbers, {"training": (loss, FALSE)}, low=0.0),
-        draw_lines("Dice", numbers, {"training": (train, FALSE), "validation": (val, HIT)}, 0.0, 1),
-    ]
-    return np.concatenate(panels, axis=1)
+    return draw_charts([training_charts([epochs])], {})
 
 
 def label_picture(project: Project, tiles: Sequence[int]) -> Array:

@@ -1,1 +1,1 @@
-"""Pictures and plots; no tinygrad."""
+"""Pictures and charts: arrays in, arrays (H, W, 3) uint8 or PNG files out; no tinygrad."""

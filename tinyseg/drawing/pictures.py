@@ -20,9 +20,9 @@ COLORS = [
     *((240, 228, 66), (86, 180, 233), (213, 94, 0), (0, 158, 115)),
     *((204, 121, 167), (230, 159, 0), (0, 114, 178), (255, 255, 255)),
 ]
-HIT, FALSE, MISSED = (86, 180, 233), (213, 94, 0), (240, 228, 66)
-"""Right, false and missed pixels of a prediction: sky blue, vermilion, yellow."""
-OUTCOMES = {"right": HIT, "false": FALSE, "missed": MISSED}
+TP, FP, FN = (86, 180, 233), (213, 94, 0), (240, 228, 66)
+"""True positives, false positives and false negatives: sky blue, vermilion, yellow."""
+OUTCOMES = {"true positive": TP, "false positive": FP, "false negative": FN}
 IGNORED = (110, 110, 110)
 BACKGROUND = (24, 24, 24)
 
@@ -69,10 +69,10 @@ def color_probability(p_khw: Array) -> Array:
 
 
 def color_outcomes(image_hw3: Array, label_hw: Array, prediction_hw: Array) -> Array:
-    """An image (H, W, 3) uint8 with right, false and missed foreground tinted, two classes."""
+    """An image (H, W, 3) uint8 of two classes with TP, FP and FN tinted."""
     known, found, own = label_hw != IGNORE, prediction_hw > 0, label_hw == 1
     shown = image_hw3.astype(np.float64)
-    for where, color in ((own & found, HIT), (known & found & ~own, FALSE), (own & ~found, MISSED)):
+    for where, color in ((own & found, TP), (known & found & ~own, FP), (own & ~found, FN)):
         shown[where] = 0.35 * shown[where] + 0.65 * np.array(color)
     shown[~known] = 0.5 * shown[~known] + 0.5 * np.array(IGNORED)
     return np.asarray(shown.round(), np.uint8)
@@ -141,48 +141,6 @@ def draw_grid(
 def save_grid(path: Path, *given: Any, **options: Any) -> None:
     """Writes `draw_grid` of the other arguments as a PNG."""
     write_png(path, Image.fromarray(draw_grid(*given, **options)), signed=True)
-
-
-def draw_lines(
-    title: str,
-    x: Sequence[float],
-    series: Mapping[str, tuple[Sequence[float], Color]],
-    low: float | None = None,
-    high: float | None = None,
-    size: tuple[int, int] = (360, 200),
-) -> Array:
-    """A panel (H, W, 3) uint8 with lines over x, each in its colour, and their names in a row.
-
-    The axis goes from `low` to `high`, or to the least and largest value where they are not given.
-    """
-    width, height = size
-    left, right, top, bottom = 48, width - 10, 40, height - 24
-    values = [value for line, _ in series.values() for value in line]
-    low, high = min(values) if low is None else low, max(values) if high is None else high
-    high = high if high > low else low + 1
-
-    def place(at: float, value: float) -> tuple[float, float]:
-        across = (at - x[0]) / max(x[-1] - x[0], 1e-9)
-        return left + across * (right - left), bottom - (value - low) / (high - low) * (
-            bottom - top
-        )
-
-    sheet = Image.new("RGB", size, BACKGROUND)
-    draw, font, grey = ImageDraw.Draw(sheet), ImageFont.load_default(13), (200, 200, 200)
-    draw.rectangle((left, top, right, bottom), outline=IGNORED)
-    draw.text((6, 3), title, (230, 230, 230), font)
-    for value in (low, high):
-        draw.text((left - 6, place(x[0], value)[1]), f"{value:.3g}", grey, font, anchor="rm")
-    for at, anchor in ((x[0], "lt"), (x[-1], "rt")):
-        draw.text((place(at, low)[0], bottom + 5), f"{at:g}", grey, font, anchor=anchor)
-    across = float(left)
-    for name, (line, color) in series.items():
-        points = [place(*pair) for pair in zip(x, line, strict=True)]
-        draw.line(points, color, 2)
-        draw.rectangle((*(c - 1 for c in points[-1]), *(c + 1 for c in points[-1])), color)
-        draw.text((across, 20), name, color, font)
-        across += font.getlength(name) + 14
-    return np.asarray(sheet)
 
 
 def save_bands(

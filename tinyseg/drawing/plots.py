@@ -1,163 +1,123 @@
-"""Drawings of statistics and of runs, with matplotlib: the optional extra `plot`."""
+"""Charts of datasets and of runs, as PNG."""
 
-from collections.abc import Callable, Iterator, Sequence
-from io import BytesIO
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from tinyseg.common.files import write_atomic
+from tinyseg.common.arrays import Array
 from tinyseg.data.checks.compare import PLAIN, Comparison, normalized
 from tinyseg.data.checks.stats import DatasetStats, weighted_quantiles
-from tinyseg.errors import TinysegError
+from tinyseg.drawing.charts import GRAY, LINE_COLORS, Chart, Color, Line, draw_charts, steps
+from tinyseg.drawing.pictures import write_png
 
-Array = np.ndarray[Any, np.dtype[Any]]
-Panel = Callable[[Any], None]
-"""Draws into the axes it is given."""
-
-COLORS = ("#0072B2", "#D55E00")
-"""Okabe & Ito's blue and vermilion, told apart by the colour-blind too; dashes help in print."""
-RUN_COLORS = (*COLORS, "#009E73", "#CC79A7", "#E69F00", "#000000")
-"""The same palette goes on, for runs."""
-STYLES = ("-", "--")
 COLUMNS = 3
 MOST_CLASSES = 8
 """Whose curves are drawn: a picture of more rows is not looked at."""
 BINS = 40
+UNIT = (0.0, 1.0)
 
 
 def draw_stats(path: Path, sets: Sequence[DatasetStats], comparison: Comparison | None) -> None:
-    """Writes a PNG of one or two datasets: levels, foreground, objects.
+    """Write a PNG of one or two datasets: gray levels, foreground, objects.
 
-    With a comparison, the levels stand there again as its best normalisation leaves them.
+    With a comparison, the levels are drawn again as its best normalization leaves them.
     """
-    panels = _level_panels(sets, PLAIN, "pixels in [0, 1]")
+    charts = _level_charts(sets, PLAIN, "pixels in [0, 1]")
     if comparison and comparison.best != PLAIN:
-        panels += _level_panels(sets, comparison.best, comparison.best.replace(" data", "\ndata"))
-    panels += _shape_panels(sets)
-    rows = -(-len(panels) // COLUMNS)
-    figure = _new_figure(figsize=(4 * COLUMNS, 3 * rows + 0.5), layout="constrained")
-    grid = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
-    for axes, panel in zip(grid, panels, strict=False):
-        panel(axes)
-        axes.grid(alpha=0.3)
-    for axes in grid[len(panels) :]:
-        axes.remove()
+        charts += _level_charts(sets, comparison.best, comparison.best)
+    charts += _shape_charts(sets)
+    rows = [charts[start : start + COLUMNS] for start in range(0, len(charts), COLUMNS)]
     names = [f"{stats.source} ({len(stats.images)} images)" for stats in sets]
-    figure.legend(grid[0].patches, names, loc="outside upper center")
-    _write(path, figure)
+    legend = dict(zip(names, LINE_COLORS, strict=False))
+    write_png(path, Image.fromarray(draw_charts(rows, legend)), signed=True)
 
 
 def draw_curves(path: Path, runs: Sequence[dict[str, Any]], classes: Sequence[str]) -> None:
-    """Writes a PNG of the curves of runs as a report collects them, with the names of all classes.
+    """Write a PNG of the curves of runs as a report collects them, with the names of all classes.
 
     Training, and for each foreground class a row with precision and recall, Dice by threshold and
     calibration; of more than MOST_CLASSES those that have the most pixels.
     """
-    kinds = _largest(runs[0]["curves"])
-    figure = _new_figure(figsize=(4 * COLUMNS, 3.5 * (1 + len(kinds))), layout="constrained")
-    training, *rows = figure.subplots(1 + len(kinds), COLUMNS)
-    _draw_training(training[0], training[1], runs)
-    training[2].remove()
-    for kind, row in zip(kinds, rows, strict=True):
-        _draw_class(row, runs, kind, f"{_plain(classes[1 + kind])}: " if len(classes) > 2 else "")
-    several = len(runs[0]["curves"])
-    left_out = f"of {several} classes the {len(kinds)} with the most pixels"
-    title = left_out if len(kinds) < several else None
-    handles = training[0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside upper center", title=title)
-    _write(path, figure)
+    chosen = _largest(runs[0]["curves"])
+    rows = [training_charts([run["history"] for run in runs])]
+    for index in chosen:
+        name = f"{classes[1 + index]}: " if len(classes) > 2 else ""
+        rows.append(_class_charts([run["curves"][index] for run in runs], name))
+    total = len(runs[0]["curves"])
+    note = f"of {total} classes the {len(chosen)} with the most pixels"
+    legend = {run["title"]: _color(index) for index, run in enumerate(runs)}
+    picture = draw_charts(rows, legend, note if len(chosen) < total else "")
+    write_png(path, Image.fromarray(picture), signed=True)
+
+
+def training_charts(histories: Sequence[Sequence[Any]]) -> list[Chart]:
+    """Return the charts of loss and Dice over the epochs of runs."""
+
+    def lines(key: str, dashed: bool = False) -> list[Line]:
+        return [
+            Line([e["epoch"] for e in epochs], [e[key] for e in epochs], _color(index), dashed)
+            for index, epochs in enumerate(histories)
+        ]
+
+    last = max((epoch["epoch"] for epochs in histories for epoch in epochs), default=2)
+    epochs = (1.0, float(max(2, last)))
+    loss = lines("loss")
+    largest = max((value or 0 for line in loss for value in line.y), default=0)
+    dice = [*lines("val_dice"), *lines("train_dice", dashed=True)]
+    return [
+        Chart("Loss in training", "epoch", "loss", loss, epochs, (0.0, largest or 1.0)),
+        Chart("Dice: validation, training dashed", "epoch", "Dice", dice, epochs, UNIT),
+    ]
+
+
+def _class_charts(curves: Sequence[dict[str, Any]], name: str) -> list[Chart]:
+    thresholds = np.arange(1, 256) / 256
+    pairs, dice = [], []
+    calibration = [Line(UNIT, UNIT, GRAY, dashed=True)]
+    for index, curve in enumerate(curves):
+        color = _color(index)
+        known = [
+            (r, p)
+            for r, p in zip(curve["recall"], curve["precision"], strict=True)
+            if r is not None
+        ]
+        pairs.append(Line([r for r, _ in known], [p for _, p in known], color))
+        dice.append(Line(thresholds, curve["dice"], color))
+        points = curve["reliability"]
+        calibration.append(Line([p[0] for p in points], [p[1] for p in points], color))
+    share = "share of the class" if name else "share of foreground"
+    return [
+        Chart(f"{name}precision and recall", "recall", "precision", pairs, UNIT, UNIT),
+        Chart(f"{name}Dice by threshold", "threshold", "Dice", dice, UNIT, UNIT),
+        Chart(f"{name}calibration", "probability", share, calibration, UNIT, UNIT),
+    ]
 
 
 def _largest(curves: Sequence[dict[str, Any]]) -> list[int]:
-    """Which classes are drawn, in their order."""
+    """Return which foreground classes are drawn, in their order."""
     pixels = [sum(share * count for _, share, count in one["reliability"]) for one in curves]
-    order = sorted(range(len(curves)), key=lambda kind: -pixels[kind])
+    order = sorted(range(len(curves)), key=lambda index: -pixels[index])
     return sorted(order[:MOST_CLASSES])
 
 
-def _plain(text: str) -> str:
-    """Without matplotlib's formulas."""
-    return text.replace("$", r"\$")
+def _color(index: int) -> Color:
+    return LINE_COLORS[index % len(LINE_COLORS)]
 
 
-def _lines(runs: Sequence[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
-    for index, run in enumerate(runs):
-        yield run, {"color": RUN_COLORS[index % len(RUN_COLORS)], "label": _plain(run["title"])}
-
-
-def _draw_training(loss: Any, dice: Any, runs: Sequence[dict[str, Any]]) -> None:
-    for run, line in _lines(runs):
-        epochs = [epoch["epoch"] for epoch in run["history"]]
-        for axes, key, style in (
-            (loss, "loss", {}),
-            (dice, "train_dice", {"linestyle": "--"}),
-            (dice, "val_dice", {}),
-        ):
-            axes.plot(epochs, [_nan(epoch[key]) for epoch in run["history"]], **line, **style)
-    loss.set(title="loss in training", xlabel="epoch")
-    dice.set(title="Dice: validation, training dashed", xlabel="epoch", ylim=(0, 1))
-    for axes in (loss, dice):
-        axes.grid(alpha=0.3)
-
-
-def _draw_class(row: Sequence[Any], runs: Sequence[dict[str, Any]], kind: int, name: str) -> None:
-    tradeoff, threshold, calibration = row
-    for run, line in _lines(runs):
-        curve = run["curves"][kind]
-        tradeoff.plot(*([_nan(v) for v in curve[k]] for k in ("recall", "precision")), **line)
-        thresholds = np.arange(1, 256) / 256
-        threshold.plot(thresholds, [_nan(v) for v in curve["dice"]], **line)
-        calibration.plot(*zip(*(point[:2] for point in curve["reliability"]), strict=True), **line)
-    calibration.plot([0, 1], [0, 1], color="grey", linestyle=":")
-    unit = {"xlim": (0, 1), "ylim": (0, 1)}
-    tradeoff.set(title=f"{name}all thresholds", xlabel="recall", ylabel="precision", **unit)
-    threshold.set(title=f"{name}Dice by threshold", xlabel="threshold", **unit)
-    share = "share of the class" if name else "share of foreground"
-    calibration.set(title=f"{name}calibration", xlabel="probability", ylabel=share, **unit)
-    for axes in row:
-        axes.grid(alpha=0.3)
-
-
-def _nan(value: float | None) -> float:
-    return np.nan if value is None else value
-
-
-def _write(path: Path, figure: Any) -> None:
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=100, metadata={"Software": "tinyseg"})
-    write_atomic(path, buffer.getvalue())
-
-
-def require_matplotlib() -> Any:
-    """Its class of figures; TinysegError where it is not installed: ask before a long work."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise TinysegError(
-            'a drawing needs matplotlib, which is not installed: pip install "tinyseg[plot]"'
-        ) from None
-    return Figure
-
-
-def _new_figure(**options: Any) -> Any:
-    return require_matplotlib()(**options)
-
-
-def _level_panels(sets: Sequence[DatasetStats], way: str, what: str) -> list[Panel]:
-    def panel(channel: int, name: str) -> Panel:
+def _level_charts(sets: Sequence[DatasetStats], way: str, x_label: str) -> list[Chart]:
+    def chart(channel: int, name: str) -> Chart:
         levels = [of_set[channel] for of_set in by_set]
         ends = np.concatenate([weighted_quantiles(v, w, (0.001, 0.999)) for v, w in levels])
         gap = (ends.max() - ends.min()) / BINS or 1
         edges = np.linspace(ends.min() - gap, ends.max(), BINS + 2)
         heights = [_share_between(v, w, edges) for v, w in levels]
-        return lambda axes: _steps(
-            axes, heights, edges, title=name, xlabel=what, ylabel="% of pixels"
-        )
+        return _histogram(heights, edges, name, x_label, "% of pixels")
 
     by_set = [normalized(stats, way) for stats in sets]
-    return [panel(channel, name) for channel, name in enumerate(sets[0].channel_names)]
+    return [chart(channel, name) for channel, name in enumerate(sets[0].channel_names)]
 
 
 def _share_between(values: Array, weights: Array, edges: Array) -> Array:
@@ -170,7 +130,7 @@ def _share_between(values: Array, weights: Array, edges: Array) -> Array:
     return np.diff(np.interp(edges, np.append(edges[0], levels), np.append(0, sums)))
 
 
-def _shape_panels(sets: Sequence[DatasetStats]) -> list[Panel]:
+def _shape_charts(sets: Sequence[DatasetStats]) -> list[Chart]:
     shares = [100 * np.array([i.foreground for i in s.images if i.foreground >= 0]) for s in sets]
     counts = [np.array([sum(map(len, image.areas)) for image in s.images]) for s in sets]
     areas = [np.concatenate([a for image in s.images for a in image.areas]) for s in sets]
@@ -178,22 +138,30 @@ def _shape_panels(sets: Sequence[DatasetStats]) -> list[Panel]:
     width = 1 + most // BINS
     percent, size = np.linspace(0, top, BINS // 2), np.geomspace(0.9, 1.1 * largest, BINS // 2)
     number = np.arange(0, most + 1 + width, width) - 0.5
+
+    def shares_in(edges: Array, values: Sequence[Array]) -> list[Array]:
+        return [np.histogram(one, edges)[0] / max(1, len(one)) for one in values]
+
+    images, objects = "% of images", "% of objects"
     return [
-        _counted(shares, percent, "foreground", "% of the image", "% of images"),
-        _counted(counts, number, "objects in an image", "number", "% of images"),
-        _counted(areas, size, "size of the objects", "pixels", "% of objects", xscale="log"),
+        _histogram(shares_in(percent, shares), percent, "foreground", "% of the image", images),
+        _histogram(shares_in(number, counts), number, "objects in an image", "number", images),
+        _histogram(shares_in(size, areas), size, "size of the objects", "pixels", objects, True),
     ]
 
 
-def _counted(
-    sets: Sequence[Array], edges: Array, title: str, what: str, share: str, **more: str
-) -> Panel:
-    heights = [np.histogram(values, edges)[0] / max(1, len(values)) for values in sets]
-    labels = {"title": title, "xlabel": what, "ylabel": share}
-    return lambda axes: _steps(axes, heights, edges, **labels, **more)
-
-
-def _steps(axes: Any, sets: Sequence[Array], edges: Array, **labels: str) -> None:
-    for heights, color, style in zip(sets, COLORS, STYLES, strict=False):
-        axes.stairs(100 * heights, edges, color=color, linestyle=style, linewidth=1.5)
-    axes.set(**labels)
+def _histogram(
+    heights: Sequence[Array],
+    edges: Array,
+    title: str,
+    x_label: str,
+    y_label: str,
+    log_x: bool = False,
+) -> Chart:
+    lines = [
+        steps(100 * one, edges, _color(index), dashed=index > 0)
+        for index, one in enumerate(heights)
+    ]
+    top = 100 * float(max(one.max(initial=0) for one in heights)) or 1.0
+    ends = (float(edges[0]), float(edges[-1]))
+    return Chart(title, x_label, y_label, lines, ends, (0.0, 1.05 * top), log_x)

@@ -15,7 +15,7 @@ from tinyseg.common.progress import Progress
 from tinyseg.config import IGNORE
 from tinyseg.data import Dataset
 from tinyseg.doctor import EvaluatedRun
-from tinyseg.drawing.pictures import FALSE, HIT, MISSED, color_image, color_map, palette
+from tinyseg.drawing.pictures import FN, FP, TP, color_image, color_map, palette
 from tinyseg.errors import RunError
 from tinyseg.evaluation.evaluate import evaluate
 from tinyseg.evaluation.groups import as_runs, group_images, split_names
@@ -80,7 +80,7 @@ def collect(
         "classes": list(datasets[0].class_names),
         "colors": palette(max(3, len(datasets[0].class_names))).tolist(),
         "probability": color_map().tolist(),
-        "outcomes": {"hit": [*HIT], "false": [*FALSE], "missed": [*MISSED]},
+        "outcomes": {"tp": [*TP], "fp": [*FP], "fn": [*FN]},
         "runs": [
             {
                 **_run(folds, title),

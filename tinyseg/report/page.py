@@ -22,7 +22,7 @@ REPORT = Kind(
         "summary": "Scores",
         "images": "Images",
         "curves": "Curves",
-        "doctor": "What the doctor says",
+        "doctor": "Findings of the doctor",
         "settings": "Settings",
     },
     ("dom.js", "findings.js", "chart.js", "summary.js", "viewer.js", "page.js"),

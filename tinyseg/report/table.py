@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from io import StringIO
 from typing import Any
 
-HEADS = ("run", "Dice", "IoU", "Dice/image", "IoU/image", "empty right", "HD 95", "threshold")
+HEADS = ("run", "Dice", "IoU", "Dice/image", "IoU/image", "Dice (empty = 1)", "HD 95", "threshold")
 Row = Sequence[str]
 
 

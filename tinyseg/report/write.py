@@ -7,7 +7,7 @@ from typing import Any
 from tinyseg.common.files import write_atomic
 from tinyseg.common.findings import Finding
 from tinyseg.doctor import STAGES, EvaluatedRun, Project, check_run, diagnose
-from tinyseg.drawing.plots import draw_curves, require_matplotlib
+from tinyseg.drawing.plots import draw_curves
 from tinyseg.errors import RunError
 from tinyseg.evaluation.groups import as_runs
 from tinyseg.inference.run import Run
@@ -37,7 +37,7 @@ def report(
     """Scores runs on the images of `split` that all have in it; writes one file, returns the table.
 
     The name's end says which: .html is the page, .txt, .md and .csv the table of runs beside
-    baselines, .png the curves (needs matplotlib). `data` is the first run's own when it is not
+    baselines, .png the curves. `data` is the first run's own when it is not
     given. The page shows at most `images`, spread evenly from the worst to the best; scores and
     curves are those of all. It tells what each run shows and, with `doctor`, what the whole
     diagnosis of its data and settings says, a minute or so a run. The folds of a cross-validation
@@ -47,8 +47,6 @@ def report(
     out = Path(out)
     if out.suffix not in (*TEXTS, DRAWN):
         raise RunError(f"{out}: its name must end in {', '.join(TEXTS)} or {DRAWN}")
-    if out.suffix == DRAWN:
-        require_matplotlib()
     if images < 0:
         raise RunError(f"{images} images cannot be shown: it must be 0 or more")
     page, data = out.suffix == ".html", data or as_runs(runs[0])[0].facts.source

@@ -1,12 +1,12 @@
-// What checks found: the level as a word and a colour, what was seen, why it matters, what to do.
+// Findings: the level as a word and a color, what was seen, why it matters, what to do.
 
 const SHOWN_EVIDENCE = 6;
 
-/** Findings in the order they are in; those that are well are folded away. */
+/** Findings in the order they are in; passed checks are folded away. */
 function findingList(findings) {
   const loud = findings.filter((one) => one.level !== "ok");
   const well = findings.filter((one) => one.level === "ok");
-  const folded = make("details", { open: loud.every((one) => one.level === "note") }, make("summary", {}, `${well.length} checks are well`), ...well.map(drawFinding));
+  const folded = make("details", { open: loud.every((one) => one.level === "note") }, make("summary", {}, `${well.length} checks passed`), ...well.map(drawFinding));
   return make("div", { class: "findings" }, ...loud.map(drawFinding), well.length ? folded : null);
 }
 

@@ -58,11 +58,11 @@ class Images {
 
   notes() {
     const { data } = this;
-    const some = data.images.length < data.scored ? `${data.images.length} of ${data.scored} images, evenly from the worst to the best. ` : "";
-    const told = `${some}The table has scores at the original size and at the run's threshold; the viewer's Dice is that of the map in this page (up to ${data.side} pixels a side, 8 bits) at the slider's threshold. HD 95 (Hausdorff, 95th percentile) and ASSD (average surface distance) are in pixels.`;
+    const some = data.images.length < data.scored ? `${data.images.length} of ${data.scored} images, evenly spaced from the worst to the best Dice. ` : "";
+    const told = `${some}Scores in the table are at the original size and the run's threshold. The Dice under a picture is computed from the smaller map in this page (at most ${data.side} pixels a side, 8 bits) at the threshold of the slider. HD 95 (Hausdorff, 95th percentile) and ASSD (average surface distance) are in pixels.`;
     const tidied = data.runs
       .filter((run) => run.postprocess)
-      .map((run) => ` ${run.title} tidies its predictions by ${run.postprocess}, which the table's scores have and a map at a threshold has not.`);
+      .map((run) => ` ${run.title} post-processes its predictions (${run.postprocess}): the scores in the table include it, the maps at a threshold do not.`);
     return [make("p", { class: "note" }, told + tidied.join(""))];
   }
 
@@ -196,7 +196,7 @@ class Images {
     const { kind, data } = this;
     const entries = kind < 0
       ? data.classes.map((name, index) => [name, data.colors[index]])
-      : [["right", data.outcomes.hit], ["false", data.outcomes.false], ["missed", data.outcomes.missed]];
+      : [["true positive", data.outcomes.tp], ["false positive", data.outcomes.fp], ["false negative", data.outcomes.fn]];
     const items = entries.map(([name, color]) => {
       const key = make("span", { class: "swatch", "aria-hidden": "true" });
       key.style.backgroundColor = `rgb(${color.join(" ")})`;

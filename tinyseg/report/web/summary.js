@@ -1,10 +1,10 @@
 // Scores beside baselines, curves, and how the settings of the runs differ.
 
-const SCORES = ["Dice", "IoU", "Dice", "IoU", "empty right", "Hausdorff 95"];
+const SCORES = ["Dice", "IoU", "Dice", "IoU", "Dice (empty = 1)", "HD 95"];
 
 function drawTop(data) {
   document.title = `tinyseg: ${data.runs.map((run) => run.title).join(", ")}`;
-  const learned = { all: ", also those that a run was trained on", train: ", on which it was trained" };
+  const learned = { all: ", including images that a run was trained on", train: ", the images that it was trained on" };
   const told = `${data.scored} images of ${data.source} (${data.split}${learned[data.split] ?? ""})`;
   byId("top").append(make("h1", {}, data.runs.map((run) => run.title).join(" and ")), make("p", {}, told));
 }
@@ -26,7 +26,7 @@ function drawSummary(data) {
   const table = make(
     "table",
     { class: "scores" },
-    make("thead", {}, groups, make("tr", {}, make("th", { scope: "col" }, "rule"), ...heads)),
+    make("thead", {}, groups, make("tr", {}, make("th", { scope: "col" }, "method"), ...heads)),
     make("tbody", {}, ...rows),
   );
   byId("summary").append(scrollable("Scores of runs and baselines", table), ...remarks(data));
@@ -49,12 +49,12 @@ function scoreRow(title, values, best, kind) {
 function remarks(data) {
   const baseline = Math.max(...data.baselines.map((one) => one.summary[0] ?? 0));
   const losing = data.runs.filter((run) => (run.summary[0] ?? 0) <= baseline);
-  const lines = losing.map((run) => make("p", { class: "warning" }, `${run.title} does not beat the best baseline.`));
+  const lines = losing.map((run) => make("p", { class: "warning" }, `${run.title} does not beat the best trivial baseline.`));
   const several = data.classes.length > 2 ? " Scores are means over the foreground classes." : "";
   const told =
-    "Bold is best. The lower rows need no network. “Empty right” counts an image without " +
-    "foreground as 1 when nothing is predicted in it, the other means leave it out. Hausdorff 95 is in pixels; " +
-    "images in which nothing is predicted have none.";
+    "Bold is best. The lower rows are trivial baselines. Means over images leave out images in which neither label nor " +
+    "prediction has foreground; “Dice (empty = 1)” counts them as 1. HD 95, the 95th percentile of the Hausdorff distance, is " +
+    "in pixels; images without a prediction have none.";
   const worth = data.runs.filter((run) => run.worth).map((run) => `${data.runs.length > 1 ? `${run.title}: ` : ""}${run.worth}.`);
   return [...lines, ...[...worth, told + several].map((text) => make("p", { class: "note" }, text))];
 }
@@ -66,7 +66,7 @@ function drawCurves(data) {
   const draw = (kind) => holder.replaceChildren(...training(data), ...thresholdCharts(data, kind));
   const options = data.classes.slice(1).map((name, index) => [index + 1, name]);
   const picker = options.length > 1 ? select("Class", options, (value) => draw(Number(value))) : null;
-  const told = "Precision, recall, Dice and calibration count the pixels of all images at their original size.";
+  const told = "Precision, recall, Dice and calibration are computed over the pixels of all images, at their original size.";
   byId("curves").append(...[picker, holder, make("p", { class: "note" }, told)].filter(Boolean));
   draw(1);
 }
@@ -87,8 +87,8 @@ function training(data) {
   const top = Math.max(...loss.flatMap((one) => one.points.map(([, value]) => value ?? 0)));
   const dice = [["train_dice", "training", "dashed"], ["val_dice", "validation", ""]];
   return [
-    chart({ title: "Loss", about: "Mean over each epoch's training batches.", x, y: { label: "loss", low: 0, high: top || 1 }, series: loss }),
-    chart({ title: "Dice", about: "Validation is pooled over whole images, training over batches.", x, y: { label: "Dice", low: 0, high: 1 }, series: lines(dice) }),
+    chart({ title: "Loss", about: "Mean over the training batches of each epoch.", x, y: { label: "loss", low: 0, high: top || 1 }, series: loss }),
+    chart({ title: "Dice", about: "Over all pixels of an epoch: validation images as a whole, training images as augmented.", x, y: { label: "Dice", low: 0, high: 1 }, series: lines(dice) }),
   ];
 }
 
@@ -102,7 +102,7 @@ function thresholdCharts(data, kind) {
       .map((run, index) => ({ style: style(index), point: point(curvesOf(run), at(run)) }))
       .filter(({ point: [x, y] }) => x !== null && y !== null);
   const unit = (label) => ({ label, low: 0, high: 1 });
-  const own = data.runs[0].softmax ? "the dot is 0.5" : "the dot is the run's own";
+  const own = data.runs[0].softmax ? "the dot is 0.5" : "the dot is the run's threshold";
   const each = (key) => data.runs.map((run) => fixed(curvesOf(run)[key], 3)).join(", ");
   return [
     chart({
@@ -114,15 +114,15 @@ function thresholdCharts(data, kind) {
     }),
     chart({
       title: "Dice by threshold",
-      about: `Over all pixels; ${own}. Best at ${each("threshold")} here.`,
+      about: `Over all pixels; ${own}. Highest at ${each("threshold")} on these images.`,
       x: unit("threshold"), y: unit("Dice"),
       series: lines((c) => c.dice.map((dice, k) => [(k + 1) / 256, dice])),
       marks: marks((c, k) => [(k + 1) / 256, c.dice[k]]),
     }),
     chart({
       title: "Calibration",
-      about: `On the diagonal, 0.8 means right in 8 of 10 pixels. Expected error ${each("calibration_error")}.`,
-      x: unit("probability"), y: unit("share of pixels that are the class"),
+      about: `Of the pixels predicted with probability 0.8, 8 of 10 should be the class (the diagonal). Expected calibration error ${each("calibration_error")}.`,
+      x: unit("probability"), y: unit("fraction of pixels of the class"),
       series: lines((c) => c.reliability.map(([mean, share]) => [mean, share])),
       diagonal: true,
     }),
@@ -140,7 +140,7 @@ function drawSettings(data) {
     make("tr", {}, make("th", { scope: "row" }, key), ...values.map((value) => make("td", { class: "text" }, value || "(empty)"))),
   );
   const table = make("table", {}, make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...body));
-  const told = alone ? "Settings that are not the defaults." : "Settings in which the runs differ.";
+  const told = alone ? "Settings that differ from the defaults." : "Settings that differ between the runs.";
   const none = alone ? "All settings are the defaults." : "The runs have the same settings.";
   section.append(make("p", {}, rows.length ? told : none));
   if (rows.length) section.append(scrollable("Settings", table));
@@ -150,8 +150,8 @@ function drawSettings(data) {
 
 function partingText({ epoch, shared }) {
   if (!shared) return "The runs have no epoch in common.";
-  if (epoch === null) return `The numbers of all ${shared} common epochs are the same.`;
-  return `The runs part in epoch ${epoch}: the first whose loss or scores are not the same.`;
+  if (epoch === null) return `The loss and the scores of all ${shared} common epochs are identical.`;
+  return `The runs differ from epoch ${epoch} on: the first whose loss or scores are not identical.`;
 }
 
 function runLine(run) {

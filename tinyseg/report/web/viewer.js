@@ -15,23 +15,23 @@ async function mapsOf(image) {
   return { label, runs: await Promise.all(runs) };
 }
 
-/** Pixels by outcome of `inside(pixel)` against class `kind`; ignored ones are left out. */
+/** Counts true positives, false positives and false negatives of `inside(pixel)` for class `kind`, without ignored pixels. */
 function outcomes(label, kind, inside) {
-  const found = { hit: 0, false: 0, missed: 0 };
+  const count = { tp: 0, fp: 0, fn: 0 };
   for (let at = 0; at < label.length; at++) {
     if (label[at] === IGNORE) continue;
     const own = label[at] === kind;
     const said = inside(at);
-    if (own && said) found.hit++;
-    else if (said) found.false++;
-    else if (own) found.missed++;
+    if (own && said) count.tp++;
+    else if (said) count.fp++;
+    else if (own) count.fn++;
   }
-  return found;
+  return count;
 }
 
-function diceOf({ hit, false: wrong, missed }) {
-  const whole = 2 * hit + wrong + missed;
-  return whole ? (2 * hit) / whole : null;
+function diceOf({ tp, fp, fn }) {
+  const whole = 2 * tp + fp + fn;
+  return whole ? (2 * tp) / whole : null;
 }
 
 /** Mean Dice of the foreground classes that are there. */
@@ -220,21 +220,21 @@ class RunView {
     const { image, data, kind, maps, level } = this;
     const map = this.own.probability[this.softmax ? kind : 0];
     const inside = (at) => map[at] >= level;
-    const { hit, false: wrong, missed } = data.outcomes;
+    const { tp, fp, fn } = data.outcomes;
     const clear = [0, 0, 0, 0];
     this.probability.show(image, "", (at) => data.probability[map[at]]);
-    this.prediction.show(image, ": right, false and missed pixels", (at) => {
+    this.prediction.show(image, ": true positives, false positives and false negatives", (at) => {
       const label = maps.label[at];
       if (label === IGNORE) return [128, 128, 128, 90];
-      if (label === kind) return [...(inside(at) ? hit : missed), 170];
-      return inside(at) ? [...wrong, 170] : clear;
+      if (label === kind) return [...(inside(at) ? tp : fn), 170];
+      return inside(at) ? [...fp, 170] : clear;
     });
     const curve = this.run.curves[kind - 1]; // a softmax head has none for class 0
     this.tell(diceOf(outcomes(maps.label, kind, inside)), curve ? curve.dice[level - 1] : null);
   }
 
   tell(dice, pooled) {
-    this.dice.textContent = dice === null ? "none: nothing there, nothing found" : dice.toFixed(4);
+    this.dice.textContent = dice === null ? "undefined (no foreground in label or prediction)" : dice.toFixed(4);
     this.rest.textContent = pooled === null ? "" : ` · all images pooled ${pooled.toFixed(4)}`;
   }
 }
