@@ -1,4 +1,4 @@
-"""The doctor's round: order, gates, what is told, and that nothing is changed."""
+"""The diagnosis: order, stages, findings, and that nothing is changed."""
 
 import contextlib
 import inspect
@@ -66,9 +66,9 @@ def test_the_verdict(
     found = stages(monkeypatch, data=[lambda p: findings])
     assert found.first == first
     assert found.table().splitlines()[-1] == verdict
-    told = json.loads(json.dumps(found.to_json()))
-    assert (told["first"] or {}).get("level") == (first.level if first else None)
-    assert [f["level"] for f in told["findings"]][: len(findings)] == [f.level for f in findings]
+    result = json.loads(json.dumps(found.to_json()))
+    assert (result["first"] or {}).get("level") == (first.level if first else None)
+    assert [f["level"] for f in result["findings"]][: len(findings)] == [f.level for f in findings]
 
 
 def test_bad_input_is_a_finding_and_a_bug_of_the_doctor_is_not(

@@ -172,7 +172,7 @@ def test_what_is_predicted_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert levels([stage.beats_baselines], case(tmp_path)) == [("error", "same output")]
 
 
-def test_only_a_nan_that_ended_the_run_is_told(tmp_path: Path) -> None:
+def test_only_a_nan_that_ended_the_run_is_reported(tmp_path: Path) -> None:
     (tmp_path / "nonfinite-step-7.npz").touch()  # from before a resume
     assert levels([stage.learned], case(tmp_path)) == [("ok", "curves")]
     (tmp_path / "nonfinite-step-21.npz").touch()
@@ -192,7 +192,7 @@ def test_a_run_without_any_epoch_is_examined(tmp_path: Path) -> None:
     assert "in step 2, after 0 epochs" in found.seen
 
 
-def test_changed_data_are_told_but_other_data_are_not(tmp_path: Path) -> None:
+def test_changed_data_are_reported_but_other_data_are_not(tmp_path: Path) -> None:
     for split, expected in (("val", [("warning", "data changed")]), ("all", [])):
         one = case(tmp_path, split=split)
         one.run.facts = SimpleNamespace(fingerprint="other")
@@ -249,7 +249,7 @@ def test_five_thousandths_are_no_gain_at_thirty_images(tmp_path: Path) -> None:
     assert room > 0.005
 
 
-def test_features_are_told_only_when_they_go_with_the_dice() -> None:
+def test_features_are_reported_only_when_they_go_with_the_dice() -> None:
     rng = np.random.default_rng(0)
     features = {words: rng.normal(size=40) for words in FEATURES}
     area = features["images with little foreground", "images with much foreground"]
@@ -285,7 +285,7 @@ def test_classes_are_features_where_there_are_several() -> None:
     assert found["images with little dog", "images with much dog"] == [0.0, 0.5]
 
 
-def test_false_objects_are_told_apart_from_low_scores(tmp_path: Path) -> None:
+def test_false_objects_are_counted_apart_from_low_scores(tmp_path: Path) -> None:
     """As on BUSI: what is predicted where there is nothing has a Dice of 0, at no size."""
     data = cells(tmp_path / "data", n=30, empty=0.4)
     dataset, images = Dataset(str(data), CONFIG.data), []
@@ -304,7 +304,7 @@ def test_false_objects_are_told_apart_from_low_scores(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_nothing_is_told_by_chance_more_often_than_promised() -> None:
+def test_nothing_is_reported_by_chance_more_often_than_promised() -> None:
     rng = np.random.default_rng(1)
     hits = sum(
         bool(

@@ -1,4 +1,4 @@
-"""How well labels match images, beside least squares and what was done to them."""
+"""How well labels match images, compared with least squares and with what was done to them."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What a planted fault is: a set-up that was healthy, spoiled in one place."""
+"""What a planted fault is: a set-up that was healthy, broken in one place."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ SETTINGS = [
     "train.optimizer=adam(lr=0.01)",
 ]
 CONFIG = Config().override(SETTINGS)
-"""Small, and learns simulated cells by heart in seconds."""
+"""Small, and memorizes simulated cells in seconds."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Fault:
     name: str
     found_by: str
     plant: Callable[[Path], Project]
-    """Builds the spoiled set-up, its files in an empty folder."""
+    """Build the broken set-up, its files in an empty folder."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def change(
         Image.fromarray(function(np.array(Image.open(path)))).save(path)
 
 
-def spoiled(
+def broken(
     function: Callable[[Array], Array], *settings: str, every: int = 1
 ) -> Callable[[Path], Project]:
     def plant(folder: Path) -> Project:
@@ -169,21 +169,21 @@ FAULTS = [
         "masks flipped by augmentation", "alignment", with_pipeline(lambda x, y: (x, y[:, ::-1]))
     ),
     Fault("images flipped by augmentation", "alignment", with_pipeline(lambda x, y: (x[::-1], y))),
-    Fault("masks blended by a bilinear resize", "labels", spoiled(blended)),
+    Fault("masks blended by a bilinear resize", "labels", broken(blended)),
     Fault("masks blended in the pipeline", "alignment", with_pipeline(bilinear)),
-    Fault("inverted masks", "inverted", spoiled(lambda mask: 255 - mask)),
-    Fault("every third mask inverted", "inverted", spoiled(lambda mask: 255 - mask, every=3)),
-    Fault("shifted masks", "moved", spoiled(lambda mask: np.roll(mask, (4, -3), (0, 1)))),
-    Fault("flipped masks", "moved", spoiled(lambda mask: mask[:, ::-1])),
+    Fault("inverted masks", "inverted", broken(lambda mask: 255 - mask)),
+    Fault("every third mask inverted", "inverted", broken(lambda mask: 255 - mask, every=3)),
+    Fault("shifted masks", "moved", broken(lambda mask: np.roll(mask, (4, -3), (0, 1)))),
+    Fault("flipped masks", "moved", broken(lambda mask: mask[:, ::-1])),
     Fault("images cropped, masks not", "scaled", cropped(0.7)),
     Fault("images letterboxed, masks not", "scaled", letterboxed),
     Fault("255 as class id", "labels", settings("data.labels=0:0,1:1,255:ignore")),
     Fault(
         "trimap read as binary",
         "full masks",
-        spoiled(lambda mask: np.where(mask > 0, 1, 2).astype(np.uint8), "data.labels=0:0,1-255:1"),
+        broken(lambda mask: np.where(mask > 0, 1, 2).astype(np.uint8), "data.labels=0:0,1-255:1"),
     ),
-    Fault("all masks empty", "labels", spoiled(lambda mask: mask * 0)),
+    Fault("all masks empty", "labels", broken(lambda mask: mask * 0)),
     Fault(
         "images of 0..255", "input range", settings("data.normalize=fixed(mean=[0],std=[0.0039])")
     ),

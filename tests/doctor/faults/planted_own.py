@@ -281,7 +281,7 @@ FAULTS = [
     Fault("only the first of a batch", "partial batch", own(FirstOnly)),
     Fault("updates that are not assigned", "frozen weights", own(NotAssigned)),
     Fault("weights drawn anew in each step", "unused weights", own(DrawnAnew)),
-    Fault("a loss told one step late", "stale loss", own(Late)),
+    Fault("a loss reported one step late", "stale loss", own(Late)),
     Fault("an optimizer of another network", "exception", of_another),
     Fault(
         "channels last in prediction",

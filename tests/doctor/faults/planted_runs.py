@@ -23,7 +23,7 @@ def too_short(folder: Path) -> Project:
     return trained(folder, cells(folder / "data"), *settings)
 
 
-def by_heart(folder: Path) -> Project:
+def memorized(folder: Path) -> Project:
     """Ten hard images, seen a hundred times."""
     samples = simulate("ultrasound", n=20, size=64, seed=4, empty=0, noise=1.5, contrast=0.6)
     write_pairs(samples, folder / "data")
@@ -33,5 +33,5 @@ def by_heart(folder: Path) -> Project:
 FAULTS = [
     Fault("a threshold of 0.99 in a run", "threshold", hidden),
     Fault("a run that was too short", "underfitting", too_short),
-    Fault("a run that knows its images by heart", "overfitting", by_heart),
+    Fault("a run that memorized its images", "overfitting", memorized),
 ]

@@ -93,15 +93,12 @@ def check_end(run: Run) -> list[Finding]:
     if not saved.exists():  # those of other steps are from before a resume
         return []
     epochs = len(history(run.log))
-    what = (
-        f"training stopped in step {number}, after {epochs} epoch{'s' * (epochs != 1)}: the loss "
-    )
+    after = f"in step {number}, after {epochs} epoch{'s' * (epochs != 1)}"
+    what = f"training stopped {after}: the loss or a gradient was NaN or infinite"
     why = "the scores are those of an early checkpoint" if epochs else "no checkpoint was saved"
     remedy = "fix the image that the error message named, lower the learning rate, or set "
     remedy += f"train.grad_clip=1; {saved.name} has the batch"
-    return error(
-        "not finite", f"{what}or a gradient was NaN or infinite", why, remedy, [saved.name]
-    )
+    return error("not finite", what, why, remedy, [saved.name])
 
 
 def check_curves(curves: Curves, baseline: float, score: float, sure: Interval | None) -> Finding:
@@ -138,8 +135,8 @@ def _stood_still(curves: Curves, baseline: float, score: float) -> list[Finding]
     first, lowest = phases[0][0], min(loss.min() for loss in phases)
     what = (
         f"nothing changed in {len(dice)} epochs: the loss went from {first:.3g} to {lowest:.3g}, "
+        f"validation Dice from {dice[0]:.3f} to {dice.max():.3f}"
     )
-    what += f"validation Dice from {dice[0]:.3f} to {dice.max():.3f}"
     why = "a run that does not improve from its first epoch on will not do so later"
     return error("plateau", what, why, f"{DIAGNOSE}; usually it is the learning rate")
 
@@ -148,9 +145,7 @@ def _over_or_underfitted(curves: Curves, sure: Interval | None) -> list[Finding]
     train = curves["train_dice"][-1]
     if curves.gap > LARGE_GAP and (sure is None or train > sure.high):
         why = "the network has memorized its training images and does much worse on new ones"
-        remedy = (
-            "set train.augment=medium, then add images; train.early_stopping=10 stops a run early"
-        )
+        remedy = "set train.augment=medium, then add images; train.early_stopping=10 saves time"
         return warning("overfitting", str(curves), why, remedy)
     if train < LOW and curves.still_rising:
         why = "the run ended before the network had learned its own training images"

@@ -79,12 +79,10 @@ def loss_fits_head(project: Project) -> list[Finding]:
     scale = max(abs(probe.wrong - probe.right), 1e-12)
     if channels < 2 or probe.shifted <= 1e-3 * scale:
         return []
-    what = (
-        f"the network has a softmax head ({channels} channels), but the loss treats each channel "
-    )
+    what = f"the network has {channels} channels for a softmax, but the loss treats each one on "
     why = "the loss trains sigmoid probabilities, but prediction computes softmax probabilities"
     remedy = "set train.loss=auto; or, for two classes, set model.head=sigmoid and keep the loss"
-    return error("head and loss", f"{what}on its own, as for a sigmoid", why, remedy)
+    return error("head and loss", f"{what}its own, as for a sigmoid", why, remedy)
 
 
 @needs_loss
@@ -99,10 +97,8 @@ def foreground_counts(project: Project) -> list[Finding]:
     what += f"{project.foreground_share:.2%} of the pixels are foreground"
     why = "the network first learns to predict background everywhere, and may stay there"
     remedy = (
-        "set train.loss=auto (half Dice) or train.loss=0.5*bce+0.5*tversky(alpha=0.3,beta=0.7); "
-    )
-    remedy += "in a network of your own, you can initialize the bias of the last layer with "
-    remedy += (
+        "set train.loss=auto (half Dice), or train.loss=0.5*bce+0.5*tversky(alpha=0.3,beta=0.7); "
+        "in a network of your own, you can initialize the bias of the last layer with "
         f"log(f / (1 - f)) = {project.foreground_bias:.1f}, where f is the share of foreground"
     )
     lines = [f"{name}: {share:.1%} from background" for name, share in shares.items()]

@@ -213,8 +213,8 @@ def batch_norm_works(project: Project) -> list[Finding]:
         why += "initially 0 and 1, it does not normalize at all"
         remedy = (
             "pass `training` on to every layer, and call the network with training=True in the "
+            "step; for tinygrad's own layers, wrap the call in `with Tensor.train(training):`"
         )
-        remedy += "step; for tinygrad's own layers, wrap the call in `with Tensor.train(training):`"
         return error("eval mode", what, why, remedy)
     values = {n: x.size // x.shape[1] for n, x in result.outputs.items() if n in norms}
     few = [f"{name}: {count} values" for name, count in values.items() if count < FEW_VALUES]

@@ -216,10 +216,7 @@ def worst_images(case: EvaluatedRun) -> list[Finding]:
     picture = run_picture(case.run, case.dataset, worst, lines) if worst else None
     if not sentences:
         return ok("worst images", "no measured feature explains them", "", "", lines, picture)
-    why = (
-        "improving these images gains most: add more of their kind, or raise data.size if objects "
-    )
-    why += "are small"
+    why = "these images have most to gain: add more of their kind, or raise data.size"
     return note("worst images", "; ".join(sentences), why, "", lines, picture)
 
 
@@ -232,10 +229,8 @@ def next_steps(case: EvaluatedRun) -> list[Finding]:
     if (cost := case.threshold_cost) and cost.gain.low > 0:
         steps.append((cost.gain.mean, f"train.threshold=0: {cost.used:g} costs Dice"))
     if gap > GAP and config.train.augment == "none":
-        text = (
-            f"train.augment=medium: training Dice is {gap:.2f} above validation Dice (on BUSI it "
-        )
-        steps.append((gap, f"{text}gained 0.05 on test images, mean of three seeds)"))
+        text = f"train.augment=medium: training Dice is {gap:.2f} above validation Dice (on BUSI, "
+        steps.append((gap, f"{text}this gained 0.05 on test images)"))
     if gap > GAP:
         half = f"data.max_train_images={max(1, len(case.run.split.train) // 2)}"
         steps.append((gap / 2, f"more images: a run with {half} shows what the other half gains"))

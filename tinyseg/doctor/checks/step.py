@@ -104,8 +104,8 @@ def loss_is_of_its_batch(project: Project) -> list[Finding]:
     if first != second == third and probe.losses[1] == second and differ(probe.plain):
         what = (
             f"a step returns the loss of the call before: {first:.6g}, then {second:.6g} for the "
+            "same batch and weights"
         )
-        what += "same batch and weights"
         why = "loss curves are one step late, and their first value is of another batch"
         return error("stale loss", what, why, "return the loss that was computed in this call")
     if isinstance(project.step, TrainStep) or not project.loss_is_known or first != second:
@@ -127,8 +127,8 @@ def _compare_reported(project: Project) -> list[Finding]:
     why = "the loss that is reported, or even trained, is not the one that was passed"
     remedy = (
         "look in the step for training=False, for a part of the batch, for a sum in place of a "
+        "mean, for another loss, or for labels that are prepared differently"
     )
-    remedy += "mean, for another loss, or for labels that are prepared differently"
     return warning("reported loss", what, why, remedy)
 
 

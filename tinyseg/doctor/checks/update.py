@@ -92,17 +92,12 @@ def running_statistics(project: Project) -> list[Finding]:
     changes = project.once(probe_updates).statistics
     fixed = [name for name, change in changes.items() if change == 0]
     if fixed:
-        what = (
-            f"{BATCHES} steps do not change {len(fixed)} of {len(changes)} running statistics of "
-        )
+        of = f"{len(fixed)} of {len(changes)}"
+        what = f"{BATCHES} steps do not change {of} running statistics of BatchNorm"
         why = "evaluation normalizes by them, so even a well-trained network predicts badly"
-        remedy = (
-            "call the network with training=True in the step, set BatchNorm's momentum to 0.1, "
-        )
-        remedy += (
-            "and, in a step of your own, call tinyseg.nn.update_running_stats(model) at the end"
-        )
-        return error("statistics", f"{what}BatchNorm", why, remedy, fixed)
+        remedy = "call the network with training=True, set BatchNorm's momentum to 0.1, and end a "
+        remedy += "step of your own with tinyseg.nn.update_running_stats(model)"
+        return error("statistics", what, why, remedy, fixed)
     norms = [(n, layer) for n, layer in layers(project.model) if hasattr(layer, "running_mean")]
     odd = [f"{n}: {norm.momentum:g}" for n, norm in norms if not 1e-3 <= norm.momentum <= 0.9]
     if not odd:

@@ -80,9 +80,9 @@ def _bad_threshold(project: Project, result: Memorization) -> list[Finding]:
         return other
     what = (
         f"the network learns all images, but the threshold {last.threshold:g} hides it: the mean "
+        f"Dice is {np.mean(scores.dice):.2f}, and {np.mean(scores.best):.2f} at threshold "
+        f"{np.median(scores.best_threshold):.2f}"
     )
-    what += f"Dice is {np.mean(scores.dice):.2f}, and {np.mean(scores.best):.2f} at threshold "
-    what += f"{np.median(scores.best_threshold):.2f}"
     why = "foreground has higher probabilities than background; only the threshold is wrong"
     if by_user:
         return error("threshold", what, why, CHOOSE_THRESHOLD)
@@ -232,8 +232,8 @@ def _not_finished(result: Memorization) -> list[Finding]:
     why = "no learning rate, threshold or network size that was tried is the reason"
     remedy = (
         "compare images and masks in the picture: do the masks show what is in the images, and "
+        f"is data.size large enough for it? If so, raise model.depth, or {more_steps}"
     )
-    remedy += f"is data.size large enough for it? If so, raise model.depth, or {more_steps}"
     return warning("memorization", f"{what}, and the loss does not fall any more", why, remedy)
 
 
