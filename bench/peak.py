@@ -3,9 +3,8 @@
 import time
 
 from tinygrad import Device, Tensor, TinyJit
-from tinygrad.uop.ops import UOp
 
-from tinyseg.kernels.cpu.program import Program, constant
+from tinyseg.kernels.cpu.program import Program, constant, kernel
 from tinyseg.kernels.plans import machine
 
 ROUNDS = 1_000_000
@@ -16,8 +15,9 @@ def peak_gflops(repeats: int = 5) -> float:
     host = machine()
     held = min(host.registers * 3 // 4, 24)
 
-    def build(out: UOp, start: UOp) -> UOp:
-        program = Program("peak", (out, start), host.threads)
+    @kernel
+    def build(program: Program) -> None:
+        program.start("peak", host.threads)
         registers = program.registers(held, host.lanes)
         for register in registers:
             program.store(register, constant(1.0, host.lanes))
@@ -30,11 +30,10 @@ def peak_gflops(repeats: int = 5) -> float:
         for number, register in enumerate(registers):
             place = (program.core * held + number) * host.lanes
             program.write(0, place, program.load(register))
-        return program.finish()
 
     start = Tensor([0.5] * (2 * host.lanes)).realize()
     size = host.threads * held * host.lanes
-    run = TinyJit(lambda x: Tensor.empty(size).custom_kernel(x, fxn=build)[0].realize())
+    run = TinyJit(lambda x: Tensor.empty(size).custom_kernel(x, fxn=build())[0].realize())
     seconds = []
     for _ in range(repeats + 2):
         began = time.perf_counter()

@@ -13,7 +13,6 @@ from tinygrad.dtype import dtypes
 from tinygrad.uop.ops import Ops, UOp
 
 from tinyseg.kernels.cpu.program import (
-    Kernel,
     Program,
     constant,
     kernel,
@@ -60,106 +59,86 @@ class Channels:
         return pixel * self.channels + vector * self.lanes
 
 
-@functools.cache
-def sums_kernel(size: Channels) -> Kernel:
-    """Return the kernel (parts, x): per thread and channel, sums of x - x[0] and its square."""
+@kernel
+def sums_kernel(program: Program, size: Channels) -> None:
+    """Emit the kernel (parts, x): per thread and channel, sums of x - x[0] and its square."""
+    program.start(f"sums_{size.label}", size.threads, 3 * size.pixels * size.channels)
 
-    @kernel(f"sums_{size.label}", size.threads, 3 * size.pixels * size.channels)
-    def emit(program: Program) -> None:
+    def terms(pixel: UOp, vector: UOp) -> tuple[UOp, UOp]:
+        place = size.place(pixel, vector)
+        first = program.read(1, vector * size.lanes, size.lanes)
+        centered = program.read(1, place, size.lanes) - first
+        return centered, centered * centered
 
-        def terms(pixel: UOp, vector: UOp) -> tuple[UOp, UOp]:
-            place = size.place(pixel, vector)
-            first = program.read(1, vector * size.lanes, size.lanes)
-            centered = program.read(1, place, size.lanes) - first
-            return centered, centered * centered
-
-        _sum_terms(program, size, 2, terms)
-
-    return emit
+    _sum_terms(program, size, 2, terms)
 
 
-@functools.cache
-def totals_kernel(size: Channels) -> Kernel:
-    """Return the kernel (parts, x): the sum of each channel over the pixels of each thread."""
+@kernel
+def totals_kernel(program: Program, size: Channels) -> None:
+    """Emit the kernel (parts, x): the sum of each channel over the pixels of each thread."""
+    program.start(f"totals_{size.label}", size.threads, size.pixels * size.channels)
 
-    @kernel(f"totals_{size.label}", size.threads, size.pixels * size.channels)
-    def emit(program: Program) -> None:
+    def term(pixel: UOp, vector: UOp) -> tuple[UOp]:
+        place = size.place(pixel, vector)
+        return (program.read(1, place, size.lanes),)
 
-        def term(pixel: UOp, vector: UOp) -> tuple[UOp]:
-            place = size.place(pixel, vector)
-            return (program.read(1, place, size.lanes),)
-
-        _sum_terms(program, size, 1, term)
-
-    return emit
+    _sum_terms(program, size, 1, term)
 
 
-@functools.cache
-def normalize_kernel(size: Channels, eps: float, rectify: bool) -> Kernel:
-    """Return the kernel (y, table, mean, variance, x, parts, weight, bias).
+@kernel
+def normalize_kernel(program: Program, size: Channels, eps: float, rectify: bool) -> None:
+    """Emit the kernel (y, table, mean, variance, x, parts, weight, bias).
 
     Every thread writes the mean and the variance, all the same numbers: that is harmless.
     """
-
-    @kernel(f"normalize_{size.label}", size.threads, 2 * size.pixels * size.channels)
-    def emit(program: Program) -> None:
-        table = _Table(program, size, 1, 4)
-        with program.loop(size.channels) as channel:
-            _statistics(program, size, table, channel, eps)
-        with program.share(size.pixels) as pixel, program.loop(size.vectors) as vector:
-            place = size.place(pixel, vector)
-            x = program.read(4, place, size.lanes)
-            y = x * table.read(SCALE, vector) + table.read(SHIFT, vector)
-            y = maximum(y, constant(0.0, size.lanes)) if rectify else y
-            program.write(0, place, y)
-
-    return emit
+    program.start(f"normalize_{size.label}", size.threads, 2 * size.pixels * size.channels)
+    table = _Table(program, size, 1, 4)
+    with program.loop(size.channels) as channel:
+        _statistics(program, size, table, channel, eps)
+    with program.share(size.pixels) as pixel, program.loop(size.vectors) as vector:
+        place = size.place(pixel, vector)
+        x = program.read(4, place, size.lanes)
+        y = x * table.read(SCALE, vector) + table.read(SHIFT, vector)
+        y = maximum(y, constant(0.0, size.lanes)) if rectify else y
+        program.write(0, place, y)
 
 
-@functools.cache
-def gradient_sums_kernel(size: Channels, rectify: bool) -> Kernel:
-    """Return the kernel (parts, dy, x, table): sums of the gradient and of gradient x (x - mean).
+@kernel
+def gradient_sums_kernel(program: Program, size: Channels, rectify: bool) -> None:
+    """Emit the kernel (parts, dy, x, table): sums of the gradient and of gradient x (x - mean).
 
     With `rectify` the gradient is that before the ReLU.
     """
+    program.start(f"gradient_sums_{size.label}", size.threads, 6 * size.pixels * size.channels)
+    table = _Table(program, size, 3, 4)
 
-    @kernel(f"gradient_sums_{size.label}", size.threads, 6 * size.pixels * size.channels)
-    def emit(program: Program) -> None:
-        table = _Table(program, size, 3, 4)
+    def terms(pixel: UOp, vector: UOp) -> tuple[UOp, UOp]:
+        place = size.place(pixel, vector)
+        x = program.read(2, place, size.lanes)
+        dz = _before_relu(program.read(1, place, size.lanes), x, table, vector, rectify)
+        return dz, dz * (x - table.read(MEAN, vector))
 
-        def terms(pixel: UOp, vector: UOp) -> tuple[UOp, UOp]:
-            place = size.place(pixel, vector)
-            x = program.read(2, place, size.lanes)
-            dz = _before_relu(program.read(1, place, size.lanes), x, table, vector, rectify)
-            return dz, dz * (x - table.read(MEAN, vector))
-
-        _sum_terms(program, size, 2, terms)
-
-    return emit
+    _sum_terms(program, size, 2, terms)
 
 
-@functools.cache
-def gradient_kernel(size: Channels, rectify: bool) -> Kernel:
-    """Return the kernel (dx, slopes, dweight, dbias, dy, x, table, parts): all gradients.
+@kernel
+def gradient_kernel(program: Program, size: Channels, rectify: bool) -> None:
+    """Emit the kernel (dx, slopes, dweight, dbias, dy, x, table, parts): all gradients.
 
     dx = scale (dz - mean(dz) - (x - mean) mean(dz (x - mean)) / variance) = scale dz + slope x
     + offset, with slope and offset per channel.
     """
-
-    @kernel(f"gradient_{size.label}", size.threads, 6 * size.pixels * size.channels)
-    def emit(program: Program) -> None:
-        table, slopes = _Table(program, size, 6, 4), _Table(program, size, 1, 2)
-        with program.loop(size.channels) as channel:
-            _slopes(program, size, table, slopes, channel)
-        with program.share(size.pixels) as pixel, program.loop(size.vectors) as vector:
-            place = size.place(pixel, vector)
-            x = program.read(5, place, size.lanes)
-            dz = _before_relu(program.read(4, place, size.lanes), x, table, vector, rectify)
-            linear = x * slopes.read(SLOPE, vector) + slopes.read(OFFSET, vector)
-            dx = dz * table.read(SCALE, vector) + linear
-            program.write(0, place, dx)
-
-    return emit
+    program.start(f"gradient_{size.label}", size.threads, 6 * size.pixels * size.channels)
+    table, slopes = _Table(program, size, 6, 4), _Table(program, size, 1, 2)
+    with program.loop(size.channels) as channel:
+        _slopes(program, size, table, slopes, channel)
+    with program.share(size.pixels) as pixel, program.loop(size.vectors) as vector:
+        place = size.place(pixel, vector)
+        x = program.read(5, place, size.lanes)
+        dz = _before_relu(program.read(4, place, size.lanes), x, table, vector, rectify)
+        linear = x * slopes.read(SLOPE, vector) + slopes.read(OFFSET, vector)
+        dx = dz * table.read(SCALE, vector) + linear
+        program.write(0, place, dx)
 
 
 @dataclass

@@ -6,7 +6,6 @@ over kernel columns x pixels x vectors of output channels. Padding costs nothing
 are left out of a loop's bounds, columns outside are left out of the text of the edge tiles.
 """
 
-import functools
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from tinygrad.uop.ops import Ops, UOp
 
 from tinyseg.kernels.cpu.program import (
     Index,
-    Kernel,
     Program,
     broadcast,
     constant,
@@ -35,19 +33,17 @@ Sums = dict[tuple[int, int], UOp]
 """The registers by pixel and vector."""
 
 
-@functools.cache
-def forward_kernel(conv: Convolution, tile: Tile, weights_first: bool = False) -> Kernel:
-    """Return the function that `Tensor.custom_kernel` calls with (y, x, packed, weights, bias?).
+@kernel
+def forward_kernel(
+    program: Program, conv: Convolution, tile: Tile, weights_first: bool = False
+) -> None:
+    """Emit the kernel (y, x, packed, weights, bias?).
 
     `weights_first` gives every thread its own output tiles (deep layers: few pixels, many
     weights); without it every thread has its own rows.
     """
-
-    @kernel(f"conv_{conv.label}", tile.threads, conv.operations)
-    def emit(program: Program) -> None:
-        _Forward(program, conv, tile).emit(weights_first)
-
-    return emit
+    program.start(f"conv_{conv.label}", tile.threads, conv.operations)
+    _Forward(program, conv, tile).emit(weights_first)
 
 
 @dataclass

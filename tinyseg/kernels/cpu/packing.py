@@ -1,12 +1,11 @@
 """Weights into the order in which the forward kernel reads them, and sums back into the layout."""
 
-import functools
 from dataclasses import dataclass
 
 from tinygrad.dtype import dtypes
 from tinygrad.uop.ops import Ops, UOp
 
-from tinyseg.kernels.cpu.program import Index, Kernel, Program, kernel, quotient, remainder
+from tinyseg.kernels.cpu.program import Index, Program, kernel, quotient, remainder
 from tinyseg.kernels.shapes import Convolution, Tile
 
 CHUNK = 256
@@ -32,28 +31,24 @@ class Layout:
         return Layout(self.inputs, self.outputs, -self.rows, -self.columns, first)
 
 
-@functools.cache
-def pack_kernel(conv: Convolution, tile: Tile, layout: Layout) -> Kernel:
-    """Return the kernel (packed, weights): (tile, block, ky, in, kx, out) from any layout."""
-
-    @kernel(f"pack_{conv.label}", tile.threads)
-    def emit(program: Program) -> None:
-        blocks, tiles = conv.inputs // tile.block, conv.outputs // tile.width
-        with program.share(tiles * blocks) as index, program.loop(conv.kernel) as row:
-            number, block = quotient(index, blocks), remainder(index, blocks)
-            per_phase = tiles // layout.phases
-            phase, output = quotient(number, per_phase), remainder(number, per_phase)
-            source = phase + output * (tile.width * layout.outputs) + row * layout.rows
-            source = source + (block * (tile.block * layout.inputs) + layout.first)
-            target = (index * conv.kernel + row) * (tile.block * conv.kernel * tile.width)
-            with program.loop(tile.block) as channel, program.loop(conv.kernel) as column:
-                start = source + channel * layout.inputs + column * layout.columns
-                place = target + (channel * conv.kernel + column) * tile.width
-                for vector in range(tile.vectors):
-                    value = _gather(program, start, vector * tile.lanes, tile, layout)
-                    program.write(0, place + vector * tile.lanes, value)
-
-    return emit
+@kernel
+def pack_kernel(program: Program, conv: Convolution, tile: Tile, layout: Layout) -> None:
+    """Emit the kernel (packed, weights): (tile, block, ky, in, kx, out) from any layout."""
+    program.start(f"pack_{conv.label}", tile.threads)
+    blocks, tiles = conv.inputs // tile.block, conv.outputs // tile.width
+    with program.share(tiles * blocks) as index, program.loop(conv.kernel) as row:
+        number, block = quotient(index, blocks), remainder(index, blocks)
+        per_phase = tiles // layout.phases
+        phase, output = quotient(number, per_phase), remainder(number, per_phase)
+        source = phase + output * (tile.width * layout.outputs) + row * layout.rows
+        source = source + (block * (tile.block * layout.inputs) + layout.first)
+        target = (index * conv.kernel + row) * (tile.block * conv.kernel * tile.width)
+        with program.loop(tile.block) as channel, program.loop(conv.kernel) as column:
+            start = source + channel * layout.inputs + column * layout.columns
+            place = target + (channel * conv.kernel + column) * tile.width
+            for vector in range(tile.vectors):
+                value = _gather(program, start, vector * tile.lanes, tile, layout)
+                program.write(0, place + vector * tile.lanes, value)
 
 
 def _gather(program: Program, start: UOp, skip: int, tile: Tile, layout: Layout) -> UOp:
@@ -65,31 +60,27 @@ def _gather(program: Program, start: UOp, skip: int, tile: Tile, layout: Layout)
     return UOp(Ops.STACK, dtypes.float.vec(tile.lanes), values)
 
 
-@functools.cache
+@kernel
 def unpack_kernel(
-    conv: Convolution, parts: int, lanes: int, threads: int, layout: Layout
-) -> Kernel:
-    """Return the kernel (dW, sums): add the threads' parts (ky, kx, in, out), put in a layout."""
-
-    @kernel(f"unpack_{conv.label}", threads)
-    def emit(program: Program) -> None:
-        taps, part = conv.kernel**2, conv.kernel**2 * conv.inputs * conv.outputs
-        chunk = max(d for d in range(1, CHUNK + 1) if conv.inputs % d == 0)
-        chunks = conv.inputs // chunk
-        pieces = conv.outputs // lanes * chunks
-        with program.share(pieces) as piece, program.loop(chunk) as inside:
-            vector, channel = quotient(piece, chunks), remainder(piece, chunks) * chunk + inside
-            target = channel * layout.inputs + vector * (lanes * layout.outputs) + layout.first
-            with program.loop(taps) as tap:
-                row, column = quotient(tap, conv.kernel), remainder(tap, conv.kernel)
-                start = (tap * conv.inputs + channel) * conv.outputs + vector * lanes
-                total = program.read(1, start, lanes)
-                for number in range(1, parts):
-                    total = total + program.read(1, start + number * part, lanes)
-                place = target + row * layout.rows + column * layout.columns
-                _scatter(program, place, total, lanes, layout.outputs)
-
-    return emit
+    program: Program, conv: Convolution, parts: int, lanes: int, threads: int, layout: Layout
+) -> None:
+    """Emit the kernel (dW, sums): add the threads' parts (ky, kx, in, out), put in a layout."""
+    program.start(f"unpack_{conv.label}", threads)
+    taps, part = conv.kernel**2, conv.kernel**2 * conv.inputs * conv.outputs
+    chunk = max(d for d in range(1, CHUNK + 1) if conv.inputs % d == 0)
+    chunks = conv.inputs // chunk
+    pieces = conv.outputs // lanes * chunks
+    with program.share(pieces) as piece, program.loop(chunk) as inside:
+        vector, channel = quotient(piece, chunks), remainder(piece, chunks) * chunk + inside
+        target = channel * layout.inputs + vector * (lanes * layout.outputs) + layout.first
+        with program.loop(taps) as tap:
+            row, column = quotient(tap, conv.kernel), remainder(tap, conv.kernel)
+            start = (tap * conv.inputs + channel) * conv.outputs + vector * lanes
+            total = program.read(1, start, lanes)
+            for number in range(1, parts):
+                total = total + program.read(1, start + number * part, lanes)
+            place = target + row * layout.rows + column * layout.columns
+            _scatter(program, place, total, lanes, layout.outputs)
 
 
 def _scatter(program: Program, place: Index, value: UOp, lanes: int, step: int) -> None:

@@ -10,13 +10,14 @@ import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import Concatenate, ParamSpec, TypeAlias, cast
 
 from tinygrad import Device
 from tinygrad.dtype import AddrSpace, DType, dtypes
 from tinygrad.renderer import Estimates
 from tinygrad.uop.ops import AxisType, KernelInfo, Ops, ProgramInfo, UOp
 
+P = ParamSpec("P")
 Index: TypeAlias = int | UOp
 Kernel: TypeAlias = Callable[..., UOp]
 """What `Tensor.custom_kernel` calls with a placeholder for each buffer, the outputs first."""
@@ -57,15 +58,18 @@ def maximum(left: UOp, right: UOp) -> UOp:
 class Program:
     """Collects the UOps of one kernel in execution order."""
 
-    def __init__(self, name: str, buffers: Sequence[UOp], threads: int = 1) -> None:
-        """`buffers` are the placeholders that a custom kernel gets, the outputs first."""
-        self.name = name
-        self.threads = threads
+    def __init__(self, placeholders: Sequence[UOp]) -> None:
+        """Begin with the placeholders that a custom kernel gets, the outputs first."""
+        self.placeholders = placeholders
         self.lines: list[UOp] = []
         self.scopes: list[set[UOp]] = [set()]
         self.registers_made = 0
         self.ranges_made = 0
-        self.buffers = [self.emit(_parameter(buffer)) for buffer in buffers]
+
+    def start(self, name: str, threads: int = 1, operations: int = 0) -> None:
+        """Set the name, the number of threads and the operations, before anything is emitted."""
+        self.name, self.threads, self.operations = name, threads, operations
+        self.buffers = [self.emit(_parameter(buffer)) for buffer in self.placeholders]
         self.core = self.emit(UOp(Ops.DEFINE_VAR, dtypes.int, arg=("core_id", 0, threads - 1)))
 
     def emit(self, expression: UOp) -> UOp:
@@ -142,10 +146,10 @@ class Program:
         size = buffer.ptrdtype.size
         return address if width == 1 else address.cast(_vector(width).ptr(size))
 
-    def finish(self, operations: int = 0) -> UOp:
+    def finish(self) -> UOp:
         """Return the `Ops.PROGRAM` for `Tensor.custom_kernel`; slot 0 is the output."""
         traffic = sum(buffer.ptrdtype.nbytes() for buffer in self.buffers)
-        estimates = Estimates(operations, traffic, traffic)
+        estimates = Estimates(self.operations, traffic, traffic)
         sink = UOp(Ops.SINK, dtypes.void, arg=KernelInfo(self.name, estimates=estimates))
         slots = tuple(range(len(self.buffers)))
         outputs = tuple(slot for slot in slots if self._written(slot))
@@ -169,21 +173,20 @@ class Program:
         return any(self.buffers[slot] in (node.src[0], *node.src[0].src) for node in stores)
 
 
-def kernel(
-    name: str, threads: int = 1, operations: int = 0
-) -> Callable[[Callable[[Program], None]], Kernel]:
-    """Make a kernel of a function that emits the lines of its program."""
+def kernel(emit: Callable[Concatenate[Program, P], None]) -> Callable[P, Kernel]:
+    """Make a kernel of a function that starts a program and emits its lines."""
 
-    def decorate(emit: Callable[[Program], None]) -> Kernel:
+    @functools.cache
+    def bind(*arguments: P.args, **named: P.kwargs) -> Kernel:
         @functools.cache
-        def build(*buffers: UOp) -> UOp:
-            program = Program(name, buffers, threads)
-            emit(program)
-            return program.finish(operations)
+        def build(*placeholders: UOp) -> UOp:
+            program = Program(placeholders)
+            emit(program, *arguments, **named)
+            return program.finish()
 
         return build
 
-    return decorate
+    return cast("Callable[P, Kernel]", functools.wraps(emit)(bind))
 
 
 def pieces(size: int, lanes: int) -> list[tuple[int, int, int]]:

@@ -1,12 +1,10 @@
 """The kernel that filters images along rows and columns, with weights for every place."""
 
-import functools
 from dataclasses import dataclass
 
 from tinygrad.uop.ops import UOp
 
 from tinyseg.kernels.cpu.program import (
-    Kernel,
     Program,
     broadcast,
     constant,
@@ -52,23 +50,18 @@ class Smooth:
         return "x".join(map(str, sizes))
 
 
-@functools.cache
-def smooth_kernel(size: Smooth) -> Kernel:
-    """Return the kernel (out, scratch, image, taps for rows, taps for columns)."""
-
+@kernel
+def smooth_kernel(program: Program, size: Smooth) -> None:
+    """Emit the kernel (out, scratch, image, taps for rows, taps for columns)."""
     operations = 4 * size.taps * size.batch * size.channels * size.rows * size.columns
-
-    @kernel(f"smooth_{size.label}", size.threads, operations)
-    def emit(program: Program) -> None:
-        start = program.emit(program.core * size.line)
-        with program.loop(size.line // size.lanes) as place:
-            zero = constant(0.0, size.lanes)
-            program.write(SCRATCH, start + place * size.lanes, zero)
-        with program.share(size.batch * size.channels * size.rows) as line:
-            _down(program, size, line, start)
-            _right(program, size, line, start)
-
-    return emit
+    program.start(f"smooth_{size.label}", size.threads, operations)
+    start = program.emit(program.core * size.line)
+    with program.loop(size.line // size.lanes) as place:
+        zero = constant(0.0, size.lanes)
+        program.write(SCRATCH, start + place * size.lanes, zero)
+    with program.share(size.batch * size.channels * size.rows) as line:
+        _down(program, size, line, start)
+        _right(program, size, line, start)
 
 
 def _down(program: Program, size: Smooth, line: UOp, start: UOp) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from tinygrad.uop.ops import Ops, UOp
 
 from tinyseg.kernels.cpu.program import (
-    Kernel,
     Program,
     constant,
     integer,
@@ -43,35 +42,28 @@ class Pooling:
         return self.batch * (self.rows // 2)
 
 
-@functools.cache
-def pool_kernel(size: Pooling) -> Kernel:
-    """Return the kernel (y, x): the maximum of every 2 x 2 square."""
-
-    @kernel(f"pool_{size.label}", size.threads, 3 * size.pooled * size.columns // 2 * size.channels)
-    def emit(program: Program) -> None:
-        with program.share(size.pooled) as row, _squares(program, size) as (column, vector):
-            corners = _corners(program, size, 1, row, column, vector)
-            place = _pooled_place(size, row, column, vector)
-            value = functools.reduce(maximum, corners)
-            program.write(0, place, value)
-
-    return emit
+@kernel
+def pool_kernel(program: Program, size: Pooling) -> None:
+    """Emit the kernel (y, x): the maximum of every 2 x 2 square."""
+    program.start(
+        f"pool_{size.label}", size.threads, 3 * size.pooled * size.columns // 2 * size.channels
+    )
+    with program.share(size.pooled) as row, _squares(program, size) as (column, vector):
+        corners = _corners(program, size, 1, row, column, vector)
+        place = _pooled_place(size, row, column, vector)
+        value = functools.reduce(maximum, corners)
+        program.write(0, place, value)
 
 
-@functools.cache
-def pool_gradient_kernel(size: Pooling) -> Kernel:
-    """Return the kernel (dx, dy, x): the gradient goes to the first of the largest pixels."""
-
+@kernel
+def pool_gradient_kernel(program: Program, size: Pooling) -> None:
+    """Emit the kernel (dx, dy, x): the gradient goes to the first of the largest pixels."""
     operations = 6 * size.pooled * size.columns // 2 * size.channels
-
-    @kernel(f"pool_gradient_{size.label}", size.threads, operations)
-    def emit(program: Program) -> None:
-        with program.share(size.pooled) as row:
-            with _squares(program, size) as (column, vector):
-                _spread(program, size, row, column, vector)
-            _clear_odd_edges(program, size, row)
-
-    return emit
+    program.start(f"pool_gradient_{size.label}", size.threads, operations)
+    with program.share(size.pooled) as row:
+        with _squares(program, size) as (column, vector):
+            _spread(program, size, row, column, vector)
+        _clear_odd_edges(program, size, row)
 
 
 @contextmanager
@@ -142,33 +134,29 @@ class Join:
     threads: int
 
 
-@functools.cache
-def join_kernel(size: Join) -> Kernel:
-    """Return the kernel (joined, left, right)."""
-    return _copy_kernel(size, "join", (1, 2), 0)
+@kernel
+def join_kernel(program: Program, size: Join) -> None:
+    """Emit the kernel (joined, left, right)."""
+    _copy(program, size, "join", (1, 2), 0)
 
 
-@functools.cache
-def part_kernel(size: Join) -> Kernel:
-    """Return the kernel (left, right, joined)."""
-    return _copy_kernel(size, "part", (0, 1), 2)
+@kernel
+def part_kernel(program: Program, size: Join) -> None:
+    """Emit the kernel (left, right, joined)."""
+    _copy(program, size, "part", (0, 1), 2)
 
 
-def _copy_kernel(size: Join, name: str, sides: tuple[int, int], joined: int) -> Kernel:
+def _copy(program: Program, size: Join, name: str, sides: tuple[int, int], joined: int) -> None:
     """Copy between two tensors and the joined one, whichever way the slots say."""
-
-    @kernel(f"{name}_{size.pixels}x{size.left}x{size.right}", size.threads)
-    def emit(program: Program) -> None:
-        with program.share(size.pixels) as pixel:
-            start = 0
-            for slot, channels in zip(sides, (size.left, size.right), strict=True):
-                with program.loop(channels // size.lanes) as vector:
-                    inside = pixel * channels + vector * size.lanes
-                    outside = pixel * (size.left + size.right) + start + vector * size.lanes
-                    side = program.at(slot, inside, size.lanes)
-                    whole = program.at(joined, outside, size.lanes)
-                    target, source = (whole, side) if joined == 0 else (side, whole)
-                    program.store(target, program.load(source))
-                start += channels
-
-    return emit
+    program.start(f"{name}_{size.pixels}x{size.left}x{size.right}", size.threads)
+    with program.share(size.pixels) as pixel:
+        start = 0
+        for slot, channels in zip(sides, (size.left, size.right), strict=True):
+            with program.loop(channels // size.lanes) as vector:
+                inside = pixel * channels + vector * size.lanes
+                outside = pixel * (size.left + size.right) + start + vector * size.lanes
+                side = program.at(slot, inside, size.lanes)
+                whole = program.at(joined, outside, size.lanes)
+                target, source = (whole, side) if joined == 0 else (side, whole)
+                program.store(target, program.load(source))
+            start += channels

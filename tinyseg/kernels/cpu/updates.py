@@ -3,13 +3,12 @@
 Stock operations make three kernels a parameter (about 240 for a U-Net, and as many compiles).
 """
 
-import functools
 from dataclasses import dataclass
 
 from tinygrad.dtype import dtypes
 from tinygrad.uop.ops import Ops, UOp
 
-from tinyseg.kernels.cpu.program import Kernel, Program, broadcast, constant, kernel, pieces
+from tinyseg.kernels.cpu.program import Program, broadcast, constant, kernel, pieces
 from tinyseg.kernels.shapes import AdamSettings
 
 RATE, RESCALE, SHRINK, ACCEPT = range(4)
@@ -18,21 +17,19 @@ BUFFERS = 4
 """Per parameter: parameter, mean, square, gradient; the numbers of the step come last."""
 
 
-@functools.cache
-def adam_kernel(sizes: tuple[int, ...], settings: AdamSettings, lanes: int, threads: int) -> Kernel:
-    """Return the kernel (parameter, mean, square, gradient, ..., numbers), all but two in place."""
-
-    @kernel(f"adam_{len(sizes)}_{sum(sizes)}", threads, 12 * sum(sizes))
-    def emit(program: Program) -> None:
-        last = len(program.buffers) - 1
-        numbers = [program.emit(program.read(last, index)) for index in range(4)]
-        for index, size in enumerate(sizes):
-            for first, count, width in pieces(size, lanes):
-                with program.share(count) as place:
-                    start = place * width + first
-                    _update(program, settings, numbers, index * BUFFERS, start, width)
-
-    return emit
+@kernel
+def adam_kernel(
+    program: Program, sizes: tuple[int, ...], settings: AdamSettings, lanes: int, threads: int
+) -> None:
+    """Emit the kernel (parameter, mean, square, gradient, ..., numbers), all but two in place."""
+    program.start(f"adam_{len(sizes)}_{sum(sizes)}", threads, 12 * sum(sizes))
+    last = len(program.buffers) - 1
+    numbers = [program.emit(program.read(last, index)) for index in range(4)]
+    for index, size in enumerate(sizes):
+        for first, count, width in pieces(size, lanes):
+            with program.share(count) as place:
+                start = place * width + first
+                _update(program, settings, numbers, index * BUFFERS, start, width)
 
 
 def _update(
@@ -58,28 +55,24 @@ def _update(
         program.store(place, refused.where(old, new))  # not a product: new may be NaN
 
 
-@functools.cache
-def squares_kernel(sizes: tuple[int, ...], lanes: int, threads: int) -> Kernel:
-    """Return the kernel (parts, gradient, ...): sums of squares, of each thread `lanes + 1`."""
-
-    @kernel(f"squares_{len(sizes)}_{sum(sizes)}", threads, 2 * sum(sizes))
-    def emit(program: Program) -> None:
-        totals = {width: program.registers(1, width)[0] for width in (lanes, 1)}
-        for width, total in totals.items():
-            program.store(total, constant(0.0, width))
-        for slot, size in enumerate(sizes, start=1):
-            for first, count, width in pieces(size, lanes):
-                # summed within one gradient first: keeps the rounding error small
-                (part,) = program.zeros(1, width)
-                with program.share(count) as place:
-                    value = program.read(slot, place * width + first, width)
-                    program.add(part, value * value)
-                program.add(totals[width], program.load(part))
-        start = program.core * (lanes + 1)
-        program.write(0, start, program.load(totals[lanes]))
-        program.write(0, start + lanes, program.load(totals[1]))
-
-    return emit
+@kernel
+def squares_kernel(program: Program, sizes: tuple[int, ...], lanes: int, threads: int) -> None:
+    """Emit the kernel (parts, gradient, ...): sums of squares, of each thread `lanes + 1`."""
+    program.start(f"squares_{len(sizes)}_{sum(sizes)}", threads, 2 * sum(sizes))
+    totals = {width: program.registers(1, width)[0] for width in (lanes, 1)}
+    for width, total in totals.items():
+        program.store(total, constant(0.0, width))
+    for slot, size in enumerate(sizes, start=1):
+        for first, count, width in pieces(size, lanes):
+            # summed within one gradient first: keeps the rounding error small
+            (part,) = program.zeros(1, width)
+            with program.share(count) as place:
+                value = program.read(slot, place * width + first, width)
+                program.add(part, value * value)
+            program.add(totals[width], program.load(part))
+    start = program.core * (lanes + 1)
+    program.write(0, start, program.load(totals[lanes]))
+    program.write(0, start + lanes, program.load(totals[1]))
 
 
 @dataclass(frozen=True)
@@ -93,24 +86,20 @@ class Average:
     """What the new values are multiplied by first."""
 
 
-@functools.cache
-def averages_kernel(averages: tuple[Average, ...], lanes: int) -> Kernel:
-    """Return the kernel (running, new, running, new, ...), every running vector in place."""
-
-    @kernel(f"averages_{len(averages)}", 1, 3 * sum(average.size for average in averages))
-    def emit(program: Program) -> None:
-        for index, average in enumerate(averages):
-            width = lanes if average.size % lanes == 0 else 1
-            with program.loop(average.size // width) as place:
-                slots = (2 * index, 2 * index + 1)
-                old, new = (program.read(slot, place * width, width) for slot in slots)
-                part = constant(average.momentum * average.factor, width)
-                moved = old * constant(1 - average.momentum, width) + new * part
-                # x - x is below 1 unless x is NaN or infinite, which would stay in the average
-                finite = (new - new).alu(Ops.CMPLT, constant(1.0, width))
-                program.write(2 * index, place * width, finite.where(moved, old))
-
-    return emit
+@kernel
+def averages_kernel(program: Program, averages: tuple[Average, ...], lanes: int) -> None:
+    """Emit the kernel (running, new, running, new, ...), every running vector in place."""
+    program.start(f"averages_{len(averages)}", 1, 3 * sum(average.size for average in averages))
+    for index, average in enumerate(averages):
+        width = lanes if average.size % lanes == 0 else 1
+        with program.loop(average.size // width) as place:
+            slots = (2 * index, 2 * index + 1)
+            old, new = (program.read(slot, place * width, width) for slot in slots)
+            part = constant(average.momentum * average.factor, width)
+            moved = old * constant(1 - average.momentum, width) + new * part
+            # x - x is below 1 unless x is NaN or infinite, which would stay in the average
+            finite = (new - new).alu(Ops.CMPLT, constant(1.0, width))
+            program.write(2 * index, place * width, finite.where(moved, old))
 
 
 def _root(value: UOp, width: int) -> UOp:

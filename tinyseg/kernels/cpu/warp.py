@@ -1,13 +1,11 @@
 """The kernel that samples images (bilinear) and labels (nearest) at displaced places, together."""
 
-import functools
 from dataclasses import dataclass
 
 from tinygrad.dtype import dtypes
 from tinygrad.uop.ops import Ops, UOp
 
 from tinyseg.kernels.cpu.program import (
-    Kernel,
     Program,
     integer,
     kernel,
@@ -46,21 +44,19 @@ class Warp:
         return "x".join(map(str, (*sizes, self.out_rows, self.out_columns)))
 
 
-@functools.cache
-def warp_kernel(warp: Warp) -> Kernel:
-    """Return the kernel (image, label, from image, from label, matrices, [shifts], [fill])."""
-
-    @kernel(f"warp_{warp.label}", warp.threads, 40 * warp.batch * warp.out_rows * warp.out_columns)
-    def emit(program: Program) -> None:
-        with program.share(warp.batch * warp.out_rows) as line:
-            sample, row = quotient(line, warp.out_rows), remainder(line, warp.out_rows)
-            matrix = [program.emit(program.read(MATRIX, sample * 6 + k)) for k in range(6)]
-            down = program.emit(_centered(row, warp.out_rows))
-            with program.loop(warp.out_columns) as column:
-                right = _centered(column, warp.out_columns)
-                _pixel(program, warp, sample, line, column, matrix, (down, right))
-
-    return emit
+@kernel
+def warp_kernel(program: Program, warp: Warp) -> None:
+    """Emit the kernel (image, label, from image, from label, matrices, [shifts], [fill])."""
+    program.start(
+        f"warp_{warp.label}", warp.threads, 40 * warp.batch * warp.out_rows * warp.out_columns
+    )
+    with program.share(warp.batch * warp.out_rows) as line:
+        sample, row = quotient(line, warp.out_rows), remainder(line, warp.out_rows)
+        matrix = [program.emit(program.read(MATRIX, sample * 6 + k)) for k in range(6)]
+        down = program.emit(_centered(row, warp.out_rows))
+        with program.loop(warp.out_columns) as column:
+            right = _centered(column, warp.out_columns)
+            _pixel(program, warp, sample, line, column, matrix, (down, right))
 
 
 def _centered(index: UOp, size: int) -> UOp:

@@ -6,7 +6,6 @@ columns of the *image*: one broadcast of an image value meets the output gradien
 columns, which keeps the loads below the multiplications even at 16 channels.
 """
 
-import functools
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,6 @@ from tinygrad.uop.ops import Ops, UOp
 
 from tinyseg.kernels.cpu.program import (
     Index,
-    Kernel,
     Program,
     broadcast,
     constant,
@@ -31,19 +29,15 @@ from tinyseg.kernels.shapes import Convolution, Tile
 OUTPUT, IMAGE, GRADIENT = range(3)
 
 
-@functools.cache
-def weight_kernel(conv: Convolution, tile: Tile, split_inputs: bool) -> Kernel:
-    """Return the function for `Tensor.custom_kernel` with (dW parts, x, output gradient).
+@kernel
+def weight_kernel(program: Program, conv: Convolution, tile: Tile, split_inputs: bool) -> None:
+    """Emit the kernel (dW parts, x, output gradient).
 
     `split_inputs` gives every thread its own input channels and leaves one part; otherwise every
     thread has its own rows and writes a part of its own, to be added afterwards in fixed order.
     """
-
-    @kernel(f"weight_{conv.label}", tile.threads, conv.operations)
-    def emit(program: Program) -> None:
-        _Weight(program, conv, tile).emit(split_inputs)
-
-    return emit
+    program.start(f"weight_{conv.label}", tile.threads, conv.operations)
+    _Weight(program, conv, tile).emit(split_inputs)
 
 
 @dataclass
