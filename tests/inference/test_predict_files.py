@@ -12,8 +12,9 @@ from tinyseg.config import IGNORE, Config, DataConfig
 from tinyseg.data import Dataset
 from tinyseg.data.reading.decode import COLOR, decode_mask
 from tinyseg.errors import DataError
+from tinyseg.inference.mask_files import file_values, mask_picture
 from tinyseg.inference.postprocess import Postprocess
-from tinyseg.inference.predict_files import file_values, mask_picture, predict
+from tinyseg.inference.predict_files import predict
 
 RNG = np.random.default_rng(0)
 

@@ -3,7 +3,6 @@
 Validation, `evaluate`, cross-validation, `overfit`, the doctor and the report all read from it.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ import numpy as np
 from tinyseg.common.arrays import Array
 from tinyseg.data import Dataset, Sample
 from tinyseg.inference.postprocess import Postprocess
-from tinyseg.inference.predictor import to_classes
+from tinyseg.inference.predictor import predict_each, to_classes
 from tinyseg.inference.run import Run
 from tinyseg.metrics.summary import ImageScores, evaluate_image, foreground_mean
 from tinyseg.metrics.threshold_curves import HALF
@@ -57,15 +56,7 @@ def score(
     Samples are read as `predict` asks for them, a batch ahead at most. `surface` adds the surface
     distances, which take far longer than the rest.
     """
-    waiting: deque[Sample] = deque()
-
-    def images() -> Iterator[Array]:
-        for sample in samples:
-            waiting.append(sample)
-            yield sample.image
-
-    for p_khw in predict(images()):
-        sample = waiting.popleft()
+    for sample, p_khw in predict_each(predict, ((one, one.image) for one in samples)):
         yield score_image(sample, p_khw, classes, threshold, postprocess, surface)
 
 

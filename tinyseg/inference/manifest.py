@@ -1,6 +1,8 @@
-"""What `predict` has done, kept beside the masks: a call that was cut off is continued."""
+"""What `predict` has written, kept next to the masks: an interrupted call is continued."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +10,12 @@ NAME = ".tinyseg-predict.jsonl"
 
 
 class Manifest:
-    """One line for each mask that is whole: of which image, made how.
+    """A file with one line for each complete mask: its image, and the two files' size and time.
 
-    A mask counts as done only when it was made with the same key (weights, settings, options),
-    image and mask are the files they were then (by size and time of change), and it is there. A
-    line is written after its mask: what a kill cuts off is predicted again. A line before it, and
-    those of other keys, tell which files were written here and may be replaced.
+    A mask is done only if it was made with the same key (weights, settings, options), and image
+    and mask are unchanged by size and time. Its line is written after it, so that what a kill cuts
+    off is predicted again. A line before it, and those of other keys, say which files were written
+    here and may be replaced.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
@@ -25,12 +27,12 @@ class Manifest:
         self._new = not self._read()
 
     def has(self, image: Path, page: int | None, mask: Path) -> bool:
-        """Whether the mask of this image is there and needs not be made again."""
+        """Return whether the mask of this image exists and need not be made again."""
         facts = self._facts(image, page, mask)
         return facts is not None and bool(facts == self._done.get(str(mask)))
 
     def ours(self, mask: Path) -> bool:
-        """Whether a mask may be written: there is none, or the one that was written here."""
+        """Return whether a mask may be written: there is none, or one that was written here."""
         try:
             stat = (self.folder / mask).stat()
         except OSError:
@@ -38,12 +40,12 @@ class Manifest:
         there = [stat.st_size, stat.st_mtime_ns]
         return str(mask) in self._ours and self._ours[str(mask)] in (None, there)
 
-    def begin(self, mask: Path) -> None:
-        """Notes a mask that is written now: should a kill come before `add`, it is ours."""
+    @contextmanager
+    def writing(self, image: Path, page: int | None, mask: Path) -> Iterator[None]:
+        """Note a mask before it is written, so that it is ours even after a kill, and after it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         self._append({"mask": str(mask)})
-
-    def add(self, image: Path, page: int | None, mask: Path) -> None:
-        """Notes a mask that was written just now."""
+        yield
         self._append({"mask": str(mask), "facts": self._facts(image, page, mask)})
 
     def _append(self, record: dict[str, Any]) -> None:
@@ -62,7 +64,7 @@ class Manifest:
         return [str(image.resolve()), page, *([s.st_size, s.st_mtime_ns] for s in stats)]
 
     def _read(self) -> bool:
-        """Takes up what is noted; whether it has this key."""
+        """Read what was noted; return whether it has this key."""
         try:
             lines = self.path.read_text(encoding="utf-8").splitlines()
         except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Predictions as files: masks with the values of the run's own masks, names kept."""
+"""Predictions as files: a mask for each image, in the values of the run's own masks."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -6,32 +6,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-import numpy as np
-from PIL import Image
-
 from tinyseg.common.arrays import Array
 from tinyseg.common.progress import Progress
-from tinyseg.config import IGNORE
 from tinyseg.data import DriftMonitor, load_image
 from tinyseg.data.prepare.resize import place_image
-from tinyseg.data.reading.decode import COLOR, count_pages
+from tinyseg.data.reading.decode import count_pages
 from tinyseg.data.reading.layouts import find_images
-from tinyseg.drawing.pictures import palette, write_png
 from tinyseg.errors import DataError, TinysegError
 from tinyseg.inference.manifest import Manifest
-from tinyseg.inference.predictor import to_classes
+from tinyseg.inference.mask_files import write_mask
+from tinyseg.inference.predictor import predict_each, to_classes
 from tinyseg.inference.run import Run
-from tinyseg.inference.tta import PredictFunction, combine_runs
-
-PROBABILITY = "probability"
-"""The folder of the probabilities, inside that of the masks."""
-DARK = 64
-"""Greys below this are taken for black by the eye."""
+from tinyseg.inference.tta import combine_runs
 
 
 @dataclass(frozen=True)
 class Written:
-    """What `predict` did."""
+    """What `predict` wrote."""
 
     masks: tuple[Path, ...]
     """Also those that were there already."""
@@ -41,8 +32,9 @@ class Written:
 
 def predict(
     run: Run,
-    paths: Sequence[str | Path],
+    paths: str | Path | Sequence[str | Path],
     out: str | Path,
+    *,
     probability: bool = False,
     say: Callable[[str], None] = print,
     threshold: float | None = None,
@@ -51,49 +43,52 @@ def predict(
     postprocess: str | None = None,
     force: bool = False,
 ) -> Written:
-    """Writes a mask (PNG) for each image file, or for each image in a folder, into `out`.
+    """Write a mask (PNG) for each image file, or for each image in a folder, into `out`.
 
-    A TIFF of several pages gives a mask for each: NAME_0001.png and so on. Images are read as they
-    are needed; a call that was cut off is continued, and what is done and unchanged is not done
-    again (see `Manifest`). With `others` the probabilities (and thresholds) of several runs are
-    averaged, with `tta` those of each image seen in several ways, see `parse_tta`. `postprocess`
-    replaces the run's, see `Postprocess`.
+    Masks have the image's size and the values of the masks the run was trained on; small values
+    get a palette, so that no prediction looks black. A TIFF of several pages gives a mask for each:
+    NAME_0001.png and so on. An interrupted call is continued, and what is done and unchanged is not
+    done again (see `Manifest`). An image that cannot be used is reported and omitted.
 
-    Masks have the image's size and the values of the masks the run was trained on, so that they
-    can stand in for them; small values get a palette, so that no prediction looks black. With
-    `probability`, 16-bit pictures of it are added in the folder probability/ (one folder more for
-    each of several foreground classes). `threshold` replaces the run's. An image that cannot be
-    used is reported and left out; DataError when there is no other, when a mask would overwrite
-    an image, and when it would replace a file that was not written here, unless `force`.
+    Args:
+        run: The trained network.
+        paths: Images, and folders of images.
+        out: The folder for masks.
+        probability: Whether 16-bit pictures of the probability are added in the folder
+            probability/ (one folder more for each of several foreground classes).
+        say: Where messages go.
+        threshold: Replaces the run's.
+        others: Runs whose probabilities and thresholds are averaged with this one's.
+        tta: Test-time augmentation, see `parse_tta`.
+        postprocess: Replaces the run's, see `Postprocess`.
+        force: Whether files that were not written by `predict` are replaced.
+
+    Raises:
+        DataError: No image can be used, or a mask would overwrite an image or, without `force`,
+            a file that was not written here.
     """
-    runs, tidy = [run, *others], run.postprocess(postprocess)
+    runs, out, clean = [run, *others], Path(out), run.postprocess(postprocess)
     threshold = fmean(one.threshold_or(threshold) for one in runs)
-    jobs = list(_jobs([Path(path) for path in paths]))
-    if not jobs:
-        raise DataError(f"{', '.join(map(str, paths))}: no image there; give files or folders")
-    out = Path(out)
-    _keep_images(jobs, out)
-    ledger = Manifest(out, _key(runs, tta, threshold, tidy.text, probability))
-    left = [job for job in jobs if not ledger.has(job.file, job.page, job.mask)]
+    jobs = _find_jobs([paths] if isinstance(paths, str | Path) else paths, out)
+    manifest = Manifest(out, _key(runs, tta, threshold, clean.text, probability))
+    todo = [job for job in jobs if not manifest.has(job.file, job.page, job.mask)]
     if not force:
-        _keep_files(left, ledger)
-    before = len(jobs) - len(left)
-    if before:
-        say(f"{before} of {len(jobs)} masks are there already, made by the same run and settings")
-    written = {job.mask for job in jobs} - {job.mask for job in left}
-    problems: list[str] = []
-    images = _readable(left, runs, problems)
-    monitor = DriftMonitor()
-    with Progress("predicting", len(jobs), before) as progress:
-        for job, p_khw in _predicted(combine_runs(runs, tta), images, monitor) if left else ():
+        _protect_files(todo, manifest)
+    done = len(jobs) - len(todo)
+    if done:
+        say(f"{done} of {len(jobs)} masks are there already, made by the same run and settings")
+    written = {job.mask for job in jobs} - {job.mask for job in todo}
+    problems, monitor = list[str](), DriftMonitor()
+    network = combine_runs(runs, tta)
+    images = _readable(todo, runs, problems)
+    predictions = predict_each(lambda images: network(images, monitor), images) if todo else ()
+    with Progress("predicting", len(jobs), done) as progress:
+        for job, p_khw in predictions:
             try:
-                classes_hw = tidy(to_classes(p_khw, threshold))
-                out.mkdir(parents=True, exist_ok=True)
-                ledger.begin(job.mask)
-                write(
-                    out, job.mask, classes_hw, run.facts.label_map, p_khw if probability else None
-                )
-                ledger.add(job.file, job.page, job.mask)
+                with manifest.writing(job.file, job.page, job.mask):
+                    mask = clean(to_classes(p_khw, threshold))
+                    label_map = run.facts.label_map
+                    write_mask(out, job.mask, mask, label_map, p_khw if probability else None)
                 written.add(job.mask)
             except OSError as error:
                 problems.append(f"{out / job.mask}: cannot be written ({error.strerror})")
@@ -104,46 +99,15 @@ def predict(
         say(f"warning: {drift}")
     if not written:
         raise DataError(f"none of {len(jobs)} images can be used; the first: {problems[0]}")
-    masks = tuple(out / job.mask for job in jobs if job.mask in written)
-    return Written(masks, tuple(problems))
+    return Written(tuple(out / job.mask for job in jobs if job.mask in written), tuple(problems))
 
 
-def write(
-    out: Path, name: Path, classes_hw: Array, label_map: dict[int, int], p_khw: Array | None
-) -> None:
-    """Writes the mask out/name of class ids (H, W); given (K, H, W), also the probabilities."""
-    write_png(out / name, mask_picture(classes_hw, label_map))
-    if p_khw is not None:
-        _write_probability(out, name, p_khw)
-
-
-def file_values(label_map: dict[int, int]) -> Array:
-    """For each class id the value that masks have in files (256,): the inverse of a label map.
-
-    Where several values mean one class, the background takes the smallest, others the largest.
-    """
-    values = np.arange(256)
-    for kind in {*label_map.values()} - {IGNORE}:
-        meaning = [value for value, to in label_map.items() if to == kind]
-        values[kind] = min(meaning) if kind == 0 else max(meaning)
-    return values
-
-
-def mask_picture(classes_hw: Array, label_map: dict[int, int]) -> Image.Image:
-    """Class ids (H, W) as a picture with the values of the run's mask files."""
-    values = file_values(label_map)[classes_hw]
-    used = [value for value, kind in label_map.items() if kind != IGNORE]
-    if max(used) >= COLOR:
-        packed = np.where(values < COLOR, values * 0x010101, values)
-        planes = np.stack([packed >> 16, packed >> 8, packed], axis=2) & 255
-        return Image.fromarray(planes.astype(np.uint8))
-    if max(used) > 255:
-        return Image.fromarray(values.astype(np.uint16))
-    picture = Image.fromarray(values.astype(np.uint8))
-    if any(0 < value < DARK for value in used):
-        # in colours: of a palette of greys readers take the greys, not the values
-        picture.putpalette(palette(256).tobytes())
-    return picture
+def _find_jobs(paths: Sequence[str | Path], out: Path) -> list["_Job"]:
+    jobs = list(_jobs([Path(path) for path in paths]))
+    if not jobs:
+        raise DataError(f"{', '.join(map(str, paths))}: no image there; give files or folders")
+    _protect_images(jobs, out)
+    return jobs
 
 
 @dataclass(frozen=True)
@@ -158,12 +122,12 @@ class _Job:
 
 
 def _key(runs: Sequence[Run], *settings: object) -> str:
-    """Of all that shapes what is written."""
+    """Return a digest of all that shapes what is written."""
     return hashlib.sha256(repr(([run.key for run in runs], settings)).encode()).hexdigest()
 
 
 def _jobs(paths: Sequence[Path]) -> Iterator[_Job]:
-    """Images with the names of their masks; no name is given twice."""
+    """Yield the images with the names of their masks, each name once."""
     taken: set[Path] = set()
     for path in paths:
         if not path.exists():
@@ -182,18 +146,18 @@ def _jobs(paths: Sequence[Path]) -> Iterator[_Job]:
 
 
 def _pages(file: Path) -> Iterable[int | None]:
-    """The pages of a TIFF that has several."""
+    """Return the pages of a TIFF that has several."""
     if file.suffix.casefold() in (".tif", ".tiff"):
         try:
             count = count_pages(file)
-        except DataError:  # told when it is read
+        except DataError:  # reported when it is read
             count = 1
         if count > 1:
             return range(count)
     return [None]
 
 
-def _keep_images(jobs: Sequence[_Job], out: Path) -> None:
+def _protect_images(jobs: Sequence[_Job], out: Path) -> None:
     images = {job.file.resolve() for job in jobs}
     for job in jobs:
         if (out / job.mask).resolve() in images:
@@ -202,17 +166,17 @@ def _keep_images(jobs: Sequence[_Job], out: Path) -> None:
             )
 
 
-def _keep_files(jobs: Sequence[_Job], ledger: Manifest) -> None:
-    foreign = [job.mask for job in jobs if not ledger.ours(job.mask)]
-    if foreign:
+def _protect_files(jobs: Sequence[_Job], manifest: Manifest) -> None:
+    others = [job.mask for job in jobs if not manifest.ours(job.mask)]
+    if others:
         raise DataError(
-            f"{ledger.folder / foreign[0]}: {len(foreign)} files there were not written by "
+            f"{manifest.folder / others[0]}: {len(others)} files there were not written by "
             "predict, or have been changed since; give another --out, or --force to replace them"
         )
 
 
 def _files(path: Path) -> list[Path]:
-    """The file, or a folder's images; those that are PNG keep their names first."""
+    """Return the file, or a folder's images: PNG first, so that these keep their names."""
     if path.is_file():
         return [path]
     return sorted(find_images(path), key=lambda file: (file.suffix.casefold() != ".png", file))
@@ -221,6 +185,7 @@ def _files(path: Path) -> list[Path]:
 def _readable(
     jobs: Sequence[_Job], runs: Sequence[Run], problems: list[str]
 ) -> Iterator[tuple[_Job, Array]]:
+    """Yield the images that can be used, and note the problems of the others."""
     for job in jobs:
         try:
             image = load_image(job.file, runs[0].facts.channels, job.page)
@@ -234,26 +199,3 @@ def _readable(
             problems.append(f"{job.file}: {error}")
             continue
         yield job, image
-
-
-def _predicted(
-    network: PredictFunction, images: Iterator[tuple[_Job, Array]], monitor: DriftMonitor
-) -> Iterator[tuple[_Job, Array]]:
-    waiting: list[_Job] = []
-
-    def pixels() -> Iterator[Array]:
-        for job, image in images:
-            waiting.append(job)
-            yield image
-
-    for p_khw in network(pixels(), monitor):
-        yield waiting.pop(0), p_khw
-
-
-def _write_probability(out: Path, name: Path, p_khw: Array) -> None:
-    classes = (
-        {"": p_khw[0]} if len(p_khw) == 1 else {str(k): p_khw[k] for k in range(1, len(p_khw))}
-    )
-    for folder, p_hw in classes.items():
-        deep = (np.clip(p_hw, 0, 1) * 65535).round().astype(np.uint16)
-        write_png(out / PROBABILITY / folder / name, Image.fromarray(deep))

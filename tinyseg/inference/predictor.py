@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from tinyseg.device.tensors import to_device
 from tinyseg.errors import NonFiniteError
 from tinyseg.inference.step import PredictStep
 from tinyseg.inference.stitching import Stitcher
+
+Item = TypeVar("Item")
 
 
 class Predictor:
@@ -85,8 +87,23 @@ class Predictor:
             stitcher.add(p_khw, tile.placement)
 
 
+def predict_each(
+    predict: Callable[[Iterable[Array]], Iterator[Array]], pairs: Iterable[tuple[Item, Array]]
+) -> Iterator[tuple[Item, Array]]:
+    """Yield each item with the probabilities of its image, reading as `predict` asks for images."""
+    waiting: deque[Item] = deque()
+
+    def images() -> Iterator[Array]:
+        for item, image in pairs:
+            waiting.append(item)
+            yield image
+
+    for p_khw in predict(images()):
+        yield waiting.popleft(), p_khw
+
+
 def to_classes(p_khw: Array, threshold: float = 0.5) -> Array:
-    """(H, W) uint8 class ids: probability >= threshold (K = 1), else the most probable class."""
+    """Return class ids (H, W) uint8: probability >= threshold (K = 1), or the most probable."""
     if p_khw.shape[0] == 1:
         return np.asarray(p_khw[0] >= threshold).astype(np.uint8)
     return np.asarray(p_khw.argmax(axis=0)).astype(np.uint8)

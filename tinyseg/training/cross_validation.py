@@ -13,7 +13,7 @@ from tinyseg.config import Config
 from tinyseg.data import Dataset
 from tinyseg.errors import RunError
 from tinyseg.evaluation.score import score_run
-from tinyseg.inference.predict_files import write
+from tinyseg.inference.mask_files import write_mask
 from tinyseg.inference.run import Run, load_run
 from tinyseg.metrics.summary import ImageScores, Summary, foreground_mean, summarize
 from tinyseg.runs.run import FOLD
@@ -169,7 +169,7 @@ def _predict(
             if folder:
                 p_khw = one.probability if probability else None
                 file = Path(f"{one.sample.name}.png")
-                write(folder, file, one.mask, run.facts.label_map, p_khw)
+                write_mask(folder, file, one.mask, run.facts.label_map, p_khw)
             yield one.scores
             progress.update(count)
 

@@ -1,0 +1,58 @@
+"""Masks and probabilities as image files, with the values of the masks a run was trained on."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tinyseg.common.arrays import Array
+from tinyseg.config import IGNORE
+from tinyseg.data.reading.decode import COLOR
+from tinyseg.drawing.pictures import palette, write_png
+
+PROBABILITY = "probability"
+"""The folder of the probabilities, inside that of the masks."""
+DARK = 64
+"""Grays below this look black."""
+
+
+def write_mask(
+    out: Path, name: Path, classes_hw: Array, label_map: dict[int, int], p_khw: Array | None = None
+) -> None:
+    """Write the mask out/name of class ids (H, W), and the probabilities (K, H, W) if any."""
+    write_png(out / name, mask_picture(classes_hw, label_map))
+    if p_khw is None:
+        return
+    foreground = {"": 0} if len(p_khw) == 1 else {str(k): k for k in range(1, len(p_khw))}
+    for folder, channel in foreground.items():
+        deep = (np.clip(p_khw[channel], 0, 1) * 65535).round().astype(np.uint16)
+        write_png(out / PROBABILITY / folder / name, Image.fromarray(deep))
+
+
+def file_values(label_map: dict[int, int]) -> Array:
+    """Return the value that masks have in files for each class id (256,): the inverse label map.
+
+    Where several values mean one class, the background takes the smallest, others the largest.
+    """
+    values = np.arange(256)
+    for class_id in {*label_map.values()} - {IGNORE}:
+        same = [value for value, to in label_map.items() if to == class_id]
+        values[class_id] = min(same) if class_id == 0 else max(same)
+    return values
+
+
+def mask_picture(classes_hw: Array, label_map: dict[int, int]) -> Image.Image:
+    """Return class ids (H, W) as a picture with the values of the run's mask files."""
+    values = file_values(label_map)[classes_hw]
+    used = [value for value, class_id in label_map.items() if class_id != IGNORE]
+    if max(used) >= COLOR:
+        packed = np.where(values < COLOR, values * 0x010101, values)
+        planes = np.stack([packed >> 16, packed >> 8, packed], axis=2) & 255
+        return Image.fromarray(planes.astype(np.uint8))
+    if max(used) > 255:
+        return Image.fromarray(values.astype(np.uint16))
+    picture = Image.fromarray(values.astype(np.uint8))
+    if any(0 < value < DARK for value in used):
+        # in colors: of a palette of grays readers take the grays, not the values
+        picture.putpalette(palette(256).tobytes())
+    return picture
