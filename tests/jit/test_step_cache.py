@@ -618,10 +618,10 @@ def test_plain_steps_and_steps_without_a_canary_leave_the_cache_alone(
 
 
 def test_made_up_numbers_are_valid_anywhere() -> None:
-    from tinyseg.jit.guarded import _made_up
+    from tinyseg.jit.guarded import _random_like
 
     rng = np.random.default_rng(0)
-    weight: Array = _made_up(rng, np.zeros((8, 4, 3, 3), np.float32))
+    weight: Array = _random_like(rng, np.zeros((8, 4, 3, 3), np.float32))
     assert weight.dtype == np.float32
     assert 0 < weight.min() < weight.max() < 1 / 36
-    assert set(_made_up(rng, np.zeros((4, 9), np.uint8)).ravel()) == {0, 1}
+    assert set(_random_like(rng, np.zeros((4, 9), np.uint8)).ravel()) == {0, 1}

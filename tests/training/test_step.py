@@ -197,6 +197,7 @@ def weighted_sum(lock: bool) -> GuardedJit:
         return guarded._realize(*first)
 
     if lock:
+        locked.program = None  # type: ignore[attr-defined]
         guarded.jit = locked  # type: ignore[assignment]
     return guarded
 

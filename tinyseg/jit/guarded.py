@@ -1,9 +1,9 @@
 """A jitted function of explicit state: guarded on every call, proven once, kept on disk.
 
 TinyJit replaces only whole own buffers among its arguments; all else (Python numbers, slices) is
-baked in at the first call, silently. So: state and inputs enter as Tensors, each is checked on
-every call, and a canary proves after the capture that they count. A step that comes from the disk
-has to repeat, bit for bit, what it computed from made-up numbers when it was stored.
+baked in at the first call, silently. So: state and inputs are passed as Tensors, each is checked on
+every call, and after the capture a canary proves that the result depends on them. A step that comes
+from the disk must repeat, bit for bit, what it computed from random numbers when it was stored.
 """
 
 import hashlib
@@ -32,12 +32,13 @@ Recipe = Callable[[], dict[str, str]]
 
 
 class GuardedJit:
-    """Runs `function(*inputs) -> Tensor`, which may assign `state` in place, jitted or plain.
+    """Runs `function(*inputs) -> Tensor`, which may assign `state` in place, jitted or not.
 
-    Within `tinygrad.Context(JIT=0)` a call is plain too, as it is of a TinyJit.
+    Within `tinygrad.Context(JIT=0)` a call is not jitted, as that of a TinyJit.
 
-    `alter` has an entry per input: how the canary changes it, or None to leave it. `recipe` says
-    all that shapes the graph beside state and inputs (or raises NotDescribed): the key on disk.
+    `alter` has an entry for each input: how the canary changes it, or None to leave it. `recipe`
+    describes all that shapes the graph besides state and inputs, for the key on disk; it raises
+    NotCacheable where that cannot be described.
     """
 
     def __init__(
@@ -52,9 +53,9 @@ class GuardedJit:
         self.function, self.state, self.alter = function, state, alter
         self.canary, self.recipe = canary, recipe
         self.names: list[str] = []
-        """What the function calls its outputs, set while it is traced; kept with the step."""
+        """The function's names of its outputs, set while it is traced; kept with the step."""
         self.plain: list[str] = []
-        """Convolutions that tinygrad's own operations compute, and why; set as the names are."""
+        """Convolutions that tinygrad's own operations compute, and why; set while it is traced."""
         self.origin = ""
         """Where the compiled step came from and whether it was kept, in words."""
         self.signature: list[tuple[Any, ...]] = []
@@ -67,17 +68,17 @@ class GuardedJit:
         return bool(self.signature)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        """The function's output in a buffer of its own, which no later call overwrites."""
+        """Return the output in a buffer of its own, which no later call overwrites."""
         inputs = tuple(_own(tensor) for tensor in inputs)
-        given = [_kind(tensor) for tensor in inputs]
+        current = [_signature(tensor) for tensor in inputs]
         if not self.signature:
             output = self._first(inputs)
-            self.signature = given
+            self.signature = current
             return output
-        if given != self.signature:
+        if current != self.signature:
             raise StepError(
                 f"the step was compiled for {_describe(self.signature)} but got "
-                f"{_describe(given)}; keep the shapes or make a new step"
+                f"{_describe(current)}; keep the shapes or make a new step"
             )
         return self._run(inputs)
 
@@ -105,7 +106,7 @@ class GuardedJit:
         return clone(output)
 
     def _buffers(self, inputs: Inputs) -> list[Any]:
-        """The buffers of all arguments in TinyJit's order: first the Tensors, then the list."""
+        """Return the buffers of all arguments in TinyJit's order: Tensors, then the list."""
         state = [buffer_of(tensor) for tensor in self.state.values()]
         if not _are_same(state, self._settled):
             self._settle()
@@ -116,7 +117,7 @@ class GuardedJit:
         return buffers
 
     def _settle(self) -> None:
-        """State that somebody assigned since the last call becomes whole buffers again."""
+        """Realize the state that was assigned since the last call, so that it is whole buffers."""
         if waiting := [tensor for tensor in self.state.values() if not owns_buffer(tensor)]:
             Tensor.realize(*waiting)
         for name, tensor in self.state.items():
@@ -128,17 +129,17 @@ class GuardedJit:
     def _first(self, inputs: Inputs) -> Tensor:
         if self.jit is None:
             return self._run(inputs)
-        found = self._open(inputs)
+        entry = self._open(inputs)
         if not self.canary:
             return self._run(inputs)
         before, first = self._snapshot(), None
         try:
-            if found is None or not self._load(*found, inputs):
+            if entry is None or not self._load(*entry, inputs):
                 self._restore(before)
                 first = self._digests(self._run(inputs))
                 self._check_counts(inputs)
-                if found is not None:
-                    self._store(*found, inputs)
+                if entry is not None:
+                    self._store(*entry, inputs)
         finally:
             self._restore(before)
         output = self._run(inputs)
@@ -147,7 +148,7 @@ class GuardedJit:
         return output
 
     def _open(self, inputs: Inputs) -> tuple[StepCache, str] | None:
-        """The cache and the key of this step; None, with the reason in `origin`, without one."""
+        """Return the cache and the key of this step, or None with the reason in `origin`."""
         if self.recipe is None or not self.canary:
             self.origin = "compiled; not cached: nothing describes it or proves it"
             return None
@@ -193,9 +194,9 @@ class GuardedJit:
     # 3. Proofs
 
     def _check_counts(self, inputs: Inputs) -> None:
-        """The canary: an input that is changed must change the output or the new state.
+        """Raise StepError unless each input, when changed, changes the output or the new state.
 
-        From a made-up state: in the real one zeros, as of a fresh head, may hide the input.
+        From a random state: zeros in the real one, as of a fresh head, may hide the input.
         """
         expected = self._outcome(inputs)
         for index, alter in enumerate(self.alter):
@@ -213,23 +214,23 @@ class GuardedJit:
                 )
 
     def _proof(self, inputs: Inputs) -> str:
-        """A digest of what a call makes of made-up inputs and a made-up state."""
+        """Return a digest of the results of a call with random inputs and a random state."""
         rng = np.random.default_rng(1)
-        made_up = self._outcome([to_device(_made_up(rng, tensor.numpy())) for tensor in inputs])
-        return hashlib.sha256(b"".join(made_up.values())).hexdigest()
+        results = self._outcome([to_device(_random_like(rng, tensor.numpy())) for tensor in inputs])
+        return hashlib.sha256(b"".join(results.values())).hexdigest()
 
     def _outcome(self, inputs: Sequence[Tensor], plain: bool = False) -> dict[str, bytes]:
-        """The digests of what a call makes of a made-up state; the state is another afterwards.
+        """Return digests of the results of a call from a random state, which overwrites the state.
 
-        It is walked one by one: a copy of all of it is large.
+        Tensors are filled one by one: a copy of all is large.
         """
         rng = np.random.default_rng(0)
         for tensor in self.state.values():
-            copy_(tensor, _made_up(rng, tensor.numpy()))
+            copy_(tensor, _random_like(rng, tensor.numpy()))
         return self._digests(self._realize(*inputs) if plain else self._run(tuple(inputs)))
 
     def _digests(self, output: Tensor) -> dict[str, bytes]:
-        """Of the output and of each Tensor of the state, as they are now."""
+        """Return digests of the output and of each Tensor of the state, as they are now."""
         tensors = {"output": output, **self.state}
         return {n: hashlib.sha256(t.numpy().tobytes()).digest() for n, t in tensors.items()}
 
@@ -245,9 +246,9 @@ def _check_same(again: dict[str, bytes], first: dict[str, bytes]) -> None:
     other = [name for name, digest in first.items() if again[name] != digest]
     if other:
         raise StepError(
-            f"the same step gave another {other[0]} when replayed from the same state: it goes by "
-            "something that is not in its state, e.g. a Tensor in a closure or one that tinygrad "
-            "keeps; make it an attribute of the network, or run with jit=False"
+            f"the same step gave another {other[0]} when replayed from the same state: it depends "
+            "on something that is not in its state, e.g. a Tensor in a closure; make it an "
+            "attribute of the network, or run with jit=False"
         )
 
 
@@ -256,14 +257,14 @@ def _are_same(one: Sequence[UOp], other: Sequence[UOp]) -> bool:
 
 
 def _kept(array: Array) -> Array:
-    """A copy; all zeros, as a fresh optimizer's two thirds of the state, take no memory."""
+    """Return a copy; all zeros, as in a fresh optimizer's state, take no memory."""
     if array.reshape(-1).view(np.uint8).any():  # of the bytes: -0.0 is kept as it is
         return array.copy()
     return np.broadcast_to(array.dtype.type(0), array.shape)
 
 
-def _made_up(rng: np.random.Generator, array: Array) -> Array:
-    """Numbers of the same shape that are valid anywhere: weights average, integers are 0 or 1."""
+def _random_like(rng: np.random.Generator, array: Array) -> Array:
+    """Return random numbers of this shape that suit any layer; integers are 0 or 1."""
     if array.dtype.kind != "f":
         return np.asarray(rng.integers(0, 2, array.shape), array.dtype)
     fan_in = array[0].size if array.ndim > 1 else 1
@@ -281,7 +282,7 @@ def _own(tensor: Any) -> Tensor:
     return tensor if owns_buffer(tensor) else tensor.clone().realize()
 
 
-def _kind(tensor: Tensor) -> tuple[Any, ...]:
+def _signature(tensor: Tensor) -> tuple[Any, ...]:
     return tuple(tensor.shape), tensor.dtype, tensor.device
 
 
@@ -293,7 +294,7 @@ __all__ = ["GuardedJit"]
 
 
 class CompiledStep:
-    """What both steps tell of their guarded function."""
+    """What the training step and the prediction step say about how they were compiled."""
 
     _guarded: GuardedJit
 
@@ -314,5 +315,6 @@ class CompiledStep:
 
 
 def alter_image(image: Array) -> Array:
+    """Return another image of the same shape and type: how the canary changes it."""
     ramp = np.linspace(-1, 1, image.size, dtype=np.float32).reshape(image.shape)
     return (image[::-1] * 0.5 + ramp).astype(image.dtype)

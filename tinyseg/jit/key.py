@@ -1,6 +1,6 @@
-"""The name of a compiled step: a digest of everything that shapes it.
+"""The key of a compiled step: a digest of everything that shapes it.
 
-What is baked into a step and missing here would be a silent error, so nothing is described by
+Whatever is baked into a step and missing here would be a silent error, so nothing is described by
 hand: objects are walked attribute by attribute, and what cannot be described is never cached.
 """
 
@@ -27,28 +27,28 @@ CODE = (
     *("training.loss_scale", "training.optimizer", "training.state", "training.step"),
 )
 """Modules of tinyseg whose code shapes a step: their text is in the key, so their objects may be
-described by class and attributes. The behaviour of any other class may change unseen."""
+described by class and attributes. Any other class may change without a trace."""
 
 
 class NotCacheable(Exception):
-    """Why a step cannot be cached, in words."""
+    """A step cannot be cached; the message says why."""
 
 
 def step_key(parts: Mapping[str, str]) -> str:
-    """The digest of a step: what it is, in `parts`, and all that it is made with."""
+    """Return the digest of a step: its description, `parts`, and all that compiles it."""
     whole = {"parts": dict(parts), "made with": environment()}
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
 def signature(tensors: Mapping[str, Tensor]) -> str:
-    """Names, shapes, dtypes and devices, in their order: it is that of the arguments."""
+    """Return names, shapes, types and devices, in the order of the arguments."""
     return "; ".join(f"{n} {tuple(t.shape)} {t.dtype} {t.device}" for n, t in tensors.items())
 
 
 def describe(value: Any, state: Mapping[str, Tensor], without: Sequence[str] = ()) -> str:
-    """An object as text, all attributes but `without` included; Tensors by their names in `state`.
+    """Return an object as text, with all attributes but `without`; Tensors by name in `state`.
 
-    Raises NotDescribed for what no text can stand for: code that is not ours, hidden Tensors.
+    NotCacheable for what no text can stand for: code that is not ours, hidden Tensors.
     """
     names = {id(tensor): name for name, tensor in state.items()}
     return _Describer(names, without).text(value)
@@ -97,7 +97,7 @@ def _name(code: Any) -> str:
 
 
 def _code(code: Any) -> str:
-    """The name of a class or function of ours that is as its source text says."""
+    """Return the name of a class or function of ours; NotCacheable unless it is as its source."""
     if not _is_ours(code.__module__):
         raise NotCacheable(f"{_name(code)} is code outside tinyseg, which may change unseen")
     if getattr(code, "__closure__", None) or "<locals>" in code.__qualname__:
@@ -115,7 +115,7 @@ def _is_ours(module: str) -> bool:
 
 
 def environment() -> dict[str, str]:
-    """All that a compiled step depends on beside itself: machine, compiler, versions, our code."""
+    """Return all that a compiled step depends on besides itself: machine, versions, our code."""
     chosen = backend()
     return {
         "device": f"{chosen.device} {renderer(chosen.device)}",
@@ -130,7 +130,7 @@ def environment() -> dict[str, str]:
 
 
 def _plain_values(module: Any) -> dict[str, Any]:
-    """The switches and constants of a module as they are now, also when a test has set them."""
+    """Return the switches and constants of a module as they are now."""
     plain = (bool, int, float, str, type(None))
     return {k: v for k, v in vars(module).items() if type(v) in plain and not k.startswith("__")}
 
@@ -146,7 +146,7 @@ def _processor_flags() -> str:
 
 
 def _code_digest() -> str:
-    """A digest of the source text of all modules in CODE."""
+    """Return a digest of the source text of all modules in CODE."""
     digest = hashlib.sha256()
     for module in CODE:
         path = PACKAGE.joinpath(*module.split("."))
@@ -158,4 +158,4 @@ def _code_digest() -> str:
 
 
 CODE_DIGEST = _code_digest()
-"""Of the code that this process runs: taken now, as the files may be others when a step is made."""
+"""Digest of the code that this process runs, taken at import: files may change later."""

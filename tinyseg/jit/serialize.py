@@ -39,11 +39,11 @@ TRUSTED = {
 
 
 class NotSerializable(Exception):
-    """Why a captured step cannot be kept, in words."""
+    """A captured step cannot be kept on disk; the message says why."""
 
 
 def pack(captured: Any, inputs: list[UOp]) -> bytes:
-    """The captured step of a TinyJit whose arguments are the buffers `inputs`."""
+    """Return the captured step of a TinyJit as bytes; `inputs` are the buffers of its arguments."""
     output, linear = captured.ret.uop, captured.linear
     buffers = {node for node in linear.toposort() if node.op.name == "BUFFER"}
     if buffers & set(inputs):
@@ -57,13 +57,13 @@ def pack(captured: Any, inputs: list[UOp]) -> bytes:
 
 
 def unpack(content: bytes) -> Any:
-    """A captured step with buffers of its own, to be called with a list of buffers and {}."""
-    kind, output, linear = _Unpickler(io.BytesIO(content)).load()
-    return kind(Tensor(output), linear, [], [])
+    """Return a captured step with buffers of its own; call it with a list of buffers and {}."""
+    captured_type, output, linear = _Unpickler(io.BytesIO(content)).load()
+    return captured_type(Tensor(output), linear, [], [])
 
 
 def _written(linear: UOp) -> tuple[set[UOp], set[UOp]]:
-    """The buffers that a step writes: as a whole, and through views, as in the planner's arenas."""
+    """Return the buffers that a step writes: whole ones, and those of which it writes views."""
     direct, viewed = set(), set()
     for call in linear.toposort():
         if call.op.name != "CALL" or call.src[0].op.name == "CUSTOM_FUNCTION":
@@ -80,7 +80,7 @@ def _written(linear: UOp) -> tuple[set[UOp], set[UOp]]:
 
 
 class _Pickler(pickle.Pickler):
-    """Leaves out what the step writes itself, and the numbers that tell buffers apart."""
+    """Omits the contents that the step writes itself, and the numbers of buffers."""
 
     def __init__(self, file: io.BytesIO, written: set[UOp]):
         super().__init__(file, protocol=5)
@@ -98,20 +98,20 @@ class _Pickler(pickle.Pickler):
         if isinstance(value, enum.Enum):
             return type(value), (value.value,)  # Python 3.11.0 to 3.11.3 would ask for getattr
         if isinstance(value, UOp) and value in self.written:
-            kind, arguments = value.__reduce__()
-            return kind, arguments[:6]  # the seventh is the buffer with its contents
+            make, arguments = value.__reduce__()
+            return make, arguments[:6]  # the seventh is the buffer with its contents
         return NotImplemented
 
 
 class _Unpickler(pickle.Unpickler):
     def __init__(self, file: io.BytesIO):
         super().__init__(file)
-        self.made: dict[int, UOp] = {}
+        self.buffers: dict[int, UOp] = {}
 
     def persistent_load(self, number: int) -> UOp:
-        if number not in self.made:
-            self.made[number] = UOp.unique()
-        return self.made[number]
+        if number not in self.buffers:
+            self.buffers[number] = UOp.unique()
+        return self.buffers[number]
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in TRUSTED:

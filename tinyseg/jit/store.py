@@ -2,7 +2,7 @@
 
 A compiled step is a pickle with machine code in it, and loading it runs what it says. So files are
 taken only from a private folder of the user (0700, files 0600, both owned by the user). A digest
-tells damage; a file that fails any check is not unpickled: the step is compiled anew and replaces
+reveals damage; a file that fails any check is not unpickled: the step is compiled anew and replaces
 it.
 """
 
@@ -12,11 +12,14 @@ from tinyseg.common.cache_dir import CacheOff, FileCache, cache_folder
 from tinyseg.errors import BackendError
 
 LIMIT = 2 * 2**30
-"""Bytes of all steps together."""
+"""The most bytes that all steps may take."""
 
 
 class StepCache(FileCache):
-    """Steps by key; raises CacheOff when the folder is not private or cannot be written."""
+    """The compiled steps of this user, as bytes by key.
+
+    CacheOff when the folder is not private or cannot be written.
+    """
 
     def __init__(self, folder: Path | None = None, limit: int = LIMIT):
         try:

@@ -1,4 +1,8 @@
-"""Segmentation losses on logits, and weighted sums of them read from text."""
+"""Segmentation losses on logits, and weighted sums of them read from text.
+
+In come logits (B, K, H, W) and labels of class ids, out comes a scalar Tensor with a gradient. This
+room knows neither networks nor datasets, and not the metrics that judge a prediction.
+"""
 
 from tinyseg.losses.functions import (
     LOSSES,

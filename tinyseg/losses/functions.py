@@ -46,7 +46,7 @@ class Targets(NamedTuple):
 
 
 def prepare(logits: Tensor, label: Tensor) -> Targets:
-    """Brings both into canonical form; shapes that do not fit raise StepError.
+    """Return both in canonical form; StepError for shapes that do not fit.
 
     Label values are not looked at (that would cost a download): one that is no class counts as
     background (K = 1) or as no class (K >= 2). Label (B,1,H,W) is accepted for any K.
@@ -61,8 +61,8 @@ def prepare(logits: Tensor, label: Tensor) -> Targets:
             f"({batch}, {height}, {width}) or ({batch}, 1, {height}, {width})"
         )
     index = label.reshape(batch, 1, height, width).int()
-    kinds = Tensor.arange(classes).reshape(1, classes, 1, 1) if classes > 1 else 1
-    return Targets(logits.float(), (index == kinds).float(), (index != IGNORE).float())
+    class_ids = Tensor.arange(classes).reshape(1, classes, 1, 1) if classes > 1 else 1
+    return Targets(logits.float(), (index == class_ids).float(), (index != IGNORE).float())
 
 
 # 1. Losses per pixel: the mean over the valid pixels
@@ -232,7 +232,7 @@ def continuous_dice(
 
 
 def _probability(logits: Tensor, label: Tensor, background: bool) -> Targets:
-    """The canonical form with probabilities in place of logits, background left out or not."""
+    """Return the canonical form with probabilities for logits, with or without background."""
     logits, target, valid = prepare(logits, label)
     if logits.shape[1] == 1:
         # beyond the clip p is 0 or 1 to 1e-26; without it exp() overflows at -89, and only a

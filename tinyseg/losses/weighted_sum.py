@@ -1,4 +1,4 @@
-"""Weighted sums of losses, read from text; their numbers are Tensors."""
+"""Weighted sums of losses, read from text or made of functions; their numbers are Tensors."""
 
 import inspect
 from collections.abc import Sequence
@@ -39,12 +39,12 @@ Part = str | Function
 @dataclass(frozen=True)
 class _Term:
     loss: str
-    """Its name in LOSSES, or the name of a plain function."""
+    """Its name in LOSSES, or the name of a user's function."""
     function: Function
     numbers: dict[str, Value]
     """Arguments that live in the state, with their defaults."""
     options: dict[str, bool]
-    """Arguments that shape the graph, as given."""
+    """Arguments that shape the graph, with their values."""
 
 
 class Loss:
@@ -59,7 +59,7 @@ class Loss:
     """Every number as a float32 Tensor with a buffer of its own: "loss.focal.alpha", ..."""
 
     def __init__(self, terms: Sequence[tuple[_Term, dict[str, Value]]]) -> None:
-        """Terms, each with its numbers as they are at first: use `parse` or `of`."""
+        """Take the terms, each with the values of its numbers; use `parse` or `of` instead."""
         self._terms: dict[str, _Term] = {}
         self.state = {}
         for term, numbers in terms:
@@ -73,7 +73,7 @@ class Loss:
 
     @staticmethod
     def parse(text: str, out_channels: int) -> "Loss":
-        """Reads e.g. "0.7*focal(alpha=0.9,gamma=2)+0.3*bce" for a head of so many channels.
+        """Read e.g. "0.7*focal(alpha=0.9,gamma=2)+0.3*bce" for a head of so many channels.
 
         "auto" is half cross-entropy, half Dice. What cannot be read, unknown names, wrong types
         and values that break a rule raise ConfigError.
@@ -116,7 +116,7 @@ class Loss:
         return value.float()
 
     def assign(self, name: str, value: float | Sequence[float]) -> None:
-        """Changes a number in place, e.g. ("focal.alpha", 0.5) or ("tversky_2.weight", 1)."""
+        """Change a number in place, e.g. ("focal.alpha", 0.5) or ("tversky_2.weight", 1)."""
         term, _, number = name.rpartition(".")
         tensor = self.state.get(f"loss.{name}")
         if tensor is None:
@@ -129,7 +129,7 @@ class Loss:
 
     @property
     def text(self) -> str:
-        """The canonical text, with the numbers as they are now; defaults are left out."""
+        """The canonical text, with the numbers as they are now; defaults are omitted."""
         return "+".join(self._write(name, term) for name, term in self._terms.items())
 
     def _write(self, name: str, term: _Term) -> str:
@@ -142,18 +142,18 @@ class Loss:
 
 
 def _parts(loss: Any) -> list[tuple[float, Part]]:
-    """Return a loss as weights and parts; what is none raises ConfigError."""
+    """Return a loss as weights and parts; ConfigError for what is no loss."""
     pairs = list(loss) if isinstance(loss, list | tuple) else [(1.0, loss)]
     try:
-        found = [(float(weight), part) for weight, part in pairs]
+        parts = [(float(weight), part) for weight, part in pairs]
     except (TypeError, ValueError):
-        found = []
-    if not found or not all(isinstance(part, str) or callable(part) for _, part in found):
+        parts = []
+    if not parts or not all(isinstance(part, str) or callable(part) for _, part in parts):
         raise ConfigError(
             f"loss={loss!r} cannot be used: give a text, a function f(logits, label) or a list of "
             'weights and these, e.g. [(0.5, "bce"), (0.5, my_function)]'
         )
-    return found
+    return parts
 
 
 def _terms_of(part: Part, out_channels: int) -> list[tuple[_Term, dict[str, Value]]]:
@@ -168,19 +168,19 @@ def _terms_of(part: Part, out_channels: int) -> list[tuple[_Term, dict[str, Valu
 
 
 def _term(weight: float, call: Call, out_channels: int) -> tuple[_Term, dict[str, Value]]:
-    """Checks one term of a sum against the signature of its loss."""
+    """Return one term of a sum, checked against the signature of its loss, and its numbers."""
     check_name(call, LOSSES, "loss")
     if call.name == "ce" and out_channels < 2:
         raise ConfigError("ce needs a head of 2 or more channels; use bce for one channel")
     function = LOSSES[call.name]
     numbers, options = _numbers(function, out_channels), _options(function)
-    given = fill(call, numbers | options)
+    arguments = fill(call, numbers | options)
     for name, value in numbers.items():
-        if isinstance(value, tuple) and np.shape(given[name]) != np.shape(value):
+        if isinstance(value, tuple) and np.shape(arguments[name]) != np.shape(value):
             raise ConfigError(f"{call}: give one number per class in {name}, {out_channels} in all")
-    options = {name: bool(given[name]) for name in options}
+    options = {name: bool(arguments[name]) for name in options}
     term = _Term(call.name, function, numbers, options)
-    return term, {"weight": weight, **{name: given[name] for name in numbers}}
+    return term, {"weight": weight, **{name: arguments[name] for name in numbers}}
 
 
 def _defaults(function: Function) -> dict[str, Value]:
@@ -202,7 +202,7 @@ def _options(function: Function) -> dict[str, bool]:
 
 
 def _numbers(function: Function, classes: int) -> dict[str, Value]:
-    """The other arguments; an empty list stands for one number per class."""
+    """Return the other arguments; the default () stands for one number per class."""
     items = _defaults(function).items()
     return {
         name: (1.0,) * classes if value == () else value
@@ -212,7 +212,7 @@ def _numbers(function: Function, classes: int) -> dict[str, Value]:
 
 
 def _array(name: str, value: Value | Sequence[float]) -> NDArray[np.float32]:
-    """A number such as "focal.alpha" that keeps its rule, as float32; else ConfigError."""
+    """Return a number such as "focal.alpha" as float32; ConfigError if it breaks its rule."""
     low, high, rule = _RULES.get(name) or _RULES.get(name.rpartition(".")[2], _ANY)
     array = np.asarray(value, np.float32)
     if not (np.isfinite(array) & (array >= low) & (array <= high)).all():
@@ -221,6 +221,6 @@ def _array(name: str, value: Value | Sequence[float]) -> NDArray[np.float32]:
 
 
 def _number(tensor: Tensor) -> Value:
-    """A float32 as the shortest decimal number that names it: 0.9, not 0.8999999761581421."""
+    """Return a float32 as the shortest decimal number: 0.9, not 0.8999999761581421."""
     array = tensor.numpy()
     return tuple(float(str(x)) for x in array) if array.ndim else float(str(array))

@@ -28,40 +28,41 @@ class CrossValidation:
     """The scores of every fold's run on its validation images."""
 
     names: tuple[str, ...]
-    """Of the runs' folders."""
+    """The names of the runs' folders."""
     images: tuple[int, ...]
+    """How many validation images each has."""
     summaries: tuple[Summary, ...]
     whole: Summary
     """Of all images together, each predicted by the run that did not train on it."""
     chosen: tuple[str, ...] = ()
-    """What each run chose on the images that it is scored on, which flatters the scores."""
+    """What each run chose on the images that it is scored on, which makes scores too good."""
     unbiased: "CrossValidation | None" = None
-    """The same by the last epochs at threshold 0.5, with no post-processing that was chosen."""
+    """The same with the last epoch, threshold 0.5 and no post-processing chosen on the fold."""
 
     def rows(self) -> dict[str, tuple[float, float, float]]:
-        """Pooled Dice and IoU and the mean Dice of images, foreground, of each fold."""
+        """Return pooled Dice, pooled IoU and mean Dice per image (foreground) of each fold."""
         return dict(zip(self.names, map(_numbers, self.summaries), strict=True))
 
     def spread(self) -> tuple[list[float], list[float]]:
-        """Mean and sample standard deviation over the folds of the three numbers."""
+        """Return the mean and the sample standard deviation of these over the folds."""
         values = np.array([*self.rows().values()])
         return np.nanmean(values, axis=0).tolist(), np.nanstd(values, axis=0, ddof=1).tolist()
 
     def table(self) -> str:
-        """For people: a line for each fold, mean and spread, and all images together."""
-        mean, deviation = self.spread()
+        """Return lines for people: each fold, mean and spread, and all images together."""
+        mean, std = self.spread()
         rows = [*zip(self.rows().items(), self.images, strict=True)]
         lines = [f"{'':16}{'images':>8}{'Dice':>9}{'IoU':>9}{'Dice per image':>16}"]
         lines += [_line(name, str(count), values) for (name, values), count in rows]
-        lines += [_line("mean", "", mean), _line("spread (SD)", "", deviation)]
+        lines += [_line("mean", "", mean), _line("spread (SD)", "", std)]
         lines.append(_line("all out-of-fold", str(sum(self.images)), _numbers(self.whole)))
         return "\n".join([*lines, *self._remarks()])
 
     def _remarks(self) -> list[str]:
-        """What flatters the numbers above, and those without it."""
+        """Return what makes the scores too good, and the scores without it."""
         if self.unbiased is None:
             return []
-        mean, deviation = self.unbiased.spread()
+        mean, std = self.unbiased.spread()
         still = self.unbiased.chosen
         doubt = f" (but {', '.join(still)} looked at the fold in training)" if still else ""
         return [
@@ -69,17 +70,17 @@ class CrossValidation:
             f"{', '.join(self.chosen)}",
             f"without that{doubt}: last epoch, threshold 0.5 unless set, no chosen post-processing",
             _line("  mean", "", mean),
-            _line("  spread (SD)", "", deviation),
+            _line("  spread (SD)", "", std),
             _line("  out-of-fold", str(sum(self.images)), _numbers(self.unbiased.whole)),
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return what folds.json holds."""
         keys = ("dice", "iou", "dice_per_image")
-        mean, deviation = self.spread()
-        told = {"mean": mean, "spread": deviation, "out_of_fold": _numbers(self.whole)}
+        mean, std = self.spread()
+        pooled = {"mean": mean, "spread": std, "out_of_fold": _numbers(self.whole)}
         folds = {name: dict(zip(keys, row, strict=True)) for name, row in self.rows().items()}
-        rest = {name: dict(zip(keys, row, strict=True)) for name, row in told.items()}
+        rest = {name: dict(zip(keys, row, strict=True)) for name, row in pooled.items()}
         unbiased = {"unbiased": self.unbiased.to_dict()} if self.unbiased else {}
         return {"chosen_on_fold": list(self.chosen), "folds": folds, **rest, **unbiased}
 
@@ -93,15 +94,15 @@ def cross_validate(
     probability: bool = False,
     say: Callable[[str], None] = print,
 ) -> CrossValidation:
-    """Trains a run for each fold into out/fold-0 and so on, and scores each on its own fold.
+    """Train a run for each fold into out/fold-0 and so on, and score each on its own fold.
 
-    Scores are given twice: as each run predicts (the epoch, threshold and post-processing that
-    were best on its fold, which flatters), and by nothing that was chosen on the fold.
-    Writes out/folds.json and, for every image, the mask of the run that did not train on it, into
+    Scores are computed twice: with the epoch, threshold and post-processing that were best on the
+    fold itself, which makes them too good, and with nothing that was chosen on it.
+    Writes out/folds.json and, for every image, the mask of the run that did not train on it into
     out/out-of-fold; with `probability` its probabilities too, as `predict` does. With `resume`
-    finished folds are kept (or trained longer, see `train`), the one that was cut off goes on and
-    the others follow with the settings of the first. RunError when the folder holds other folds,
-    or another process trains in it.
+    finished folds are kept (or trained longer, see `train`), an interrupted one goes on, and the
+    others follow with the settings of the first. RunError if the folder holds other folds, or
+    another process trains in it.
     """
     if folds < 2:
         raise RunError(f"--folds {folds}: give at least 2")
@@ -131,9 +132,9 @@ def _cross_validate(
     plain = [run.last_epoch() for run in runs]
     unbiased = _scored(plain, [[*_predict(run, dataset)] for run in plain])
     keep = (out / OUT_OF_FOLD, probability)
-    found = _scored(runs, [[*_predict(run, dataset, *keep)] for run in runs], unbiased)
-    write_json(out / "folds.json", found.to_dict())
-    return found
+    result = _scored(runs, [[*_predict(run, dataset, *keep)] for run in runs], unbiased)
+    write_json(out / "folds.json", result.to_dict())
+    return result
 
 
 def _scored(
@@ -162,7 +163,7 @@ def _settings(out: Path, config: Config | None, folds: int, resume: bool) -> Con
 def _predict(
     run: Run, dataset: Dataset, folder: Path | None = None, probability: bool = False
 ) -> Iterator[ImageScores]:
-    """Scores of a run's validation images; given a folder, also writes their masks."""
+    """Yield the scores of a run on its validation images; write their masks if given a folder."""
     names = run.split.val
     with Progress("out-of-fold predictions", len(names)) as progress:
         for count, one in enumerate(score_run(run, dataset, names), start=1):

@@ -7,7 +7,7 @@ from tinyseg.device.tensors import Tensors, to_device
 
 
 class LossScale:
-    """A factor of the loss that keeps float16 gradients from underflow; undone before the update.
+    """A factor of the loss that keeps float16 gradients from underflow, divided out of them again.
 
     Micikevicius et al. 2018, section 3.2, adapted as in torch.amp.GradScaler: from 2^16, halved
     with every update that overflows and is left out, doubled after GROW_AFTER good ones; here it
@@ -26,11 +26,11 @@ class LossScale:
             )  # updates since the last change
 
     def up(self, loss: Tensor) -> Tensor:
-        """The loss whose gradients are to be taken."""
+        """Return the scaled loss, whose gradients are taken."""
         return loss * self.state["loss_scale.value"].reshape(()) if self.state else loss
 
     def down(self, gradients: Tensors) -> Tensors:
-        """The gradients of the loss itself."""
+        """Return the gradients of the loss itself."""
         if not self.state:
             return gradients
         back = 1 / self.state["loss_scale.value"]
@@ -40,10 +40,10 @@ class LossScale:
         }
 
     def adapt(self, accept: Tensor) -> None:
-        """Assigns (unrealized) the scale of the next step; `accept`: the gradients were finite."""
+        """Assign (unrealized) the next scale; `accept`: whether the gradients were finite."""
         scale, good = self.state["loss_scale.value"], self.state["loss_scale.good"]
         full = good + 1 >= self.GROW_AFTER
-        moved = accept.where(full.where(scale * 2, scale), scale / 2)
-        counted = (accept & ~full).where(good + 1, 0)
-        scale.assign(moved.clip(self.lowest, self.highest))
-        good.assign(counted)
+        new_scale = accept.where(full.where(scale * 2, scale), scale / 2)
+        new_good = (accept & ~full).where(good + 1, 0)
+        scale.assign(new_scale.clip(self.lowest, self.highest))
+        good.assign(new_good)

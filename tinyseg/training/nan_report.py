@@ -1,4 +1,4 @@
-"""The post-mortem of a NaN: which tensor was the first, and the batch that made it."""
+"""The report on a NaN or an infinity: which Tensor had it first, and in which batch."""
 
 import functools
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from tinyseg.training.step import TrainStep
 
 NORMS = ("BatchNorm", "GroupNorm", "InstanceNorm", "Identity")
 LAYERS = ("Conv2d", "ConvTranspose2d", *NORMS, "AttentionGate")
-"""Classes by name: tinygrad's own layers have the same ones."""
+"""Names of classes; tinygrad's own layers have the same."""
 
 
 def nan_report(
@@ -29,7 +29,7 @@ def nan_report(
     label: Tensor,
     names: Sequence[str],
 ) -> NonFiniteError:
-    """Saves the batch and returns the error: the fault, and where the first NaN or infinity is.
+    """Save the batch and return the error: the fault, and where the first NaN or infinity is.
 
     The step left parameters and optimizer as they were, so the batch can be tried again from there.
     """
@@ -40,22 +40,23 @@ def nan_report(
     wider = ", or train.precision=bfloat16" if step.loss_scale.state else ""
     return NonFiniteError(
         f"step {number}: {fault}; first in {where}; batch: {', '.join(names)} "
-        f"(saved as {saved}); learning rate {step.learning_rate:.3g}: mend the image, or start "
+        f"(saved as {saved}); learning rate {step.learning_rate:.3g}: fix the image, or start "
         f"a new run with a lower rate or train.grad_clip=1{wider}"
     )
 
 
 def first_not_finite(step: TrainStep, image: Tensor, label: Tensor, names: Sequence[str]) -> str:
-    """In the order of the computation: images, parameters, layers' outputs, losses, gradients.
+    """Return where the first value is that is not finite, in words.
 
-    Gradients from the last parameter to the first, as the backward pass makes them.
+    Images, weights, outputs of layers, losses and gradients are looked at in the order of their
+    computation: gradients from the last parameter to the first.
     """
-    given = image
+    original = image
     image, label = step.augment.again(image, label)
-    for kind, batch in (("image", given), ("augmented image", image)):
+    for what, batch in (("image", original), ("augmented image", image)):
         for name, pixels in zip(names, batch.numpy(), strict=True):
             if not np.isfinite(pixels).all():
-                return f"the {kind} {name}"
+                return f"the {what} {name}"
     for name, tensor in step.state.items():
         if not _finite(tensor.numpy()):
             return f"the weights {name}"
@@ -64,10 +65,10 @@ def first_not_finite(step: TrainStep, image: Tensor, label: Tensor, names: Seque
     outputs = [(f"the output of {name}", output) for name, output in layer_outputs]
     terms = step.loss(logits, label)
     gradients = step.gradients(terms["loss"])  # before any of it is realized: its history is gone
-    found = [*outputs, ("the logits", logits)]
-    found += [(f"the loss term {name}", value) for name, value in terms.items()]
-    found += [(f"the gradient of {name}", value) for name, value in reversed(gradients.items())]
-    for name, tensor in found:
+    tensors = [*outputs, ("the logits", logits)]
+    tensors += [(f"the loss term {name}", value) for name, value in terms.items()]
+    tensors += [(f"the gradient of {name}", value) for name, value in reversed(gradients.items())]
+    for name, tensor in tensors:
         if not _finite(tensor.numpy()):
             return name
     if not np.isfinite(joint_norm(gradients).item()):
@@ -77,28 +78,28 @@ def first_not_finite(step: TrainStep, image: Tensor, label: Tensor, names: Seque
 
 @contextmanager
 def record_outputs(model: Any) -> Iterator[list[tuple[str, Tensor]]]:
-    """While it lasts, the outputs of the model's layers are kept, by the layers' names."""
+    """Record the outputs of the model's layers meanwhile, with the names of the layers."""
     watched = [(n, layer) for n, layer in layers(model) if type(layer).__name__ in LAYERS]
-    names, kinds = {id(layer): n for n, layer in watched}, {type(layer) for _, layer in watched}
+    names, types = {id(layer): n for n, layer in watched}, {type(layer) for _, layer in watched}
     outputs: list[tuple[str, Tensor]] = []
-    originals = {kind: kind.__call__ for kind in kinds}
+    originals = {layer_type: layer_type.__call__ for layer_type in types}
 
-    def watch(kind: type) -> Any:
-        @functools.wraps(originals[kind])
+    def recording(layer_type: type) -> Any:
+        @functools.wraps(originals[layer_type])
         def call(self: Any, *arguments: Any, **options: Any) -> Any:
-            result = originals[kind](self, *arguments, **options)
-            outputs.append((names.get(id(self), kind.__name__), result))
+            result = originals[layer_type](self, *arguments, **options)
+            outputs.append((names.get(id(self), layer_type.__name__), result))
             return result
 
         return call
 
     try:
-        for kind in kinds:
-            kind.__call__ = watch(kind)
+        for layer_type in types:
+            layer_type.__call__ = recording(layer_type)
         yield outputs
     finally:
-        for kind, original in originals.items():
-            kind.__call__ = original
+        for layer_type, original in originals.items():
+            layer_type.__call__ = original
 
 
 def _finite(array: Array) -> bool:

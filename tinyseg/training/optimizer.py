@@ -129,8 +129,8 @@ class TinygradOptimizer:
         self.learning_rate = float(str(optimizer.lr.numpy().reshape(-1)[0]))
         """The one that it was made with, which the schedule multiplies."""
         ignored = {id(optimizer.lr), *map(id, (*optimizer.params, *optimizer.buffers))}
-        found = nn.state.get_state_dict(optimizer)
-        self.state: Tensors = {n: t for n, t in found.items() if id(t) not in ignored}
+        tensors = nn.state.get_state_dict(optimizer)
+        self.state: Tensors = {n: t for n, t in tensors.items() if id(t) not in ignored}
         ensure_buffer(*self.state.values())
 
     def update(self, gradients: Tensors, learning_rate: Tensor, accept: Tensor) -> None:

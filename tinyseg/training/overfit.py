@@ -1,4 +1,4 @@
-"""The memorization test: can the network learn a handful of images? If not, it learns nothing."""
+"""The memorization test: can the network learn a handful of images at all?"""
 
 import math
 import time
@@ -37,7 +37,7 @@ SCORE_EVERY = 25
 
 @dataclass(frozen=True)
 class Overfit:
-    """The verdict: each image's Dice after the budget, or as soon as all had passed."""
+    """The result: the Dice of each image when all had passed, or after the last step."""
 
     names: tuple[str, ...]
     dice: tuple[float, ...]

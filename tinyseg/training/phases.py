@@ -1,4 +1,4 @@
-"""Losses one after another: the phases of a run, read from `train.phases`."""
+"""Phases: losses that a run uses one after another, read from `train.phases`."""
 
 import re
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Phase:
 
 
 def parse_phases(text: str) -> list[Phase]:
-    """Reads "bce: 30 epochs; dice: 10 epochs from best"; ConfigError for anything else."""
+    """Read "bce: 30 epochs; dice: 10 epochs from best"; ConfigError for anything else."""
     phases = []
     for part in text.split(";"):
         match = re.fullmatch(r"\s*(.+?)\s*:\s*(\d+)\s*epochs?(\s+from\s+best)?\s*", part)
@@ -34,5 +34,5 @@ def parse_phases(text: str) -> list[Phase]:
 
 
 def phases_of(config: TrainConfig) -> list[Phase]:
-    """The phases of a run: those in the text, or one with the run's loss."""
+    """Return the phases of a run: those of `train.phases`, or one with `train.loss`."""
     return parse_phases(config.phases) if config.phases else [Phase(config.loss, config.epochs)]

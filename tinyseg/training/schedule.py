@@ -17,7 +17,7 @@ _SCHEDULES: dict[str, dict[str, Value]] = {
 
 @dataclass
 class Schedule:
-    """The learning rate's factor in [0, 1] at each step; only `plateau` remembers anything."""
+    """The factor of the learning rate, 0 to 1, at each step; only `plateau` has a state."""
 
     text: str
     name: str = ""
@@ -40,14 +40,14 @@ class Schedule:
                 raise ConfigError(f"{call}: {name}={value} must be between 0 and {top}")
 
     def factor(self, step: int, steps: int) -> float:
-        """The factor of step number `step` (from 0) of `steps` in all."""
+        """Return the factor at step number `step` (from 0) of `steps` in all."""
         warmup = self.settings["warmup"] * steps
         rising = min(1.0, (step + 1) / warmup) if warmup >= 1 else 1.0
         done = max(0.0, (step - warmup) / max(steps - warmup, 1))
         return self.scale * rising * _SHAPES[self.name](done, self.settings)
 
     def observe(self, dice: float) -> bool:
-        """Tells plateau the epoch's validation Dice; True when it lowers the rate now."""
+        """Take the validation Dice of an epoch; return whether `plateau` lowers the rate now."""
         if self.name != "plateau":
             return False
         if dice > self.best:

@@ -27,7 +27,7 @@ from tinyseg.training.state import AnyAugment, AnyLoss, AnyOptimizer, TrainState
 
 
 class Measurements(dict[str, Tensor]):
-    """What a step measured: scalar Tensors by name, all parts of one vector."""
+    """The measurements of a step: scalar Tensors by name, all parts of one vector."""
 
     def __init__(self, names: Sequence[str], vector: Tensor):
         super().__init__((name, vector[index]) for index, name in enumerate(names))
@@ -56,7 +56,7 @@ class Measurements(dict[str, Tensor]):
 
 
 class EpochMeans:
-    """What an epoch measured, batch by batch."""
+    """The measurements of an epoch, batch by batch."""
 
     def __init__(self) -> None:
         self.steps: list[dict[str, float]] = []
@@ -209,11 +209,11 @@ def outcomes(logits: Tensor, label: Tensor) -> Tensor:
     if logits.shape[1] == 1:
         predicted = (logits[:, 0].sigmoid() >= 0.5).cast(dtypes.int32)  # as `to_classes`
     else:
-        predicted = logits.argmax(axis=1).contiguous()  # else found anew for each of the sums
-    kinds = Tensor.arange(1, max(2, logits.shape[1])).reshape(-1, 1, 1, 1)
-    labelled, marked = label == kinds, (predicted == kinds) & (label != IGNORE)
-    both, positive, actual = (x.sum((1, 2, 3)) for x in (labelled & marked, marked, labelled))
-    return Tensor.stack(both, positive - both, actual - both).cast(dtypes.float32)
+        predicted = logits.argmax(axis=1).contiguous()  # else computed for each of the sums
+    class_ids = Tensor.arange(1, max(2, logits.shape[1])).reshape(-1, 1, 1, 1)
+    actual, positive = label == class_ids, (predicted == class_ids) & (label != IGNORE)
+    tp, positives, actuals = (x.sum((1, 2, 3)) for x in (actual & positive, positive, actual))
+    return Tensor.stack(tp, positives - tp, actuals - tp).cast(dtypes.float32)
 
 
 def _as_tensors(image: Tensor | Array, label: Tensor | Array) -> tuple[Tensor, Tensor]:
@@ -231,7 +231,7 @@ def _as_tensors(image: Tensor | Array, label: Tensor | Array) -> tuple[Tensor, T
 
 
 def _check_label(label: Tensor, classes: int) -> None:
-    """The first batch shows most mistakes; looking at every one would cost a download a step."""
+    """Check the first batch: it shows most mistakes, and each check costs a download."""
     values = np.unique(label.numpy())
     wrong = [value.item() for value in values if value not in (*range(classes), IGNORE)]
     if wrong:

@@ -1,8 +1,8 @@
-"""The training loop: a page that reads from top to bottom."""
+"""The training loop: phases, epochs, steps, validation, checkpoints, from top to bottom."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any, TypeVar
 
@@ -24,7 +24,7 @@ from tinyseg.data import (
 from tinyseg.device.choose import backend
 from tinyseg.device.tensors import to_device
 from tinyseg.drawing.pictures import legend_of, row, save_grid
-from tinyseg.errors import NonFiniteError, RunError
+from tinyseg.errors import NonFiniteError
 from tinyseg.evaluation.score import load_samples, score
 from tinyseg.inference.run import Run
 from tinyseg.inference.step import PredictStep
@@ -33,9 +33,11 @@ from tinyseg.metrics.summary import Summary, foreground_mean, summarize
 from tinyseg.metrics.threshold_curves import HALF, Histograms
 from tinyseg.runs import checkpoint
 from tinyseg.runs.metrics_log import MetricsLog
+from tinyseg.training import position
 from tinyseg.training.nan_report import nan_report
 from tinyseg.training.own_parts import OwnParts
 from tinyseg.training.phases import Phase, phases_of
+from tinyseg.training.position import Position
 from tinyseg.training.schedule import Schedule
 from tinyseg.training.state import TrainState
 from tinyseg.training.step import EpochMeans, Measurements, TrainStep
@@ -50,34 +52,18 @@ SHOWN = 6
 """Validation images in the picture of the best epoch."""
 
 
-@dataclass
-class Position:
-    """Where a run stands; with the tensors, all that a checkpoint holds."""
-
-    epoch: int = 0
-    """Epochs completed."""
-    step: int = 0
-    """Steps completed."""
-    dice: float = 0.0
-    """Pooled validation Dice of the foreground after the last epoch."""
-    best_dice: float = -1.0
-    best_epoch: int = 0
-    waited: int = 0
-    """Epochs since the best."""
-
-
 @dataclass(frozen=True)
 class Validation:
-    """What one pass over the validation images gives."""
+    """The results of one pass over the validation images."""
 
     summary: Summary
     histograms: Histograms
     pictures: list[list[Array]]
-    """Of the first few images, a row each."""
+    """A row of pictures for each of the first few images."""
 
 
 class Trainer:
-    """Runs the phases of a run over its training images, validates, logs and saves."""
+    """Trains the network of a run: runs its phases, validates, logs and saves."""
 
     def __init__(
         self,
@@ -91,7 +77,7 @@ class Trainer:
         self.parts, self.callbacks, self.stopped = parts, callbacks, False
         self.config, self.log, self.at = run.config.train, MetricsLog(run.log), Position()
         self._saved = False
-        """Whether the last checkpoint is by this process."""
+        """Whether this process has written the last checkpoint."""
         self.phases = phases_of(self.config)
         self.epochs = sum(phase.epochs for phase in self.phases)
         self.state = TrainState(
@@ -117,7 +103,7 @@ class Trainer:
     # 1. The loop
 
     def run_all(self) -> None:
-        """Trains until the last epoch or an early stop; Ctrl-C leaves a run to resume."""
+        """Train until the last epoch or an early stop; Ctrl-C leaves a run to resume."""
         self._resume()
         if self.config.precision != "float32" and backend().device == "CPU":
             self.say(
@@ -154,7 +140,7 @@ class Trainer:
         self.at.epoch = first + phase.epochs
 
     def _enter(self, phase: Phase, first: int) -> TrainStep:
-        """The step of a phase; a later phase has a fresh schedule and may start from the best."""
+        """Return the step of a phase; a later one begins a new schedule, perhaps from the best."""
         if first and self.at.epoch == first:
             if phase.from_best:
                 best = self.run.checkpoints / "best.safetensors"
@@ -164,15 +150,19 @@ class Trainer:
             origin = f" from the best (epoch {self.at.best_epoch})" if phase.from_best else ""
             self.say(f"epoch {first}: the loss is now {phase.loss}{origin}")
             # counted with the first step of the phase, which a resumed run may write again
-            told = {"loss": phase.loss, "from_best": phase.from_best}
-            state = "from the best" if phase.from_best else "kept"
-            self.log.write("phase", self.at.step + 1, **told, optimizer_state=state)
+            self.log.write(
+                "phase",
+                self.at.step + 1,
+                loss=phase.loss,
+                from_best=phase.from_best,
+                optimizer_state="from the best" if phase.from_best else "kept",
+            )
         return TrainStep(self.state, grad_clip=self.config.grad_clip)
 
     def _train_epoch(
         self, step: TrainStep, epoch: int, done: int, phase: Phase
     ) -> dict[str, float]:
-        """One pass over the images; the mean of every measurement."""
+        """Pass over the images once; return the mean of each measurement."""
         order = epoch_order(len(self.images), self.config.batch_size, self.config.seed, epoch)
         measured = EpochMeans()
         title, before = f"epoch {epoch + 1}/{self.epochs}", epoch * self.steps
@@ -207,14 +197,17 @@ class Trainer:
         self, pipeline: Pipeline, tiles: list[Tile], labels: Array
     ) -> tuple[list[Tile], Array]:
         seeds = np.random.SeedSequence([self.config.seed, self.at.step]).generate_state(len(tiles))
-        classes, made = self.run.facts.classes, []
-        for one, label, seed in zip(tiles, labels, seeds, strict=True):
-            pixels, moved = on_host(pipeline, one.pixels, label, classes, int(seed))
-            made.append((replace(one, pixels=pixels), moved))
-        return [one for one, _ in made], np.stack([moved for _, moved in made])
+        new_tiles, new_labels = [], []
+        for tile, label, seed in zip(tiles, labels, seeds, strict=True):
+            pixels, new_label = on_host(
+                pipeline, tile.pixels, label, self.run.facts.classes, int(seed)
+            )
+            new_tiles.append(replace(tile, pixels=pixels))
+            new_labels.append(new_label)
+        return new_tiles, np.stack(new_labels)
 
     def _check_finite(self, epoch: int) -> None:
-        """An update may overflow although the loss was finite: such weights are never saved."""
+        """Raise NonFiniteError for weights that overflowed: they are never saved."""
         for name, array in self.state.arrays().items():
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise NonFiniteError(
@@ -226,7 +219,7 @@ class Trainer:
     # 2. Validation: whole images, by the same path as `predict`
 
     def _validate(self) -> Validation:
-        """Scores over the validation images at one threshold and at all, in one pass."""
+        """Score the validation images at one threshold and at all of them, in one pass."""
         names, classes = self.run.split.val, self.run.facts.classes
         samples, threshold = load_samples(self.dataset, names), self.config.threshold or HALF
         scores, pictures, histograms = [], [], Histograms()
@@ -254,26 +247,28 @@ class Trainer:
             result = call()
             seconds = progress.seconds
         self.say(f"compiled the {what} step in {duration(seconds)}")
-        told = {"origin": step.origin, "plain": step.plain}
-        self.log.write("compile", self.at.step, what=what, seconds=round(seconds, 3), **told)
+        self.log.write(
+            "compile",
+            self.at.step,
+            what=what,
+            seconds=round(seconds, 3),
+            origin=step.origin,
+            plain=step.plain,
+        )
         return result
 
     # 3. After an epoch
 
     def _finish_epoch(
-        self, epoch: int, means: dict[str, float], found: Validation, seconds: float
+        self, epoch: int, means: dict[str, float], validation: Validation, seconds: float
     ) -> None:
-        dice, iou = (foreground_mean(found.summary.pooled[name]) for name in ("dice", "iou"))
-        self.at.epoch, self.at.dice = epoch, 0.0 if np.isnan(dice) else dice
-        improved = self.at.dice > self.at.best_dice
-        self.at.waited = 0 if improved else self.at.waited + 1
-        if improved:
-            self.at.best_dice, self.at.best_epoch = self.at.dice, epoch
+        dice, iou = (foreground_mean(validation.summary.pooled[name]) for name in ("dice", "iou"))
+        improved = self.at.update(epoch, dice)
         if self.schedule.observe(self.at.dice):
             self.say(f"plateau: the learning rate is now x {self.schedule.scale:g}")
         train = {**means, "seconds": round(seconds, 3)}
-        thresholds = find_thresholds(found.histograms, resample=improved)
-        val = found.summary.to_dict() | {"thresholds": [one.to_dict() for one in thresholds]}
+        thresholds = find_thresholds(validation.histograms, resample=improved)
+        val = validation.summary.to_dict() | {"thresholds": [one.to_dict() for one in thresholds]}
         record = {"epoch": epoch, "train": train, "val": val}
         self.log.write("epoch", self.at.step, **record)
         self.say(
@@ -281,7 +276,7 @@ class Trainer:
             f"train Dice {means['train_dice']:.3f}  val Dice {dice:.4f} IoU {iou:.4f}"
             f"{'  best' if improved else ''}  {seconds:.1f} s"
         )
-        self._save(improved, to_facts(found.histograms, thresholds), found.pictures)
+        self._save(improved, to_facts(validation.histograms, thresholds), validation.pictures)
         answers = [callback({**record, "step": self.at.step}) for callback in self.callbacks]
         self.stopped = any(answer is True for answer in answers)
 
@@ -289,11 +284,7 @@ class Trainer:
         self, improved: bool, thresholds: dict[str, Any], pictures: list[list[Array]]
     ) -> None:
         folder = self.run.checkpoints
-        facts = {
-            "position": asdict(self.at),
-            "schedule": asdict(self.schedule),
-            "thresholds": thresholds,
-        }
+        facts = position.to_facts(self.at, self.schedule, thresholds)
         last = folder / "last.safetensors"
         checkpoint.rotate(folder, whole=self._saved)
         checkpoint.save(last, self.state.arrays(), facts)
@@ -305,16 +296,13 @@ class Trainer:
             save_grid(self.run.samples / "best.png", pictures, self.shown, legend=legend)
 
     def _resume(self) -> None:
-        """Goes to the last whole checkpoint, if there is one; clears what a kill left half."""
+        """Go on from the last whole checkpoint, if any; remove what a killed process left half."""
         remove_stale(self.run.folder)
         if not checkpoint.any_in(self.run.checkpoints):
             self.log.cut_after(0)
             return
         arrays, facts, path = checkpoint.load_latest(self.run.checkpoints)
-        try:
-            self.at, self.schedule = Position(**facts["position"]), Schedule(**facts["schedule"])
-        except (KeyError, TypeError) as error:
-            raise RunError(f"{path}: not a checkpoint of a training run ({error!r})") from None
+        self.at, self.schedule = position.from_facts(facts, path)
         if self.parts.loss is None:
             self.state = self.state.with_loss(self._loss_at(self.at.epoch))
         self.state.load(arrays, str(path))
@@ -324,7 +312,7 @@ class Trainer:
         self.say(f"resumed after epoch {self.at.epoch} from {path}")
 
     def _loss_at(self, epoch: int) -> str:
-        """The loss of the phase that the last of so many epochs belongs to."""
+        """Return the loss of the phase that this epoch (from 1) belongs to."""
         ends = accumulate(phase.epochs for phase in self.phases)
         return next((p.loss for p, end in zip(self.phases, ends, strict=True) if epoch <= end))
 
