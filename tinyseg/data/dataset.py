@@ -93,7 +93,7 @@ class Dataset:
         self.classes = LabelMap(self.label_map).classes
         self.class_names = source.class_names or tuple(f"class {k}" for k in range(self.classes))
         self.predefined, self.duplicates = source.predefined, source.duplicates
-        self.warnings = (*source.warnings, *self.store.remarks())
+        self.warnings = (*source.warnings, *self.store.warnings())
         self._index = {name: index for index, name in enumerate(self.names)}
         self._cache: OrderedDict[int, Sample] = OrderedDict()
         self._cached = 0

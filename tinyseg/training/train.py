@@ -113,7 +113,7 @@ def _run(
     for warning in dataset.warnings:
         say(f"warning: {warning}")
     trainer = Trainer(run, dataset, say, parts, callbacks)
-    for remark in dataset.store.remarks():
+    for remark in dataset.store.warnings():
         if remark not in dataset.warnings:  # the disk was full only when images were prepared
             say(f"warning: {remark}")
     trainer.run_all()

@@ -12,6 +12,7 @@ from tinyseg.common.threads import Progress, in_threads
 from tinyseg.data.reading.cases import CaseFacts, check_values, describe
 from tinyseg.data.reading.layouts import Case
 from tinyseg.data.sample import name_some
+from tinyseg.data.storage.store import NamedArrays
 from tinyseg.errors import DataError
 
 
@@ -40,7 +41,7 @@ class Arrays:
             (to_image(case.image, np.asarray(image)), _mask(case, np.asarray(mask)))
             for case, image, mask in zip(self.cases, images, masks, strict=True)
         ]
-        self._read: dict[int, tuple[dict[str, np.ndarray], CaseFacts]] = {}
+        self._read: dict[int, tuple[NamedArrays, CaseFacts]] = {}
         self.contents = [(_digest(*pair),) for pair in self._pairs]
         """A digest of each image with its mask."""
 
@@ -57,7 +58,7 @@ class Arrays:
 
         return list(in_threads(scan, range(len(self.cases)), progress))
 
-    def read(self, index: int) -> tuple[dict[str, np.ndarray], CaseFacts]:
+    def read(self, index: int) -> tuple[NamedArrays, CaseFacts]:
         """Return the arrays of `describe`; the image is a view that may be frozen."""
         arrays, facts = self._read[index]
         return {**arrays, "image": arrays["image"].view()}, facts

@@ -17,7 +17,7 @@ from tinyseg.data.reading.decode import decode_image, decode_mask
 from tinyseg.data.reading.duplicates import SIDE, thumbnail
 from tinyseg.data.reading.label_map import MaskFacts, check_known, count_values, mask_facts
 from tinyseg.data.reading.layouts import Case
-from tinyseg.data.storage.store import Arrays
+from tinyseg.data.storage.store import NamedArrays
 from tinyseg.errors import DataError
 
 MOST_SETS = 4096
@@ -110,7 +110,7 @@ def check_values(facts: CaseFacts, table: Mapping[int, int]) -> None:
     check_known(values, labels, max(facts.masks, key=lambda mask: len(mask.counts)).path)
 
 
-def decode_case(case: Case) -> tuple[Arrays, CaseFacts]:
+def decode_case(case: Case) -> tuple[NamedArrays, CaseFacts]:
     """Decode the files of one case; see `describe`."""
     image = decode_image(case.image, case.page)
     masks = [decode_mask(path, case.page) for path in case.masks]
@@ -120,14 +120,14 @@ def decode_case(case: Case) -> tuple[Arrays, CaseFacts]:
 
 def describe(
     case: Case, image: np.ndarray, masks: Sequence[np.ndarray], more_frames: bool = False
-) -> tuple[Arrays, CaseFacts]:
+) -> tuple[NamedArrays, CaseFacts]:
     """Return "image" (H, W, C) and, with masks, "sets" (H, W) numbers; and the facts of both."""
     height, width, channels = image.shape
     for path, mask in zip(case.masks, masks, strict=True):
         check_same_size(case, (height, width), path, mask.shape)
     digest = hashlib.blake2b(image.tobytes(), digest_size=16)
     digest.update(repr(image.shape).encode())
-    arrays: Arrays = {"image": image}
+    arrays: NamedArrays = {"image": image}
     sets, areas = Sets(), tuple[int, ...]()
     if masks:
         arrays["sets"], sets, areas = join(masks)

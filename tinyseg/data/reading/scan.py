@@ -14,7 +14,7 @@ from tinyseg.data.reading.cases import MOST_SETS, CaseFacts, check_values, decod
 from tinyseg.data.reading.duplicates import Duplicate
 from tinyseg.data.reading.layouts import Case
 from tinyseg.data.sample import name_some
-from tinyseg.data.storage.store import Arrays, Store, digest
+from tinyseg.data.storage.store import NamedArrays, Store, digest
 from tinyseg.errors import DataError
 
 Item = TypeVar("Item")
@@ -47,7 +47,7 @@ class CaseReader:
         results = in_threads(lambda index: _or_error(scan, index), indices, progress)
         return _refuse_bad(self.cases, results)
 
-    def read(self, index: int) -> tuple[Arrays, CaseFacts]:
+    def read(self, index: int) -> tuple[NamedArrays, CaseFacts]:
         """Return the arrays of `describe`, as they were scanned unless the store has lost them."""
         arrays = self.store.load(self._key(index))
         return (arrays, self._facts[index]) if arrays else self._decode(index)
@@ -62,7 +62,7 @@ class CaseReader:
         self._facts[index] = facts
         return facts
 
-    def _decode(self, index: int) -> tuple[Arrays, CaseFacts]:
+    def _decode(self, index: int) -> tuple[NamedArrays, CaseFacts]:
         case = self.cases[index]
         arrays, facts = decode_case(case)
         # a file that was written to meanwhile is not the one that the key stands for

@@ -18,7 +18,7 @@ from tinyseg.errors import TinysegError
 LIMIT = 16 * 2**30
 """Bytes of all images together."""
 Result = TypeVar("Result")
-Arrays = dict[str, np.ndarray]
+NamedArrays = dict[str, np.ndarray]
 
 
 def image_files(folder: Path | None = None, limit: int | None = None) -> FileCache:
@@ -37,7 +37,7 @@ class Store:
         except TinysegError as error:
             self.off = str(error)
 
-    def remarks(self) -> list[str]:
+    def warnings(self) -> list[str]:
         """Return a warning when nothing is kept."""
         return [f"decoded images are not kept on disk: {self.off}"] * bool(self.off)
 
@@ -46,7 +46,7 @@ class Store:
         text = self._try(lambda files: files.load(f"{key}-facts"))
         return json.loads(text) if text else None
 
-    def load(self, key: str) -> Arrays | None:
+    def load(self, key: str) -> NamedArrays | None:
         """Return the arrays kept with a key, in memory."""
         records = self.map(key)
         if records is None:
@@ -62,7 +62,7 @@ class Store:
 
         return self._try(read)
 
-    def keep(self, key: str, arrays: Arrays, facts: Mapping[str, Any] | None = None) -> None:
+    def keep(self, key: str, arrays: NamedArrays, facts: Mapping[str, Any] | None = None) -> None:
         """Keep arrays, and facts that JSON can hold, if the disk takes them."""
         record = np.dtype([(name, a.dtype.str, a.shape) for name, a in arrays.items()])
         self.make(key, record, 1, lambda put: put(0, list(arrays.values())))
@@ -93,10 +93,8 @@ class Store:
             return work(files)
         except (OSError, CacheOff, Damaged) as error:
             if writing:
-                self.off, self._files = (
-                    f"{files.folder}: {getattr(error, 'strerror', '') or error}",
-                    None,
-                )
+                self.off = f"{files.folder}: {getattr(error, 'strerror', '') or error}"
+                self._files = None
             return None
 
 
