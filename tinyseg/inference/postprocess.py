@@ -1,4 +1,4 @@
-"""Class maps tidied: small components removed, holes filled; chosen only if validation gains."""
+"""Post-processing of class maps: small components removed, holes filled, chosen by validation."""
 
 from collections.abc import Iterable
 from itertools import product
@@ -16,8 +16,8 @@ Map = NDArray[Any]
 
 STEPS: dict[str, dict[str, Value]] = {"largest": {}, "min_size": {"pixels": 64.0}, "fill_holes": {}}
 EXAMPLE = "fill_holes+min_size(pixels=64)"
-GAIN = 1e-3
-"""Of the pooled validation Dice, at least: less is chance."""
+MIN_GAIN = 1e-3
+"""Of the pooled validation Dice; less is chance."""
 _TOUCHING = np.ones((3, 3), bool)
 """Pixels that touch at a corner are one component."""
 
@@ -25,9 +25,9 @@ _TOUCHING = np.ones((3, 3), bool)
 class Postprocess:
     """Steps on class maps, from a text such as "fill_holes+min_size(pixels=64)"; "" does nothing.
 
-    Each foreground class by itself: `largest` keeps its largest component, `min_size` those of at
-    least so many pixels (what goes becomes background), `fill_holes` gives it the background that
-    it encloses. Pixels that touch at a corner are connected.
+    Each foreground class is processed by itself: `largest` keeps its largest component, `min_size`
+    its components of at least so many pixels (the others become background), `fill_holes` adds the
+    background that it encloses. Pixels that touch at a corner are connected.
     """
 
     def __init__(self, text: str = "") -> None:
@@ -37,10 +37,10 @@ class Postprocess:
         )
 
     def __call__(self, classes_hw: Map) -> Map:
-        """Class ids (H, W) uint8 to the same."""
+        """Return the class ids (H, W) uint8 after all steps."""
         for call in self.calls:
-            for kind in filter(None, np.unique(classes_hw).tolist()):
-                classes_hw = _apply(call, classes_hw, kind)
+            for class_id in filter(None, np.unique(classes_hw).tolist()):
+                classes_hw = _apply(call, classes_hw, class_id)
         return classes_hw
 
 
@@ -55,11 +55,11 @@ def _checked(weight: float, call: Call) -> Call:
     return call
 
 
-def _apply(call: Call, classes_hw: Map, kind: int) -> Map:
-    mine, pixels = classes_hw == kind, call.arguments.get("pixels")
+def _apply(call: Call, classes_hw: Map, class_id: int) -> Map:
+    mine, pixels = classes_hw == class_id, call.arguments.get("pixels")
     if call.name == "fill_holes":
         holes = ndimage.binary_fill_holes(mine) & (classes_hw == 0)
-        return np.where(holes, np.uint8(kind), classes_hw)
+        return np.where(holes, np.uint8(class_id), classes_hw)
     numbers, _ = ndimage.label(mine, _TOUCHING)
     areas = np.bincount(numbers.ravel())
     areas[0] = 0
@@ -72,24 +72,24 @@ def _apply(call: Call, classes_hw: Map, kind: int) -> Map:
 
 
 def candidates() -> list[str]:
-    """What is tried on the validation images."""
+    """Return the texts that are tried on the validation images."""
     sizes = ["largest", *(f"min_size(pixels={pixels})" for pixels in (16, 64, 256))]
     return ["fill_holes", *sizes, *(f"{a}+{b}" for a, b in product(["fill_holes"], sizes))]
 
 
 def choose(pairs: Iterable[tuple[Map, Map]], classes: int) -> tuple[str, float, float]:
-    """The best post-processing of predictions and labels (H, W), or "" when none gains GAIN.
+    """Return the best post-processing for predictions and labels, "" when none gains MIN_GAIN.
 
-    Also the pooled foreground Dice without any, and with the best, whether it is kept or not.
+    Also return the pooled foreground Dice without any, and with the best one, kept or not.
     """
     tried = {text: Postprocess(text) for text in ("", *candidates())}
     scores: dict[str, list[ImageScores]] = {text: [] for text in tried}
     for classes_hw, label_hw in pairs:
-        for text, tidy in tried.items():
-            scores[text].append(evaluate_image(tidy(classes_hw), label_hw, classes, surface=False))
+        for text, clean in tried.items():
+            scores[text].append(evaluate_image(clean(classes_hw), label_hw, classes, surface=False))
     dice = {
-        text: float(np.nan_to_num(foreground_mean(summarize(found).pooled["dice"])))
-        for text, found in scores.items()
+        text: float(np.nan_to_num(foreground_mean(summarize(images).pooled["dice"])))
+        for text, images in scores.items()
     }
     best = max(candidates(), key=lambda text: dice[text])
-    return best if dice[best] >= dice[""] + GAIN else "", dice[""], dice[best]
+    return best if dice[best] >= dice[""] + MIN_GAIN else "", dice[""], dice[best]

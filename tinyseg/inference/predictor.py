@@ -1,4 +1,4 @@
-"""Images of any size to probabilities: the one path of validation, evaluation and prediction."""
+"""Images of any size to probabilities: the one way of validation, evaluation and prediction."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,9 +26,9 @@ class Predictor:
     def __call__(
         self, images: Iterable[Array], monitor: Callable[[Array], None] | None = None
     ) -> Iterator[Array]:
-        """For each image (H, W, C): probabilities (K, H, W) float32; a batch is read at a time.
+        """Yield the probabilities (K, H, W) float32 of each image (H, W, C), read by the batch.
 
-        `monitor` sees what enters the network, of each image one tile (1, C, S, S).
+        `monitor` is called with the network input of one tile (1, C, S, S) of each image.
         """
         return self.predict_tiles(self._tiles(images, monitor))
 

@@ -12,7 +12,7 @@ from tinyseg.nn import forward, state_dict
 
 
 class PredictStep(CompiledStep):
-    """`step(image)` gives probabilities (B, K, H, W) in [0, 1] of the model in evaluation mode."""
+    """A function of images: probabilities (B, K, H, W) in [0, 1] of a model in evaluation mode."""
 
     def __init__(self, model: Any, jit: bool = True, canary: bool = True):
         backend()
@@ -24,7 +24,7 @@ class PredictStep(CompiledStep):
         )
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Foreground probability (K = 1) or the probability of each class, summing to 1."""
+        """Return the foreground's probability (K = 1), or that of each class, summing to 1."""
         return self._guarded(image)
 
     def _step(self, image: Tensor) -> Tensor:
@@ -35,5 +35,5 @@ class PredictStep(CompiledStep):
 
 
 def probabilities(logits: Tensor) -> Tensor:
-    """(B, K, H, W) of logits: sigmoid where there is one channel, else softmax over them."""
+    """Return the probabilities (B, K, H, W) of logits: sigmoid for one channel, else softmax."""
     return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(axis=1)

@@ -9,21 +9,21 @@ from tinyseg.data import Placement, image_part, restore_size, visible_part
 
 
 class Stitcher:
-    """Gathers the tiles of an image; only the sums of one image are kept.
+    """The sums over the tiles of one image.
 
-    A pixel is the mean of the tiles that see it, each weighted by a Gaussian about its centre:
-    at its edges a network guesses what lies beyond. The means are of probabilities, as elsewhere
+    A pixel is the mean of the tiles that cover it, weighted by a Gaussian about each tile's center,
+    because at its edges a network does not see what lies beyond. Probabilities are averaged
     (nnU-Net, Isensee et al. 2021, has the same weights but averages logits).
     """
 
     def __init__(self, tiles: int) -> None:
         self.left = tiles
-        """Windows that are still to come."""
+        """Tiles that are still to come."""
         self._alone = tiles == 1
         self._sum = self._weight = np.zeros(0, np.float32)
 
     def add(self, p_kss: Array, placement: Placement) -> None:
-        """Takes the probabilities (K, S, S) of the next tile."""
+        """Add the probabilities (K, S, S) of the next tile."""
         self.left -= 1
         if self._alone:
             self._sum = restore_size(p_kss, placement)
@@ -39,7 +39,7 @@ class Stitcher:
         self._weight[place] += weight
 
     def image(self) -> Array:
-        """The probabilities (K, H, W) float32, when all tiles are there."""
+        """Return the probabilities (K, H, W) float32; call it when all tiles were added."""
         return self._sum if self._alone else np.divide(self._sum, self._weight, out=self._sum)
 
 

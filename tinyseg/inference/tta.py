@@ -1,4 +1,4 @@
-"""Means of several predictions: of an image turned and scaled, and of several runs."""
+"""Averaged probabilities: test-time augmentation, and ensembles of runs."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,7 +18,7 @@ SCALES = (0.75, 1.0, 1.25)
 
 
 class PredictFunction(Protocol):
-    """Images (H, W, C) to probabilities (K, H, W), a few read ahead."""
+    """A function of images (H, W, C) that yields probabilities (K, H, W), a batch read ahead."""
 
     def __call__(
         self, images: Iterable[Array], monitor: Monitor | None = None
@@ -27,7 +27,7 @@ class PredictFunction(Protocol):
 
 @dataclass(frozen=True)
 class View:
-    """A way to look at an image, and back."""
+    """A transform of an image, with its inverse on probabilities."""
 
     turns: int = 0
     """Quarter turns."""
@@ -35,20 +35,20 @@ class View:
     scale: float = 1.0
 
     def of(self, image_hwc: Array) -> Array:
-        """The image (H, W, C) as it is shown."""
+        """Return the transformed image (H, W, C)."""
         shown = np.rot90(image_hwc[:, ::-1] if self.mirrored else image_hwc, self.turns)
         rows, cols = (max(1, round(self.scale * side)) for side in shown.shape[:2])
         return resize_planes(shown.transpose(2, 0, 1), rows, cols).transpose(1, 2, 0)
 
     def back(self, p_khw: Array, height: int, width: int) -> Array:
-        """Probabilities (K, ...) of what was shown, in place over the image again."""
+        """Return the probabilities (K, ...) of the transformed image in the image's own frame."""
         sides = (width, height) if self.turns % 2 else (height, width)
         turned = np.rot90(resize_planes(p_khw, *sides), -self.turns, axes=(1, 2))
         return turned[..., ::-1] if self.mirrored else turned
 
 
 def parse_tta(text: str) -> tuple[View, ...]:
-    """Reads "flips", "rotations", "scales" or some of them with "+"; ConfigError for others."""
+    """Read "flips", "rotations", "scales" or several of them with "+"; ConfigError for others."""
     names = text.split("+")
     known = ("flips", "rotations", "scales")
     for name in names:
@@ -61,13 +61,13 @@ def parse_tta(text: str) -> tuple[View, ...]:
 
 
 class AveragedViews:
-    """Wraps a predictor: the mean of its probabilities over several views of each image."""
+    """Average the probabilities of a predictor over several views of each image."""
 
     def __init__(self, predict: PredictFunction, views: Sequence[View]) -> None:
         self.predict, self.views = predict, views
 
     def __call__(self, images: Iterable[Array], monitor: Monitor | None = None) -> Iterator[Array]:
-        """As a predictor; `monitor` sees each image once."""
+        """Yield mean probabilities; `monitor` is called once for each image."""
         sizes: deque[tuple[int, int]] = deque()
 
         def shown() -> Iterator[Array]:
@@ -76,32 +76,33 @@ class AveragedViews:
                 for view in self.views:
                     yield view.of(image)
 
-        found = self.predict(shown(), monitor and _every(monitor, len(self.views)))
-        for first in found:
+        predictions = self.predict(shown(), monitor and _every(monitor, len(self.views)))
+        for first in predictions:
             size = sizes.popleft()
             total = np.array(self.views[0].back(first, *size))
             for view in self.views[1:]:
-                total += view.back(next(found), *size)
+                total += view.back(next(predictions), *size)
             yield total / len(self.views)
 
 
 class Ensemble:
-    """Wraps several predictors: the mean of their probabilities."""
+    """Average the probabilities of several predictors."""
 
     def __init__(self, members: Sequence[PredictFunction]) -> None:
         self.members = members
 
     def __call__(self, images: Iterable[Array], monitor: Monitor | None = None) -> Iterator[Array]:
-        """As a predictor; `monitor` sees what enters the first one."""
+        """Yield mean probabilities; `monitor` is called with the input of the first predictor."""
         copies = tee(images, len(self.members))
         monitors = (monitor, *[None] * (len(self.members) - 1))
         triples = zip(self.members, copies, monitors, strict=True)
-        for found in zip(*(member(copy, each) for member, copy, each in triples), strict=True):
-            yield np.asarray(np.mean(found, axis=0, dtype=np.float32))
+        streams = [member(copy, each) for member, copy, each in triples]
+        for probabilities in zip(*streams, strict=True):
+            yield np.asarray(np.mean(probabilities, axis=0, dtype=np.float32))
 
 
 def combine_runs(runs: Sequence[Run], tta: str = "") -> PredictFunction:
-    """One predictor of one or more runs, with test-time augmentation if any is named.
+    """Return one predictor of one or more runs, with test-time augmentation if any is named.
 
     RunError when the runs do not agree in channels and label map.
     """
@@ -111,7 +112,7 @@ def combine_runs(runs: Sequence[Run], tta: str = "") -> PredictFunction:
         if any(view.scale != 1 for view in views) and run.config.data.fit != "tile":
             raise ConfigError(
                 f"--tta {tta}: scales change nothing with data.fit={run.config.data.fit} of "
-                f"{run.folder}, which has one scale; leave them away"
+                f"{run.folder}, which has one scale; omit them"
             )
     members: list[PredictFunction] = [run.predictor for run in runs]
     members = [AveragedViews(member, views) for member in members] if views else members

@@ -1,4 +1,4 @@
-"""Checkpoints: safetensors files with PyTorch's names, and JSON beside the tensors in the header.
+"""Checkpoints: safetensors files with PyTorch's names, and facts as JSON in the header.
 
 The format (https://github.com/huggingface/safetensors): 8 bytes little-endian header length, a JSON
 header of name -> dtype, shape, data_offsets, then the data. `__metadata__` holds texts: "tinyseg"
@@ -27,16 +27,16 @@ DTYPES = {
     **{"U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "U64": np.uint64},
 }
 BFLOAT16 = "BF16"
-"""Read as float32, which holds it exactly; NumPy has no such type."""
+"""Read as float32, which represents it exactly; NumPy has no such type."""
 UNREADABLE = ("C64", "F4", "F6_E2M3", "F6_E3M2", "F8_E4M3", "F8_E5M2", "F8_E8M0")
-"""The format's types that neither NumPy nor training knows."""
+"""The format's types that neither NumPy nor training has."""
 LATEST = ("last.safetensors", "previous.safetensors")
 MOST_HEADER_BYTES = 100_000_000
 """The limit of the reference implementation."""
 
 
 def save(path: str | Path, tensors: dict[str, Array], facts: dict[str, Any]) -> None:
-    """Writes tensors and JSON-able facts into one file, atomically."""
+    """Write tensors and facts (for JSON) into one file, atomically."""
     header: dict[str, Any] = {}
     offset = 0
     for name, array in tensors.items():
@@ -58,10 +58,10 @@ def save(path: str | Path, tensors: dict[str, Array], facts: dict[str, Any]) -> 
 
 
 def load(path: str | Path) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Reads tensors and facts; RunError when the file is missing, truncated or altered.
+    """Return tensors and facts of a file; RunError when it is missing, truncated or altered.
 
-    Files of other programs (no digest) are read too, in every dtype that NumPy has and bfloat16
-    (as float32); their facts are empty.
+    Files of other programs (no digest) are read too, in every dtype of NumPy and in bfloat16 (as
+    float32); their facts are empty.
     """
     try:
         content = Path(path).read_bytes()
@@ -78,7 +78,7 @@ def load(path: str | Path) -> tuple[dict[str, Array], dict[str, Any]]:
 
 
 def load_latest(folder: Path) -> tuple[dict[str, Array], dict[str, Any], Path]:
-    """The newest whole checkpoint of a run: last, or the one before it."""
+    """Return the newest undamaged checkpoint of a run: last, or the one before it."""
     problems: list[str] = []
     for name in LATEST:
         try:
@@ -91,15 +91,15 @@ def load_latest(folder: Path) -> tuple[dict[str, Array], dict[str, Any], Path]:
 
 
 def any_in(folder: Path) -> bool:
-    """Whether a run has a checkpoint to go on from, whole or damaged."""
+    """Return whether a run has a checkpoint to resume from, damaged or not."""
     return any((folder / name).exists() for name in LATEST)
 
 
 def rotate(folder: Path, whole: bool = False) -> None:
-    """Makes the last checkpoint the previous one; killed here, the previous one is found.
+    """Make the last checkpoint the previous one; after a kill here, the previous one is used.
 
-    A damaged last one, as after a resume from the one before, does not replace a whole one. It is
-    read for that unless it is known to be `whole`.
+    A damaged last one, as after a resume from the one before, does not replace an undamaged one.
+    It is read to find out, unless it is known to be `whole`.
     """
     last = folder / "last.safetensors"
     try:
@@ -111,7 +111,7 @@ def rotate(folder: Path, whole: bool = False) -> None:
 
 
 def share(path: Path, other: Path) -> None:
-    """Gives a checkpoint a second name, atomically; both stay, as neither is written in place."""
+    """Give a checkpoint a second name, atomically; neither file is ever written in place."""
     partial = partial_of(other)
     partial.unlink(missing_ok=True)
     try:
@@ -124,7 +124,7 @@ def share(path: Path, other: Path) -> None:
 
 
 def assign(state: dict[str, Any], arrays: dict[str, Array], prefix: str, where: str) -> None:
-    """Copy arrays into the Tensors of the same name; RunError when one is missing or unlike.
+    """Copy arrays into the Tensors of the same name; RunError when one is missing or differs.
 
     A number of another width is converted, such as a counter of PyTorch (int64) into an int32.
     """

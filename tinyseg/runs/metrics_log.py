@@ -14,19 +14,19 @@ OLD_TRAIN_DICE = "hard_dice"
 
 
 class MetricsLog:
-    """Appends to metrics.jsonl; each record has a "kind" and the "step" it was written after."""
+    """The file metrics.jsonl; each record has a "kind" and the "step" it was written after."""
 
     def __init__(self, path: Path):
         self.path = path
 
     def write(self, kind: str, step: int, **values: Any) -> None:
-        """Appends a record; what is not finite becomes null."""
+        """Append a record; what is not finite becomes null."""
         record = {"kind": kind, "step": step, **values}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(_finite(record)) + "\n")
 
     def cut_after(self, step: int) -> None:
-        """Drops what a killed process wrote after the checkpoint from which the run goes on."""
+        """Remove what a killed process wrote after the checkpoint from which the run resumes."""
         if not self.path.exists():
             return
         kept = [json.dumps(r) for r in read_log(self.path) if r["step"] <= step]
@@ -34,7 +34,7 @@ class MetricsLog:
 
 
 def read_log(path: Path, kind: str = "") -> list[dict[str, Any]]:
-    """The records of a log, or those of a kind; a line that is damaged is left out."""
+    """Return the records of a log, or those of a kind, without damaged lines."""
     records = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
@@ -48,7 +48,7 @@ def read_log(path: Path, kind: str = "") -> list[dict[str, Any]]:
 
 
 def history(log: Path) -> list[Epoch]:
-    """The epochs of metrics.jsonl: number, loss, Dice in training, Dice and IoU in validation.
+    """Return number, loss, training Dice, validation Dice and IoU of each epoch in metrics.jsonl.
 
     What is missing or no number is None.
     """
@@ -69,23 +69,23 @@ def history(log: Path) -> list[Epoch]:
 
 
 def epochs_of(log: Path) -> list[dict[str, Any]]:
-    """The records of whole epochs; none where there is no log."""
+    """Return the records of complete epochs; none where there is no log."""
     records = read_log(log, "epoch") if log.exists() else []
     return [record for record in records if type(record.get("epoch")) is int]
 
 
 def part(table: dict[str, Any], key: str) -> dict[str, Any]:
-    """The table at a key of a record; an empty one where it is none."""
-    found = table.get(key)
-    return found if isinstance(found, dict) else {}
+    """Return the table at a key of a record, an empty one where there is none."""
+    value = table.get(key)
+    return value if isinstance(value, dict) else {}
 
 
 def _number(value: object) -> float | None:
     try:
-        found = float(value) if isinstance(value, int | float) else math.nan
+        number = float(value) if isinstance(value, int | float) else math.nan
     except OverflowError:  # a whole number of hundreds of digits
         return None
-    return found if math.isfinite(found) else None
+    return number if math.isfinite(number) else None
 
 
 def _finite(value: Any) -> Any:
