@@ -102,8 +102,8 @@ def test_predict_writes_masks_and_reports_bad_files(
 
 
 def test_overfit_says_no_with_exit_code_one(cells: Path) -> None:
-    command = ["overfit", str(cells), "--images", "2", "--steps", "25", "--set", *SMALL]
-    assert main([*command, "optimizer=sgd(lr=0)"]) == 1
+    command = ["overfit", str(cells), "--images", "4", "--steps", "25", "--set", *SMALL]
+    assert main([*command, "optimizer=adam(lr=0)"]) == 1
 
 
 def test_limit_images_uses_fewer(cells: Path, tmp_path: Path) -> None:
