@@ -106,34 +106,21 @@ def cross_validate(
     """
     if folds < 2:
         raise RunError(f"--folds {folds}: give at least 2")
-    out = Path(out)
+    out, runs = Path(out), list[Run]()
     with locked(out):
-        return _cross_validate(data, out, config, folds, resume, probability, say)
-
-
-def _cross_validate(
-    data: str | Path,
-    out: Path,
-    config: Config | None,
-    folds: int,
-    resume: bool,
-    probability: bool,
-    say: Callable[[str], None],
-) -> CrossValidation:
-    config = _settings(out, config, folds, resume)
-    runs = []
-    for fold in range(folds):
-        say(f"fold {fold + 1} of {folds}")
-        own = config.override([f"data.folds={folds}", f"data.fold={fold}"])
-        folder = out / f"{FOLD}{fold}"
-        begun = resume and (folder / "run.json").exists()
-        runs.append(train(data, folder, config=own, resume=begun, say=say))
-    dataset = runs[0].open(data)
-    plain = [run.last_epoch() for run in runs]
-    unbiased = _scored(plain, [[*_predict(run, dataset)] for run in plain])
-    keep = (out / OUT_OF_FOLD, probability)
-    result = _scored(runs, [[*_predict(run, dataset, *keep)] for run in runs], unbiased)
-    write_json(out / "folds.json", result.to_dict())
+        config = _settings(out, config, folds, resume)
+        for fold in range(folds):
+            say(f"fold {fold + 1} of {folds}")
+            own = config.with_settings(folds=folds, fold=fold)
+            folder = out / f"{FOLD}{fold}"
+            resumes = resume and (folder / "run.json").exists()
+            runs.append(train(data, folder, config=own, resume=resumes, say=say))
+        dataset = runs[0].open(data)
+        plain = [run.last_epoch() for run in runs]
+        unbiased = _scored(plain, [[*_predict(run, dataset)] for run in plain])
+        masks = (out / OUT_OF_FOLD, probability)
+        result = _scored(runs, [[*_predict(run, dataset, *masks)] for run in runs], unbiased)
+        write_json(out / "folds.json", result.to_dict())
     return result
 
 
