@@ -80,13 +80,9 @@ class InputPipeline:
         _check_range(image_hwc)
         if placements is None:
             height, width = image_hwc.shape[:2]
-            placements = self.placements(height, width, self.overlap)
+            placements = place_tiles(height, width, self.size, self.fit, self.overlap)
         pixels = scale_image(self.preprocess(image_hwc), placements[0])
         return Tiles(pixels, self.scale or self.normalize.of_image(pixels), placements, self.size)
-
-    def placements(self, height: int, width: int, overlap: float) -> list[Placement]:
-        """Return where an image of this size lies in each of its tiles; see `place_tiles`."""
-        return place_tiles(height, width, self.size, self.fit, overlap)
 
     @staticmethod
     def to_batch(tiles: Sequence[Tile]) -> np.ndarray:

@@ -10,7 +10,7 @@ from tinyseg.common.threads import Progress, in_threads
 from tinyseg.config import IGNORE, DataConfig
 from tinyseg.data.prepare.input_pipeline import InputPipeline, Tile, find_scale
 from tinyseg.data.prepare.normalize import InputScale, unit_range
-from tinyseg.data.prepare.resize import Placement, label_tile
+from tinyseg.data.prepare.resize import Placement, label_tile, place_tiles
 from tinyseg.data.sample import Sample
 from tinyseg.data.storage.store import digest
 
@@ -94,7 +94,7 @@ def cached_scale(dataset: "Dataset", names: Sequence[str], config: DataConfig) -
 
 
 def _source(dataset: "Dataset", names: Sequence[str]) -> tuple[object, ...]:
-    """What shapes the pixels before the input pipeline."""
+    """Return what shapes the pixels before the input pipeline."""
     return dataset.fingerprint(), tuple(names), dataset.channels, dataset.label_map
 
 
@@ -113,7 +113,7 @@ def _prepare(
 ) -> np.ndarray:
     """Write the records of all tiles, to the store if it can hold them, else to memory."""
     sizes = [dataset.size(dataset.index(name)) for name in names]
-    placements = [pipeline.placements(*size, overlap) for size in sizes]
+    placements = [place_tiles(*size, pipeline.size, pipeline.fit, overlap) for size in sizes]
     first = [0, *accumulate(map(len, placements))]
     channels, side = dataset.channels, (pipeline.size, pipeline.size)
     record = np.dtype(

@@ -131,7 +131,7 @@ def _glow(distance: Field, radius: float) -> Field:
 
 
 def _cell_profile(distance: Field, radius: float) -> Field:
-    """A disc with a brighter rim, sharp at the radius, and a dark halo two pixels wide."""
+    """Return a disc with a brighter rim, sharp at the radius, and a dark halo two pixels wide."""
     cover = np.clip(radius - distance + 0.5, 0, 1)
     halo = np.clip(radius + 2.5 - distance, 0, 1) * (1 - cover)
     return cover * (0.75 + 0.3 * (distance / radius) ** 4) - 0.3 * halo
