@@ -2,6 +2,7 @@
 # make test   formatting, lint, types and the whole test suite, as CI runs it
 # make quick  the same without the slow tests (about a minute)
 # make check  formatting, lint and types only
+# make docs   the reference pages of tinyseg/docs, from the code
 # make bench  the step beside PyTorch's, into the README's table (an idle machine, 10 minutes)
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ DEMO := demo
 WORKERS ?= 2
 CELLS := sim:cells?n=64&size=96&seed=0
 
-.PHONY: demo test quick check bench clean
+.PHONY: demo test quick check docs bench clean
 
 demo: .venv/ready
 	rm -rf $(DEMO)
@@ -33,6 +34,9 @@ check: .venv/ready-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: .venv/ready
+	$(BIN)/python -m tinyseg.cli.reference
 
 bench: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[bench]"

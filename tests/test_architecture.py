@@ -53,7 +53,8 @@ OPTIONAL = {"device": {"ziglang"}}
 
 
 def files() -> list[Path]:
-    return sorted(PACKAGE.rglob("*.py"))
+    docs = PACKAGE / "docs"
+    return [path for path in sorted(PACKAGE.rglob("*.py")) if docs not in path.parents]
 
 
 def room_of(path: Path) -> str:

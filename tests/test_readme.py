@@ -1,4 +1,4 @@
-"""The README is true: its commands and its Python blocks run, its files and settings exist."""
+"""README and docs are true: their commands and Python blocks run, their links lead somewhere."""
 
 import os
 import re
@@ -9,14 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from tinyseg.config import Config
+from tinyseg.cli.reference import PAGES
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "tinyseg" / "docs"
+README = ROOT / "README.md"
+PAGES_IN_ORDER = ["train", "data", "predict", "evaluate", "debug", "augmentation"]
+"""Pages with commands, in the order in which a reader of all of them would run these."""
+RECIPES = sorted((DOCS / "recipes").glob("*.py"))
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.M | re.S)
+def blocks(page: Path, language: str) -> list[str]:
+    text = page.read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
 
 
 def run(command: list[str], folder: Path) -> str:
@@ -34,50 +39,76 @@ def run(command: list[str], folder: Path) -> str:
     return done.stdout
 
 
+def run_page(page: Path, folder: Path) -> list[str]:
+    """Run a page's commands, then its Python blocks; return what each printed."""
+    lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
+    ours = [line for line in lines if line.startswith("tinyseg ")]
+    outputs = [run(["-m", *shlex.split(line)], folder) for line in ours]
+    return outputs + [run(["-c", code], folder) for code in blocks(page, "python")]
+
+
 @pytest.mark.slow
-def test_the_commands_and_the_python_blocks_run_in_order(tmp_path: Path) -> None:
-    commands = [line for block in blocks("sh") for line in block.splitlines()]
-    ours = [line for line in commands if line.startswith("tinyseg ")]
-    assert len(ours) >= 7
-    said = [run(["-m", *shlex.split(line)], tmp_path) for line in ours]
-    assert any("PASS: 4 of 4" in text for text in said)
-    assert any("this run" in text and "all background" in text for text in said)
-    for code in blocks("python"):
-        run(["-c", code], tmp_path)
-    made = {"run", "run2", "masks", "masks2", "cells", "scores.json", "grid.png"}
-    assert made <= {path.name for path in tmp_path.iterdir()}
+def test_the_commands_and_the_python_blocks_of_the_readme_run_in_order(tmp_path: Path) -> None:
+    outputs = run_page(README, tmp_path)
+    assert len(outputs) >= 9
+    assert any("PASS: 4 of 4" in text for text in outputs)
+    assert any("this run" in text and "all background" in text for text in outputs)
+    written = {"run", "run2", "masks", "cells", "grid.png", "report.html", "doctor.html"}
+    assert written <= {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.slow
+def test_the_commands_and_the_python_blocks_of_the_docs_run(tmp_path: Path) -> None:
+    run(["-m", "tinyseg", "simulate", "cells", "--n", "40", "--size", "64"], tmp_path)
+    outputs = [text for name in PAGES_IN_ORDER for text in run_page(DOCS / f"{name}.md", tmp_path)]
+    assert len(outputs) >= 12
+    assert any("NOT aligned" in text for text in outputs)
+    for page in DOCS.glob("*.md"):
+        if page.stem not in PAGES_IN_ORDER and page.name not in PAGES:
+            assert not [b for b in blocks(page, "sh") if "tinyseg " in b], f"{page} is not run"
+            assert not blocks(page, "python"), f"{page} is not run"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_runs_and_is_short(recipe: Path, tmp_path: Path) -> None:
+    lines = [line for line in recipe.read_text(encoding="utf-8").splitlines() if line.strip()]
+    assert len(lines) <= 15
+    run([str(recipe)], tmp_path)
+    assert recipe.name in README.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_reference_is_what_the_code_says(name: str) -> None:
+    assert (DOCS / name).read_text(encoding="utf-8") == PAGES[name](), "run  make docs"
 
 
 def test_the_make_targets_exist() -> None:
-    targets = re.findall(r"^make (\w+)", "\n".join(blocks("sh")), re.M)
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    assert targets == ["demo", "test"]
+    pages = [README, ROOT / ".github" / "CONTRIBUTING.md"]
+    targets = {
+        t for p in pages for b in blocks(p, "sh") for t in re.findall(r"^make (\w+)", b, re.M)
+    }
+    assert targets >= {"demo", "test", "quick", "docs"}
     assert all(re.search(rf"^{target}:", makefile, re.M) for target in targets)
     assert "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
-def test_the_settings_in_the_table_have_these_defaults() -> None:
-    cells = r"^\| (`(?:data|model|train)\.(?!py)\w+`[^|]*?) \| *([^|]*?) *\|"
-    rows = re.findall(cells, README, re.M)
-    assert len(rows) >= 8
-    for names, defaults in rows:
-        keys = re.findall(r"`(\w+)\.(\w+)`", names)
-        values = [value.strip("` ") for value in re.split(r", (?![^(]*\))", defaults)]
-        for (section, name), value in zip(keys, values, strict=True):
-            assert str(getattr(getattr(Config(), section), name)).removesuffix(".0") == value
-
-
-def test_the_file_table_names_every_module_and_nothing_else() -> None:
-    table = README[README.index("## How it is built") :]
-    named = {name.rstrip("/") for name in re.findall(r"`(\w+(?:\.py|/))`", table)}
+def test_the_table_of_rooms_names_every_room_and_nothing_else() -> None:
+    text = README.read_text(encoding="utf-8")
+    table = text[text.index("## How it is built") : text.index("## Speed")]
+    named = {name for row in re.findall(r"^\| (`.*?) \|", table, re.M) for name in row.split(", ")}
     there = {
-        path.name
+        path.name if path.suffix else f"{path.name}/"
         for path in (ROOT / "tinyseg").iterdir()
         if path.suffix == ".py" or (path / "__init__.py").exists()
     }
-    assert named - {"bench", "journal"} == there - {"__init__.py", "__main__.py"}
+    assert {name.strip("`") for name in named} == there - {"__init__.py", "__main__.py"}
 
 
-def test_links_lead_to_files() -> None:
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize(
+    "page", [README, ROOT / ".github" / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))], ids=str
+)
+def test_links_lead_to_files(page: Path) -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
