@@ -29,14 +29,12 @@ def settings_page() -> str:
 def _field_texts(source: str) -> dict[tuple[str, str], str]:
     """Return the string below each field of each class, in one line."""
     texts = {}
-    for node in ast.parse(source).body:
-        pairs = (
-            zip(node.body, node.body[1:], strict=False) if isinstance(node, ast.ClassDef) else ()
-        )
-        for field, text in pairs:
-            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-                words = " ".join(str(ast.literal_eval(text.value)).split())
-                texts[node.name, ast.unparse(field.target)] = words
+    for part in ast.parse(source).body:
+        if isinstance(part, ast.ClassDef):
+            for field, text in pairwise(part.body):
+                if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+                    words = " ".join(str(ast.literal_eval(text.value)).split())
+                    texts[part.name, ast.unparse(field.target)] = words
     return texts
 
 
@@ -44,7 +42,7 @@ def commands_page() -> str:
     """Return commands.md: the help of every command."""
     lines = ["# All commands", "", "Written from the command line's own help; do not edit.", ""]
     for command in _commands(parser()):
-        command.formatter_class = partial(command.formatter_class, width=96)  # type: ignore[assignment]
+        command.formatter_class = partial(command.formatter_class, width=96)  # type: ignore[call-arg]
         lines += [f"## {command.prog}", "", "```", command.format_help().strip(), "```", ""]
     return "\n".join(lines)
 
