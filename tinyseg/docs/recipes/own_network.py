@@ -7,7 +7,7 @@ import tinyseg as ts
 
 class TwoLayers:
     def __init__(self) -> None:
-        self.layers = [nn.Conv2d(1, 8, 3, padding=1), Tensor.relu, nn.Conv2d(8, 1, 3, padding=1)]
+        self.layers = [nn.Conv2d(3, 8, 3, padding=1), Tensor.relu, nn.Conv2d(8, 1, 3, padding=1)]
 
     def __call__(self, image: Tensor) -> Tensor:  # (B, C, H, W) -> logits (B, K, H, W)
         return image.sequential(self.layers)
