@@ -41,12 +41,18 @@ __all__ = [
     "TrainConfig",
     "TrainStep",
     "UNet",
+    "accuracy",
+    "confusion",
+    "dice",
     "evaluate",
+    "iou",
     "load_run",
     "losses",
     "metrics",
     "overfit",
+    "precision",
     "predict",
+    "recall",
     "train",
 ]
 
@@ -61,6 +67,7 @@ if TYPE_CHECKING:
     from tinyseg.inference.predict_files import predict
     from tinyseg.inference.run import Run, load_run
     from tinyseg.inference.step import PredictStep
+    from tinyseg.metrics import accuracy, confusion, dice, iou, precision, recall
     from tinyseg.models import UNet
     from tinyseg.training.overfit import overfit
     from tinyseg.training.step import TrainStep
@@ -68,6 +75,7 @@ if TYPE_CHECKING:
 else:
     _MODULES = {
         **dict.fromkeys(("Config", "DataConfig", "ModelConfig", "TrainConfig"), "config"),
+        **dict.fromkeys(("accuracy", "confusion", "dice", "iou", "precision", "recall"), "metrics"),
         "Dataset": "data",
         "PredictStep": "inference.step",
         "Run": "inference.run",
