@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import tinyseg
-from tinyseg.cli import commands, topics
+from tinyseg.cli import commands, main, topics
 from tinyseg.cli.parser import parser
 from tinyseg.cli.table import COMMANDS
 
@@ -93,3 +93,23 @@ def test_no_two_arguments_of_a_command_share_a_place() -> None:
         made = argparse.ArgumentParser()
         names = [made.add_argument(*one.flags, **one.settings).dest for one in command.options]
         assert len(names) == len(set(names)), command.name
+
+
+@pytest.mark.slow
+def test_the_examples_run_one_after_another(tmp_path: Path, monkeypatch, capsys) -> None:
+    """In the order of the table, on smaller images, with a smaller network."""
+    monkeypatch.chdir(tmp_path)
+    smaller = {"--n 40": "--n 12", "--size 64": "--size 32", "epochs=8": "epochs=1"}
+    smaller |= {"size=64": "size=32", "base_channels=8": "base_channels=2 depth=1"}
+    verdicts = ("tinyseg overfit", "tinyseg doctor", "tinyseg data check")
+    for command in COMMANDS:
+        if command.name in ("data download", "cache clear"):
+            continue  # the network, and what all other tests share
+        words = command.example
+        for text, less in smaller.items():
+            words = words.replace(text, less)
+        code = main(shlex.split(words)[1:])
+        assert code in ((0, 1) if words.startswith(verdicts) else (0,)), capsys.readouterr()
+    made = {path.name for path in tmp_path.iterdir()}
+    assert made >= {"cells", "run", "masks", "scores.json", "grid.png", "report.html"}
+    assert made >= {"doctor.html", "check.json", "split.json", "stats.json", "preview.png"}
