@@ -1,4 +1,4 @@
-"""Augment with any function of image and label, and prove that it keeps them aligned."""
+"""Augment with any function of image and label, and test that it keeps them aligned."""
 
 import numpy as np
 
@@ -10,5 +10,5 @@ def turn(image: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.rot90(image).copy(), np.rot90(label).copy()  # (H, W, C), (H, W)
 
 
-print(alignment(turn))  # sends a checkerboard through it, as image and as label
+print(alignment(turn))  # applies it to a checkerboard as image and label
 ts.train("sim:cells?n=12&size=32", "own-aug", pipeline=turn, epochs=1, size=32, depth=2)

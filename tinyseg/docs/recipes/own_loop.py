@@ -1,4 +1,4 @@
-"""Write the training loop yourself; the step is compiled once and guarded."""
+"""Write the training loop yourself; the step is compiled once, and its inputs are checked."""
 
 import tinyseg as ts
 

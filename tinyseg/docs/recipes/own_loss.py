@@ -1,4 +1,4 @@
-"""Train with a loss of your own: any function of logits and label that returns a scalar."""
+"""Train with your own loss: any function of logits and label that returns a scalar."""
 
 from tinygrad import Tensor
 

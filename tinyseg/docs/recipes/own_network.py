@@ -1,4 +1,4 @@
-"""Train a network of your own, made of tinygrad's layers."""
+"""Train your own network, built from tinygrad layers."""
 
 from tinygrad import Tensor, nn
 
