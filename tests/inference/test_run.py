@@ -106,5 +106,5 @@ def test_weights_of_another_network_are_refused(folder: Path) -> None:
 def test_a_damaged_post_processing_is_told(folder: Path) -> None:
     run = load_run(folder, MyNet())
     run.update_facts(postprocess="smallest")
-    with pytest.raises(RunError, match=r"run\.json: damaged \(.*smallest.*\); train anew"):
+    with pytest.raises(RunError, match=r"run\.json: damaged \(.*smallest.*\); train again"):
         load_run(folder, MyNet())

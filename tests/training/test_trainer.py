@@ -723,7 +723,7 @@ def test_a_run_from_before_the_input_statistics_opens_and_gets_one(
     flat = {"mean": [0.5], "std": [1.0]}
     for change in ({"input_statistics": statistics}, {"scale": flat}, {"scale": None}):
         (old / "run.json").write_text(json.dumps({**table, **change}))
-        with pytest.raises(RunError, match=r"run\.json: .*train anew"):
+        with pytest.raises(RunError, match=r"run\.json: .*train again"):
             load_run(old)
 
 

@@ -148,4 +148,4 @@ def read_json(path: str | Path) -> Any:
     except FileNotFoundError:
         raise RunError(f"{path}: no such file; is this a run folder of tinyseg?") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{path}: damaged ({error}); restore it or train anew") from None
+        raise RunError(f"{path}: damaged ({error}); restore it or train again") from None

@@ -199,7 +199,7 @@ def load_run(folder: str | Path, model: Any = None) -> Run:
     try:
         Postprocess(run.facts.postprocess)
     except ConfigError as error:
-        raise RunError(f"{path}: damaged ({error}); train anew") from None
+        raise RunError(f"{path}: damaged ({error}); train again") from None
     run.model = model
     return run
 

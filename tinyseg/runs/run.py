@@ -13,7 +13,7 @@ from typing import Any, Self
 from tinyseg.common.arrays import Array
 from tinyseg.common.files import LOCK, PARTIAL, read_json, write_atomic, write_json
 from tinyseg.common.progress import Progress
-from tinyseg.config import Config
+from tinyseg.config import IGNORE, Config
 from tinyseg.data import (
     Dataset,
     InputPipeline,
@@ -30,6 +30,8 @@ from tinyseg.runs.metrics_log import history
 
 FOLD = "fold-"
 """Beginning of the names of the runs of a cross-validation."""
+MOST_CHANNELS = 1024
+"""A run.json with more is damaged: the network would take gigabytes."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,12 @@ class RunFacts:
         scale = table["scale"] and InputScale.from_json(table["scale"])
         statistics = table.get("input_statistics", table.get("contract"))  # the old name
         statistics = statistics and InputStatistics.from_json(statistics)
-        channels = int(table["channels"])
+        channels, classes = int(table["channels"]), int(table["classes"])
+        if not (1 <= channels <= MOST_CHANNELS and 2 <= classes <= IGNORE):
+            raise ValueError(f"{channels} channels and {classes} classes cannot be")
+        label_map = {int(value): int(class_id) for value, class_id in table["label_map"].items()}
+        if set(label_map.values()) - {*range(classes), IGNORE}:
+            raise ValueError("its label map names classes that do not exist")
         sizes = {len(scale.mean), len(scale.std)} if scale else set()
         sizes |= {len(statistics.channels)} if statistics else set()
         if sizes - {channels}:
@@ -73,8 +80,8 @@ class RunFacts:
             source=str(table["source"]),
             fingerprint=str(table["fingerprint"]),
             channels=channels,
-            classes=int(table["classes"]),
-            label_map={int(value): int(class_id) for value, class_id in table["label_map"].items()},
+            classes=classes,
+            label_map=label_map,
             scale=scale,
             input_statistics=statistics,
             postprocess=str(table.get("postprocess", "")),
@@ -119,13 +126,13 @@ class RunFolder:
         table = read_json(folder / "run.json")
         try:
             facts = RunFacts.from_json(table)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise RunError(f"{folder / 'run.json'}: damaged ({error!r}); train anew") from None
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise RunError(f"{folder / 'run.json'}: damaged ({error}); train again") from None
         config = Config.load(folder / "config.toml", warn=False)
         if (facts.scale is None) != Normalize(config.data.normalize).by_image:
             raise RunError(
                 f"{folder / 'run.json'}: its scale does not go with data.normalize="
-                f"{config.data.normalize!r} in config.toml; restore them, or train anew"
+                f"{config.data.normalize!r} in config.toml; restore them, or train again"
             )
         return cls(folder, config, facts, Split.load(folder / "split.json"))
 

@@ -6,8 +6,8 @@ from tinyseg.config import DataConfig
 from tinyseg.data import Dataset, Split, make_split
 from tinyseg.data.content import Content
 from tinyseg.data.reading.duplicates import Duplicate
+from tinyseg.data.splits.groups import group_of
 from tinyseg.data.splits.split import Folds, load_split, make_folds
-from tinyseg.data.splits.strata import group_of
 from tinyseg.errors import DataError
 
 
@@ -110,8 +110,14 @@ def test_group_of(name, pattern, group):
 
 
 def test_a_bad_pattern_is_quoted():
-    with pytest.raises(DataError, match=r"data\.groups='\(' is no regular expression"):
+    with pytest.raises(DataError, match=r"data\.groups='\(' is not a regular expression"):
         make_split(dataset(NAMES), DataConfig(groups="("))
+
+
+def test_a_pattern_too_deep_for_python_is_refused_in_one_short_line():
+    with pytest.raises(DataError, match=r"^data\.groups='\(+\.\.\.' is not a regular") as error:
+        make_split(dataset(NAMES), DataConfig(groups="(" * 30_000))
+    assert len(str(error.value)) < 300
 
 
 def test_the_limit_cuts_training_images_only_after_splitting():

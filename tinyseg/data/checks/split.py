@@ -9,8 +9,8 @@ from tinyseg.config import Config, DataConfig
 from tinyseg.data.checks.labels import class_name, foreground_share, pixels_of
 from tinyseg.data.dataset import Dataset
 from tinyseg.data.reading.duplicates import Duplicate
+from tinyseg.data.splits.groups import strata_of
 from tinyseg.data.splits.split import PARTS, Folds, Split, scattered_groups
-from tinyseg.data.splits.strata import strata_of
 
 FEW_TRAIN, FEW_VAL = 8, 5
 """With fewer images training is only a trial, and a validation score is noise."""

@@ -41,7 +41,10 @@ class InputScale:
     def from_json(table: dict[str, list[float]]) -> "InputScale":
         """Read what `asdict` wrote, also in old runs, which call the std "deviation"."""
         std = table["std"] if "std" in table else table["deviation"]
-        return InputScale(tuple(map(float, table["mean"])), tuple(map(float, std)))
+        scale = InputScale(tuple(map(float, table["mean"])), tuple(map(float, std)))
+        if not np.isfinite([*scale.mean, *scale.std]).all() or min(scale.std, default=1) <= 0:
+            raise ValueError("a mean or std that cannot be")
+        return scale
 
 
 def _scale(mean: np.ndarray, std: np.ndarray) -> InputScale:

@@ -10,8 +10,8 @@ from urllib.parse import parse_qsl
 import numpy as np
 
 from tinyseg.data.sample import Sample
+from tinyseg.data.simulation.draw import Canvas, cells, membranes, shapes, ultrasound
 from tinyseg.data.simulation.fields import between
-from tinyseg.data.simulation.shapes import Canvas, cells, membranes, shapes, ultrasound
 from tinyseg.errors import DataError
 
 KINDS: dict[str, Callable[[Canvas], tuple[np.ndarray, np.ndarray]]] = {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tinyseg.common.files import write_json
 from tinyseg.config import DataConfig
 from tinyseg.data.sample import name_some
-from tinyseg.data.splits.strata import draw, group_of, in_order, seeded, size, strata_of
+from tinyseg.data.splits.groups import draw, group_of, in_order, seeded, size, strata_of
 from tinyseg.errors import DataError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Group images that must stay together, and draw them evenly from strata of similar images."""
+"""Groups of images that must stay together, drawn evenly from strata of similar images."""
 
 import hashlib
 import re
@@ -105,8 +105,9 @@ def group_of(name: str, pattern: str) -> str:
         return name
     try:
         match = re.search(pattern, name)
-    except re.error as error:
-        raise DataError(f"data.groups={pattern!r} is no regular expression: {error}") from None
+    except (re.error, RecursionError, OverflowError, MemoryError) as error:
+        shown = pattern if len(pattern) <= 80 else f"{pattern[:80]}..."
+        raise DataError(f"data.groups={shown!r} is not a regular expression: {error}") from None
     if not match:
         return name
     return (match[1] or name) if match.re.groups else match[0]
