@@ -131,7 +131,7 @@ def test_overrides_that_cannot_be_read(assignment: str, message: str) -> None:
         ("train.batch_size", (0,), "at least 1"),
         ("train.grad_clip", (-1.0, "nan", "inf"), r"0 \(off\) or a positive norm"),
         ("train.early_stopping", (-1,), r"0 \(off\) or a number of epochs"),
-        ("train.threshold", (-0.1, 1.0, "nan"), r"0 \(best of validation\), or between 0 and 1"),
+        ("train.threshold", (-0.1, 1.0, "nan"), r"0 \(best on the .*\), or between 0 and 1"),
         ("train.seed", (-1, 2**31), r"0 to 2\^31 - 1"),
     ],
 )

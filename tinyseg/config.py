@@ -37,18 +37,19 @@ class DataConfig:
     ratio, pad the rest; pad: keep the scale and pad; tile: keep the scale and cut larger images
     into tiles."""
     overlap: float = 0.5
-    """tile: fraction of its side that a tile shares with the next one, in prediction."""
+    """With fit=tile: overlap of neighboring tiles in prediction, as a fraction of the tile side."""
     color: str = "auto"
-    """grey, rgb, or auto: grey if every image is grey."""
+    """Color mode in which images are read: grey, rgb, or auto (grey if every image is grey)."""
     preprocess: str = ""
     """Filters applied to each image before resizing: "median(size=3)+clahe(tiles=8,clip=2)"."""
     normalize: str = "dataset"
-    """Subtract a mean, divide by a std: those of the training images (dataset) or of each image
-    (image), minmax, fixed(mean=[0.5],std=[0.25]), or none."""
+    """dataset or image: subtract the mean and divide by the std of the training images or of each
+    image; minmax: scale each image to [0, 1]; fixed(mean=[0.5],std=[0.25]): these values; none."""
     labels: str = "auto"
-    """Mask values to class ids: "0:0,255:1" ("3:255" ignores value 3); auto: found by a scan."""
+    """Mask values to class ids: "0:0,255:1" ("3:255" ignores value 3); auto: scan the
+    masks."""
     split_file: str = ""
-    """A saved split or saved folds (JSON); empty: split by seed and fractions."""
+    """JSON file with a saved split or saved folds; empty: split by seed and fractions."""
     val_fraction: float = 0.2
     """Fraction of the images held out for validation."""
     test_fraction: float = 0.0
@@ -58,11 +59,12 @@ class DataConfig:
     stratify: bool = True
     """Give each part its share of empty masks and of small, large and rare objects."""
     folds: int = 0
-    """Number of folds of a cross-validation; 0: no folds, hold out `val_fraction`."""
+    """Number of cross-validation folds; 0: no folds, hold out `val_fraction`."""
     fold: int = 0
     """The fold used for validation, from 0."""
     groups: str = ""
-    """Regular expression: images whose names give the same first group stay in the same part."""
+    """Regular expression for image names; images with the same match of its first group stay in the
+    same part of the split."""
     max_train_images: int = 0
     """Train on at most this many images; 0: on all."""
 
@@ -104,13 +106,14 @@ class ModelConfig:
     upsample: str = "transpose"
     """How the decoder doubles the resolution: transpose, bilinear or nearest."""
     norm: str = "batch"
-    """batch, group, instance or none."""
+    """Normalization layers: batch, group, instance or none."""
     attention: bool = False
-    """Attention gates on the skip connections."""
+    """Whether to use attention gates on the skip connections."""
     dropout: float = 0.0
-    """Probability with which a channel of the deepest level is dropped in training."""
+    """Probability of dropping a channel of the deepest level in training."""
     head: str = "auto"
-    """sigmoid (1 channel), softmax (K >= 2 channels), or auto: sigmoid for two classes."""
+    """Output of the network: sigmoid (1 channel), softmax (one channel per class), or auto: sigmoid
+    for two classes, softmax for more."""
 
     def __post_init__(self) -> None:
         ups, norms = ("transpose", "bilinear", "nearest"), ("batch", "group", "instance", "none")
@@ -147,21 +150,22 @@ class TrainConfig:
     augment: str = "none"
     """Random transforms: none, light, medium, strong, trivial, or "flip+0.5*rotate(degrees=15)"."""
     grad_clip: float = 0.0
-    """Largest norm of all gradients together; larger ones are scaled down. 0: no clipping."""
+    """Maximum norm of the gradients of all weights together (gradient clipping); 0: no clipping."""
     precision: str = "float32"
     """Mixed precision, for GPUs: float32, bfloat16 or float16; weights stay float32."""
     loss_scale: float = 0.0
-    """float16: factor of the loss that prevents underflow, 1 to 2^24; 0: adapted, from 2^16."""
+    """With precision=float16: factor of the loss that prevents underflow of gradients, 1 to 2^24;
+    0: adapted in training, starting at 2^16."""
     phases: str = ""
-    """Several losses in turn: "bce: 30 epochs; dice: 10 epochs from best"."""
+    """Several losses, one after the other: "bce: 30 epochs; dice: 10 epochs from best"."""
     early_stopping: int = 0
     """Stop after this many epochs without a better validation Dice; 0: never."""
     threshold: float = 0.0
     """A pixel is foreground if its probability is at least this (sigmoid head); 0: use the best
-    threshold of the validation images, stored with the weights."""
+    threshold on the validation images, which is stored with the weights."""
     postprocess: str = "none"
-    """Applied to predicted masks: "fill_holes+min_size(pixels=64)", "largest"; auto: what raises
-    the Dice of the validation images, if anything does."""
+    """Post-processing of predicted masks: "fill_holes+min_size(pixels=64)", "largest"; auto: the
+    steps that raise the Dice on the validation images, if any do."""
     seed: int = 0
     """Seed of the initial weights, the order of the images, dropout and augmentation."""
 
@@ -177,7 +181,7 @@ class TrainConfig:
         one_of = f"one of {', '.join(PRECISIONS)}"
         _check(self.precision in PRECISIONS, "train.precision", self.precision, one_of)
         scales = self.loss_scale == 0 or 1 <= self.loss_scale <= 2**24
-        _check(scales, "train.loss_scale", self.loss_scale, "0 (adapted), or 1 to 2^24")
+        _check(scales, "train.loss_scale", self.loss_scale, "0 (adapted in training), or 1 to 2^24")
         fits = self.loss_scale == 0 or self.precision == "float16"
         rule = "0 unless train.precision is float16"
         _check(fits, "train.loss_scale", self.loss_scale, rule)
@@ -188,7 +192,12 @@ class TrainConfig:
             "0 (off) or a number of epochs",
         )
         ok = 0 <= self.threshold < 1
-        _check(ok, "train.threshold", self.threshold, "0 (best of validation), or between 0 and 1")
+        _check(
+            ok,
+            "train.threshold",
+            self.threshold,
+            "0 (best on the validation images), or between 0 and 1",
+        )
         _check(0 <= self.seed < 2**31, "train.seed", self.seed, "0 to 2^31 - 1")
 
 
@@ -223,7 +232,9 @@ class Config:
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from None
         except (ValueError, OverflowError):  # too long to be printed, or to be a float
-            raise ConfigError(f"{path}: a number in it is too large") from None
+            raise ConfigError(
+                f"{path}: a number in this file is too large; use a smaller one"
+            ) from None
 
     def with_settings(self, **settings: object) -> "Config":
         """Return a copy with these settings: `epochs=20`, or `**{"train.epochs": 20}`."""

@@ -203,7 +203,7 @@ def test_bad_input_is_one_line_with_the_file_and_the_remedy(
         "3 channels; give": ("train", cells, "--out", new, "--set", f"normalize={TWO}"),
         "size is odd": ("data", "stats", cells, "--set", "preprocess=median(size=4)"),
         "unknown loss": ("train", cells, "--out", new, "--set", "loss=dise"),
-        "train.batch_size=": ("train", cells, "--out", new, "--set", "train.batch_size=64"),
+        "batch_size=": ("train", cells, "--out", new, "--set", "train.batch_size=64"),
         "not empty": ("train", cells, "--out", run, "--set", *SMALL),
         "keeps its settings": ("train", cells, "--out", run, "--resume", "--set", "batch_size=3"),
         "no run.json": ("evaluate", cells, cells),

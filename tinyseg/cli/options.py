@@ -74,7 +74,7 @@ PREDICTION = (
         *("--threshold",),
         type=float,
         metavar="P",
-        help="call a pixel foreground from this probability on, instead of the run's threshold",
+        help="a pixel is foreground if its probability is at least P; default: the run's threshold",
     ),
     option(
         *("--with",),
@@ -84,19 +84,19 @@ PREDICTION = (
         default=[],
         metavar="RUN",
         type=_path,
-        help="average the probabilities with those of more runs",
+        help="average the probabilities of RUN and these other runs",
     ),
     option(
         *("--postprocess",),
         metavar="STEPS",
-        help="post-process class maps in this way instead of the run's, e.g. largest, none or "
-        "fill_holes+min_size(pixels=64)",
+        help="post-processing of the masks, e.g. largest, none or fill_holes+min_size(pixels=64); "
+        "default: the run's",
     ),
     option(
         *("--tta",),
         default="",
         metavar="VIEWS",
-        help='test-time augmentation: average over flips, rotations, scales, joined by "+"',
+        help="test-time augmentation: average over flips, rotations or scales; join several with +",
     ),
 )
 
@@ -114,13 +114,13 @@ class Command:
 
 GROUPS = {
     "data": "Download, check, compare and preview datasets.",
-    "cache": "Show or remove what tinyseg keeps on disk to start faster.",
+    "cache": "Show or clear the cache, which makes later starts faster.",
 }
 COMMANDS = (
     Command(
         "simulate",
         "Write a simulated dataset: images and their masks as PNG files.",
-        "The same seed gives the same images. Train on them to try tinyseg out without data.",
+        "The same seed gives the same images. Use them to try tinyseg without data of your own.",
         (
             option("out", type=_path, help="the folder to write: images/ and masks/"),
             option(
@@ -133,12 +133,22 @@ COMMANDS = (
                 "--size",
                 type=int,
                 default=128,
-                help="height and width; default: %(default)s pixels",
+                help="height and width in pixels; default: %(default)s",
             ),
             option("--seed", type=int, default=0, help="random seed; default: %(default)s"),
             option("--foreground", type=float, help="mean fraction of foreground pixels"),
-            option("--contrast", type=float, default=1.0, help="below 1: fainter; default: 1"),
-            option("--noise", type=float, default=1.0, help="above 1: noisier; default: 1"),
+            option(
+                "--contrast",
+                type=float,
+                default=1.0,
+                help="contrast of the objects; below 1: fainter; default: 1",
+            ),
+            option(
+                "--noise",
+                type=float,
+                default=1.0,
+                help="strength of the noise; above 1: noisier; default: 1",
+            ),
             option("--empty", type=float, help="fraction of images without foreground"),
         ),
         "tinyseg simulate cells --n 40 --size 64",
@@ -147,14 +157,16 @@ COMMANDS = (
         "train",
         "Train a network on a dataset and write a run folder.",
         "The run folder holds the settings, the log, the best and the last checkpoint, and "
-        "pictures of validation images. After Ctrl-C, the same command with --resume goes on.",
+        "pictures of validation images. After Ctrl-C, run it again with --resume to continue.",
         (
             DATA,
             option("--out", type=_path, required=True, metavar="RUN", help="the run folder"),
             *SETTINGS,
             MODEL,
             LOSS,
-            option("--limit-images", type=int, metavar="N", help="train on N images only (0: all)"),
+            option(
+                "--limit-images", type=int, metavar="N", help="train on at most N images (0: all)"
+            ),
             switch("--resume", "continue a run that was stopped, or train it for more epochs"),
             option(
                 "--folds",
@@ -190,12 +202,18 @@ COMMANDS = (
     Command(
         "predict",
         "Predict masks of new images, at the images' own sizes.",
-        "An image that cannot be read is reported and left out (exit code 2). A second call "
-        "continues one that was stopped.",
+        "An image that cannot be read is reported and skipped (exit code 2). If the command is "
+        "interrupted, run it again to continue.",
         (
             RUN,
             option("paths", nargs="+", metavar="PATH", help="image files, or folders of images"),
-            option("--out", type=_path, required=True, metavar="FOLDER", help="where masks go"),
+            option(
+                "--out",
+                type=_path,
+                required=True,
+                metavar="FOLDER",
+                help="the folder for the masks",
+            ),
             RUN_MODEL,
             switch("--probability", "also write probabilities, as 16-bit PNG"),
             FORCE,
@@ -206,8 +224,8 @@ COMMANDS = (
     Command(
         "report",
         "Compare runs: scores, curves, settings and every image, in one file.",
-        "The file name decides what is written: a page for the browser (.html), a table (.txt, "
-        ".md, .csv) or curves (.png).",
+        "The extension of --out selects the output: a page for the browser (.html), a table "
+        "(.txt, .md, .csv) or curves (.png).",
         (
             option("folders", nargs="+", metavar="RUN", type=_path, help=RUN.settings["help"]),
             option(
@@ -223,9 +241,12 @@ COMMANDS = (
                 type=int,
                 default=50,
                 metavar="N",
-                help="most images to show in a page; default: %(default)s",
+                help="maximum number of images on a page; default: %(default)s",
             ),
-            switch("--doctor", "add what `tinyseg doctor` says of each run (about a minute each)"),
+            switch(
+                "--doctor",
+                "add the findings of `tinyseg doctor` for each run (about a minute each)",
+            ),
             RUN_MODEL,
             FORCE,
         ),
@@ -234,19 +255,23 @@ COMMANDS = (
     Command(
         "overfit",
         "Train on a few images until they are memorized: PASS or FAIL.",
-        "A network that cannot memorize four images has a fault that more data will not cure. "
+        "If a network cannot memorize four images, more data will not help: find the cause first. "
         "Exit code 1 on FAIL.",
         (
             DATA,
             option(
-                "--images", type=int, default=4, metavar="N", help="how many; default: %(default)s"
+                "--images",
+                type=int,
+                default=4,
+                metavar="N",
+                help="number of images; default: %(default)s",
             ),
             option(
                 "--steps",
                 type=int,
                 default=400,
                 metavar="N",
-                help="most training steps; default: %(default)s",
+                help="maximum number of training steps; default: %(default)s",
             ),
             *SETTINGS,
         ),
@@ -255,7 +280,7 @@ COMMANDS = (
     Command(
         "doctor",
         "Find out why training does not work: data, labels, loss, network, step, run.",
-        "Runs small experiments and says what is wrong, why it matters and what to change. Exit "
+        "Runs small experiments and reports what is wrong, why it matters and what to change. Exit "
         "code 1 when it finds an error.",
         (
             DATA,
@@ -272,16 +297,16 @@ COMMANDS = (
     Command(
         "data download",
         "Download a published dataset.",
-        "Known are pets, busi, isbi2012, camvid and dsb2018; their digests are checked.",
+        "Each file is verified by its SHA-256 digest.",
         (
             option("name", help="pets, busi, isbi2012, camvid or dsb2018"),
-            option("folder", type=_path, help="where to put it"),
+            option("folder", type=_path, help="the folder to download it to"),
         ),
         "tinyseg data download isbi2012 data/isbi2012",
     ),
     Command(
         "data check",
-        "Check a dataset for what could spoil training.",
+        "Check a dataset for problems before training.",
         "Finds unreadable and duplicate files, masks that do not match their images, leaks "
         "between splits and more. Exit code 1 when it finds an error.",
         (
@@ -297,9 +322,9 @@ COMMANDS = (
     ),
     Command(
         "data stats",
-        "Describe a dataset, or two and how they differ.",
-        "Prints gray levels, foreground, object counts and sizes; for two datasets, say real and "
-        "simulated, also how far apart they are.",
+        "Describe a dataset, or compare two.",
+        "Prints gray levels, foreground, object counts and sizes; for two datasets, for example "
+        "real and simulated, also how much they differ.",
         (
             DATA,
             option("other", nargs="?", help="a second dataset to compare with"),
@@ -313,7 +338,8 @@ COMMANDS = (
     Command(
         "data preview",
         "Draw images with every augmentation, alone and combined, as one PNG.",
-        "Look at it before training: is each label still right, does each image look plausible?",
+        "Before training, check that each label still fits its image and that the images look "
+        "plausible.",
         (
             DATA,
             option("--out", writes=(".png",), required=True, help="the PNG to write"),
@@ -322,7 +348,7 @@ COMMANDS = (
                 nargs="+",
                 default=["3"],
                 metavar="N|NAME",
-                help="how many images, or the names of some; default: 3",
+                help="number of images, or image names; default: 3",
             ),
             FORCE,
             *SETTINGS,
@@ -332,28 +358,28 @@ COMMANDS = (
     Command(
         "info",
         "Print the device, the compiler, versions and the cache folder.",
-        "The line `because` says why this device and compiler were chosen.",
+        "The line `because` gives the reason for the choice of device and compiler.",
         (),
         "tinyseg info",
     ),
     Command(
         "cache info",
-        "Print how many files are kept, their size and where they are.",
-        "Kept are compiled training steps and decoded images.",
+        "Print the number, size and location of the cached files.",
+        "The cache holds compiled training steps and decoded images.",
         (),
         "tinyseg cache info",
     ),
     Command(
         "cache clear",
-        "Remove all that is kept.",
-        "The next start compiles and decodes again; no result changes.",
+        "Delete all cached files.",
+        "The next start is slower, because it compiles and decodes again. Results do not change.",
         (),
         "tinyseg cache clear",
     ),
     Command(
         "help",
         "Print a page of the documentation.",
-        "Without a topic it lists them. The topic may also be a command.",
+        "Without a topic, list all pages. A topic can also be the name of a command.",
         (option("topic", nargs="*", help="the page to print"),),
         "tinyseg help",
     ),
