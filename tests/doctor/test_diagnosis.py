@@ -52,7 +52,11 @@ def test_an_error_ends_the_round_but_a_finished_run_is_looked_at(
     [
         ([], None, "PASS (all well)"),
         ([NOTE], None, "PASS (1 note)"),
-        ([NOTE, WARNING], WARNING, "PASS with warnings: look at the first one (1 warning, 1 note)"),
+        (
+            [NOTE, WARNING],
+            WARNING,
+            "PASS with warnings: start with the first one (1 warning, 1 note)",
+        ),
         (
             [WARNING, ERROR, ERROR],
             ERROR,

@@ -87,7 +87,7 @@ class Diagnosis:
         """PASS or FAIL and the number of findings of each level."""
         verdicts = {
             "error": "FAIL: fix the first error first",
-            "warning": "PASS with warnings: look at the first one",
+            "warning": "PASS with warnings: start with the first one",
         }
         return f"{verdicts.get(self.level, 'PASS')} ({tally(self.findings)})"
 
@@ -133,7 +133,7 @@ def diagnose(project: Project, stages: Sequence[str] = tuple(STAGES)) -> Diagnos
         findings += note(
             "doctor",
             f"not examined: {', '.join(skipped)}",
-            "what they would report may only be a consequence of the error",
+            "any problem they find could be a consequence of the error",
             "fix the error, then run `tinyseg doctor` again",
         )
     return Diagnosis(project.source, tuple(findings), seconds)

@@ -292,7 +292,7 @@ def test_groups_across_a_given_split(cells, tmp_path):
     bad = [f for f in found(cells, "data.groups=cells").findings if f.level in ("warning", "error")]
     assert [f.seen for f in bad] == [
         "0 training images are fewer than a batch of 4",
-        "30 of 30 images hang together by duplicates or data.groups",
+        "30 of 30 images are linked by duplicates or data.groups",
     ]
     assert found(cells, r"data.groups=cells_00(\d\d)").level == "ok"
 

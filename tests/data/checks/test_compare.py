@@ -57,7 +57,7 @@ def test_lights_that_differ_ask_for_the_image_itself() -> None:
     assert found.distances[PLAIN][0] > 1
     assert found.distances[IMAGE][0] < 0.1
     assert found.best == IMAGE
-    assert found.advice().startswith("data.normalize=image brings them together best")
+    assert found.advice().startswith("data.normalize=image reduces the difference most")
     assert found.to_dict()["best"] in found.table(("gray",))
 
 

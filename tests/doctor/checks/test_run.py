@@ -299,7 +299,7 @@ def test_false_objects_are_counted_apart_from_low_scores(tmp_path: Path) -> None
     empty = sum(not one.present[1] for one in images)
     assert empty > 5
     assert failure_correlates(dataset, found) == [  # type: ignore[arg-type]
-        f"in {empty} of {empty} images without foreground the run predicts some"
+        f"the run predicts foreground in {empty} of {empty} images without foreground"
     ]
 
 

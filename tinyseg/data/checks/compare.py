@@ -65,9 +65,9 @@ class Comparison:
     def advice(self) -> str:
         """Return what to do, in words."""
         if self.best == PLAIN:
-            return f"no normalization brings them nearer by a tenth: keep {PLAIN}"
+            return f"no normalization reduces the difference by 10 % or more: keep {PLAIN}"
         return (
-            f"{self.best} brings them together best: {self._mean(self.best):.2f} std apart, "
+            f"{self.best} reduces the difference most: {self._mean(self.best):.2f} std apart, "
             f"not {self._mean(PLAIN):.2f}"
         )
 

@@ -21,9 +21,9 @@ FAULTS = {
         "replace them, or remove them together with their image or mask",
     ),
     "mask sizes": (
-        "masks of another size than their image",
+        "masks whose size differs from that of their image",
         "mask and image pixels cannot be aligned",
-        "export image and mask at one size; never scale a mask with smoothing",
+        "export image and mask at the same size; resize masks with nearest-neighbor interpolation",
     ),
     "mask values": (
         "masks with values that have no class",
@@ -103,28 +103,34 @@ def file_findings(
     unpaired = [f"image without mask: {name}" for name in layout.bare]
     unpaired += [f"mask without image: {name}" for name in layout.orphans]
     why = "every image needs a mask of the same name, all black where there is no object"
-    remedy = "add or rename the partner, or move the file away"
-    yield from listed("error", "pairs", "files without a partner", unpaired, why, remedy)
+    remedy = "add or rename the missing file, or remove this one"
+    yield from listed(
+        "error", "pairs", "images without masks or masks without images", unpaired, why, remedy
+    )
     names = _short_names(inspected)
     readable = {names[one.case.name]: one for one in inspected if one.shape}
     yield from _sizes({name: one.shape[:2] for name, one in readable.items() if one.shape}, config)
     alpha = [name for name, one in readable.items() if one.mode.endswith("A")]
-    yield from listed("note", "alpha", "images with transparency, which is left out", alpha)
+    yield from listed("note", "alpha", "images with transparency, which is ignored", alpha)
     deep = [name for name, one in readable.items() if one.deep]
     title = f"images with more than 8 bits, of {len(readable)}"
-    why = "each is read as 0 to 1 of its range: 12 bits stored in 16 look dark next to 8 bits"
+    why = "each is scaled by its own bit depth: 12-bit data in a 16-bit file is dark"
     if len(deep) < len(readable):
-        yield from listed("warning", "bit depths", title, deep, why, "convert all to one depth")
+        yield from listed(
+            "warning", "bit depths", title, deep, why, "convert all images to the same bit depth"
+        )
     if config.color == "auto":
         yield from _colors({name: one.shape[2] for name, one in readable.items() if one.shape})
     yield from (Finding("note", "layout", text) for text in layout.warnings)
     flat = [name for name, one in readable.items() if one.flat]
-    why = "they show nothing; often an export failed"
+    why = "they contain no information; often an export failed"
     remedy = "look at them; export them again or remove them"
-    yield from listed("warning", "flat images", "images of one gray throughout", flat, why, remedy)
-    title = "files of several frames, of which the first is used"
+    yield from listed(
+        "warning", "flat images", "images with the same value in all pixels", flat, why, remedy
+    )
+    title = "files with several frames, of which only the first is used"
     frames = [names[one.case.name] for one in inspected if one.more_frames]
-    remedy = "save the frames as files of their own if they are meant to be used"
+    remedy = "to use the other frames, save each as a separate file"
     yield from listed("note", "frames", title, frames, remedy=remedy)
 
 
@@ -148,7 +154,7 @@ def _sizes(sizes: Mapping[str, tuple[int, int]], config: DataConfig) -> Iterator
         large = {name: size for name, size in sizes.items() if max(size) > config.size}
         lines = [f"{name}: {rows} x {cols} pixels" for name, (rows, cols) in large.items()]
         side = -(-max(map(max, distinct)) // 16) * 16
-        why = "data.fit=pad keeps the scale, so they do not fit and a run stops"
+        why = "they do not fit with data.fit=pad, and training would stop with an error"
         remedy = "set data.fit=tile or resize" + f", or data.size={side}" * (side <= 4096)
         title = f"images larger than data.size={config.size}"
         yield from listed("error", "image sizes", title, lines, why, remedy)
@@ -160,8 +166,8 @@ def _colors(channels: Mapping[str, int]) -> Iterator[Finding]:
     few, many = sorted((gray, color), key=len)
     one, other = ("gray", "color") if few is gray else ("color", "gray")
     title = f"{one} images among {len(many)} {other} ones"
-    why = "with data.color=auto one color image makes all be read as RGB"
-    remedy = "set data.color=grey or data.color=rgb to decide it"
+    why = "data.color=auto reads all images as RGB if any has color"
+    remedy = "set data.color=grey or data.color=rgb"
     if many:
         level = "note" if few is gray else "warning"
         yield from listed(level, "color", title, few, why, remedy)

@@ -42,14 +42,14 @@ def label_findings(dataset: Dataset, config: DataConfig, scanned: bool) -> Itera
     yield _classes(dataset, pixels)
     shares = {name: foreground_share(counts) for name, counts in pixels.items()}
     empty = [name for name, share in shares.items() if not share]
-    title, level, why, remedy = f"masks without any object, of {len(pixels)}", "note", "", ""
+    title, level, why, remedy = f"masks without foreground, of {len(pixels)}", "note", "", ""
     if len(empty) > len(pixels) / 2:
-        level, why = "warning", "most steps see background only"
-        remedy = "check whether their objects are lost; else omit some"
+        level, why = "warning", "most training steps contain only background"
+        remedy = "check whether objects are lost; if not, remove some masks"
     yield from listed(level, "empty masks", title, empty, why, remedy)
     ignored = [name for name, counts in pixels.items() if set(counts) == {IGNORE}]
-    title, remedy = "masks that are ignored throughout", "check data.labels, or remove them"
-    why = "nothing is learned from them and no score counts them"
+    title, remedy = "masks in which every pixel is ignored", "check data.labels, or remove them"
+    why = "they do not contribute to training or scores"
     yield from listed("warning", "ignored masks", title, ignored, why, remedy)
     full = [name for name, share in shares.items() if share == 1 and dataset.classes == 2]
     level = "error" if len(full) == len(pixels) else "warning"
@@ -57,10 +57,10 @@ def label_findings(dataset: Dataset, config: DataConfig, scanned: bool) -> Itera
     why += "trimap of 1, 2 and 3) that is read as if all above 0 were one class"
     remedy = 'look at them; give each value its class, e.g. data.labels="1:1,2:0,3:ignore"'
     yield from listed(
-        level, "full masks", "masks that are foreground throughout", full, why, remedy
+        level, "full masks", "masks in which every pixel is foreground", full, why, remedy
     )
     title = f"masks that lose all objects when scaled to data.size={config.size}"
-    lost, why = _lost(dataset, shares, config), "the network learns that there is nothing"
+    lost, why = _lost(dataset, shares, config), "the network is trained to predict background there"
     yield from listed("warning", "lost objects", title, lost, why, "raise data.size")
     yield from _foreground(dataset, float(np.mean([*shares.values()])), scanned)
 
@@ -93,12 +93,12 @@ def _foreground(dataset: Dataset, share: float, scanned: bool) -> Iterator[Findi
     if scanned and share > 0.5 and dataset.classes == 2:
         values = {class_id: value_text(value) for value, class_id in dataset.label_map.items()}
         seen = f"{share:.0%} of the pixels are foreground"
-        why = "the score of what fills the image is high whatever a network learns"
+        why = "any prediction that fills the image gets a high score"
         labels = f'data.labels="{values[0]}:1,{values[1]}:0"'
-        remedy = f"if value {values[0]} is the object set {labels}"
+        remedy = f"if value {values[0]} is the object, set {labels}"
         yield Finding("warning", "foreground", seen, why, remedy)
     elif 0 < share < RARE:
         seen = f"{share:.2%} of the pixels are foreground"
         why = "cross-entropy alone may learn to predict nothing"
-        remedy = 'keep the default loss, which has a Dice part, or set train.loss="focal_tversky"'
+        remedy = 'keep the default loss, which has a Dice term, or set train.loss="focal_tversky"'
         yield Finding("note", "foreground", seen, why, remedy)

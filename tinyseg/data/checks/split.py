@@ -16,8 +16,8 @@ FEW_TRAIN, FEW_VAL = 8, 5
 """With fewer images training is only a trial, and a validation score is noise."""
 UNBALANCED = 2.0
 """Factor between the mean foreground of training and validation from which they differ."""
-STOPS = "a run stops before it starts"
-NO_BEST = f"no epoch could be called the best, and {STOPS}"
+STOPS = "training would stop with an error"
+NO_BEST = f"the best epoch could not be determined, and {STOPS}"
 
 
 def duplicate_findings(dataset: Dataset, split: Split | None = None) -> Iterator[Finding]:
@@ -31,17 +31,24 @@ def duplicate_findings(dataset: Dataset, split: Split | None = None) -> Iterator
             leaks.append(f"{'; '.join(where)} ({same.words})")
         else:
             within.append(same)
-    why = "scores come out too good: the network has seen the answer"
-    remedy = "move all into one part, or remove some; splits made here keep them together"
-    yield from listed("error", "leak", "one picture in two parts of the split", leaks, why, remedy)
+    why = "scores are too high, because the network was trained on copies of the scored images"
+    remedy = (
+        "move all copies into one part, or remove some; tinyseg's own splits keep copies together"
+    )
+    yield from listed(
+        "error", "leak", "the same image in two parts of the split", leaks, why, remedy
+    )
     title, why = (
         "equal images with different masks",
-        "the network learns two answers for one picture",
+        "the network is trained on contradictory masks for the same image",
     )
-    remedy = "keep the mask that is right"
+    remedy = "keep only the correct mask"
     yield from listed("warning", "contradiction", title, _contradictions(dataset), why, remedy)
-    title, why = "one picture under several names, within one part", "it counts more than once"
-    remedy = "keep one if that is not meant; splits made here keep them together"
+    title, why = (
+        "the same image under several names, within one part of the split",
+        "it counts more than once",
+    )
+    remedy = "keep one copy unless this is intended; tinyseg's own splits keep copies together"
     yield from listed("note", "duplicates", title, within, why, remedy)
 
 
@@ -56,7 +63,7 @@ def split_findings(dataset: Dataset, split: Split, config: Config) -> Iterator[F
     """Yield whether training and validation are large enough, alike, and apart."""
     groups = scattered_groups(split, config.data.groups)
     lines = [f"{group}: {' and '.join(parts)}" for group, parts in groups.items()]
-    why = "a patient or a video that is trained on is recognized in validation"
+    why = "images of the same patient or video are alike, so the validation score is too high"
     remedy = "move their images into one part, or leave data.groups empty"
     yield from listed(
         "error", "groups", "groups in more than one part of the split", lines, why, remedy
@@ -76,7 +83,7 @@ def _counts(split: Split, batch: int) -> Iterator[Finding]:
         remedy = "raise data.val_fraction, add images, or name some in data.split_file"
         yield Finding("error", "split", "no validation images", NO_BEST, remedy)
     elif val < FEW_VAL:
-        why = "one image more or less moves the score by a lot"
+        why = "a single image changes the score considerably"
         remedy = "cross-validate (data.folds=5 data.fold=0, then 1 ...), raise data.val_fraction, "
         remedy += "or add images"
         yield Finding("warning", "split", f"few validation images: {val}", why, remedy)
@@ -85,7 +92,7 @@ def _counts(split: Split, batch: int) -> Iterator[Finding]:
         remedy = f"set train.batch_size={max(train, 1)}, lower data.val_fraction, or add images"
         yield Finding("error", "split", seen, STOPS, remedy)
     elif train < FEW_TRAIN:
-        why = "a network memorizes so few and learns little else"
+        why = "a network easily memorizes so few images and does not generalize"
         yield Finding("warning", "split", f"few training images: {train}", why, "add images")
 
 
@@ -95,8 +102,8 @@ def _chained(dataset: Dataset, config: DataConfig) -> Iterator[Finding]:
     largest, count = max(units, key=len), len(dataset)
     if config.split_file or dataset.predefined or len(largest) <= count / 2:
         return
-    seen = f"{len(largest)} of {count} images hang together by duplicates or data.groups"
-    why = "a split keeps them together, so that the others validate, or none are left to train"
+    seen = f"{len(largest)} of {count} images are linked by duplicates or data.groups"
+    why = "a split keeps them together, so few or no images are left for the other parts"
     remedy = "check data.groups; or divide them by hand in data.split_file, and expect scores "
     remedy += "that are too good"
     yield Finding("warning", "split", seen, why, remedy, largest)
@@ -116,7 +123,7 @@ def _balance(dataset: Dataset, split: Split) -> Iterator[Finding]:
         yield Finding("error", "balance", seen, NO_BEST, remedy)
     elif split.val and split.train and not train / UNBALANCED <= val <= train * UNBALANCED:
         seen = f"foreground is {train:.1%} in training but {val:.1%} in validation"
-        why = "the score is of other images than those that are learned"
+        why = "the validation images are not representative of the training images"
         yield Finding("warning", "balance", seen, why, remedy)
 
 
@@ -129,9 +136,9 @@ def _summary(part: str, shares: Sequence[float]) -> str:
 
 def _absent_classes(dataset: Dataset, split: Split) -> Iterator[Finding]:
     pixels = pixels_of(dataset)
-    parts = [("train", "error", "they cannot be learned")]
+    parts = [("train", "error", "these classes cannot be learned")]
     # of two classes: that no validation image has foreground is reported by `_balance`
-    parts += [("val", "warning", "they have no score")] if dataset.classes > 2 else []
+    parts += [("val", "warning", "these classes have no score")] if dataset.classes > 2 else []
     remedy = "add images with them, change the split, or merge classes by data.labels"
     for part, level, why in parts:
         names = getattr(split, part)

@@ -23,7 +23,7 @@ LOW = 0.6
 MIN_EPOCHS = 3
 """Epochs below which a trend cannot be seen."""
 NEEDED = ("loss", "train_dice", "val_dice")
-DIAGNOSE = "find the cause with `tinyseg doctor DATA` and the settings of this run"
+DIAGNOSE = "run `tinyseg doctor DATA` with the settings of this run to find the cause"
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def check_end(run: Run) -> list[Finding]:
     what = f"training stopped {after}: the loss or a gradient was NaN or infinite"
     why = "the scores are those of an early checkpoint" if epochs else "no checkpoint was saved"
     remedy = "fix the image that the error message named, lower the learning rate, or set "
-    remedy += f"train.grad_clip=1; {saved.name} has the batch"
+    remedy += f"train.grad_clip=1; {saved.name} holds the batch"
     return error("not finite", what, why, remedy, [saved.name])
 
 
@@ -137,8 +137,8 @@ def _stood_still(curves: Curves, baseline: float, score: float) -> list[Finding]
         f"nothing changed in {len(dice)} epochs: the loss went from {first:.3g} to {lowest:.3g}, "
         f"validation Dice from {dice[0]:.3f} to {dice.max():.3f}"
     )
-    why = "a run that does not improve from its first epoch on will not do so later"
-    return error("plateau", what, why, f"{DIAGNOSE}; usually it is the learning rate")
+    why = "a run that does not improve in its first epochs usually never does"
+    return error("plateau", what, why, f"{DIAGNOSE}; most often, the learning rate is wrong")
 
 
 def _over_or_underfitted(curves: Curves, sure: Interval | None) -> list[Finding]:

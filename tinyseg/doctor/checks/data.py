@@ -32,8 +32,8 @@ def images_differ(project: Project) -> list[Finding]:
     if len(largest) <= max(2, count / 2):
         return []
     what = f"{len(largest)} of {count} images are identical, pixel for pixel"
-    why = "the network sees one image however many files there are, and validates on it too"
-    remedy = "check the script that wrote the files: it may save the first image again and again"
+    why = "the network trains and validates on what is in effect a single image"
+    remedy = "check the script that wrote the files: it may save the same image every time"
     return error("one image", what, why, remedy, largest)
 
 
@@ -82,7 +82,7 @@ def input_range(project: Project) -> list[Finding]:
     what = f"network input: {'; '.join(channels)}; values from {low:.2f} to {high:.2f}"
     if (np.abs(means) <= MAX_MEAN).all() and ((stds <= MAX_STD) & (stds >= MIN_STD)).all():
         return ok("inputs", what)
-    why = "weights are initialized for inputs with mean 0 and std 1; with others the first layers "
+    why = "weights are initialized for inputs with mean 0 and std 1; otherwise the first layers "
     why += "saturate and the usual learning rates do not fit"
     return warning("input range", what, why, "set data.normalize=dataset, the default")
 
@@ -100,7 +100,7 @@ def validation_looks_alike(project: Project) -> list[Finding]:
     if not drift:
         return []
     what = f"the validation images differ from the training images: {drift}"
-    why = "the validation score is then measured on another kind of image than the network learns"
+    why = "the validation score then says little about images like those in the training set"
     remedy = "remove data.split_file to split at random, unless you want to test on another device"
     return warning("drift", what, why, remedy)
 

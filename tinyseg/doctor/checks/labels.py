@@ -68,8 +68,8 @@ def objects_are_foreground(project: Project) -> list[Finding]:
         values = {class_id: value for value, class_id in project.dataset.label_map.items()}
         what = f"in {len(around)} of {known} masks the foreground touches all four borders and "
         what += "surrounds islands of background"
-        why = "such islands usually are the objects; predicting everything but the objects has a "
-        why += "high score from the start"
+        why = "such islands are usually the objects; predicting everything except the objects "
+        why += "gets a high score from the start"
         remedy = f'to segment the islands, set data.labels="{values[0]}:1,{values[1]}:0"'
         names = map(project.name_of, around)
         picture = label_picture(project, project.foreground_tiles)
@@ -81,7 +81,7 @@ def objects_are_foreground(project: Project) -> list[Finding]:
         return []
     what = f"in {len(inverted)} of {known} masks foreground and background are swapped: unlike in "
     what += "the other masks, the foreground surrounds the object"
-    why = "the network is taught the opposite on different images"
+    why = "the masks contradict each other, so the network cannot fit all of them"
     names = map(project.name_of, inverted)
     return error("inverted", what, why, "invert the masks that are listed", names)
 
@@ -136,7 +136,7 @@ def labels_match_images(project: Project) -> list[Finding]:
     else:
         what = f"masks fit their own images much better than others (z-score {match:.0f})"
         return ok("labels match", what)
-    why = "a mask that does not belong to its image can only be memorized"
+    why = "a network can only memorize a mask that does not belong to its image"
     remedy = "check how images and masks are paired; in sorted order, 10 comes before 2"
     return finding(level, "shuffled", what, why, remedy, lines, picture)
 
@@ -159,7 +159,7 @@ def labels_are_in_place(project: Project) -> list[Finding]:
         return []
     return error(
         "moved",
-        f"the labels are {how} (at data.size={size}): when this is undone, {_better(here, gain)}",
+        f"the labels are {how} (at data.size={size}): after undoing this, {_better(here, gain)}",
         "the network learns to mark the wrong places",
         "check how the masks were exported, resized or flipped, and export them again",
         picture=label_picture(project, project.foreground_tiles),
@@ -179,9 +179,9 @@ def labels_have_the_right_size(project: Project) -> list[Finding]:
     return error(
         "scaled",
         f"the labels have about {height} of the height and {width} of the width of the objects: "
-        f"when they are stretched, {_better(here, gain)}",
+        f"after stretching them, {_better(here, gain)}",
         "the network learns to mark too much or too little",
-        "look for cropping, padding or resizing that only the images or only the masks get",
+        "look for cropping, padding or resizing of only the images or only the masks",
         picture=label_picture(project, project.foreground_tiles),
     )
 
@@ -221,9 +221,9 @@ def classes_survive_resizing(project: Project) -> list[Finding]:
     lost = [line for line, is_lost in lines.items() if is_lost]
     if not lost or project.config.data.fit == "tile":
         return ok("labels", f"{len(project.names)} training images", evidence=lines)
-    what = f"{len(lost)} classes lose half of their pixels when images are resized to "
+    what = f"{len(lost)} classes lose at least half of their pixels when images are resized to "
     what += f"data.size={project.config.data.size}"
-    why = "parts that are thinner than one pixel at this size cannot be learned"
+    why = "structures thinner than one pixel at this size cannot be learned"
     remedy = "raise data.size, or set data.fit=tile to train on tiles at full resolution"
     return warning("lost classes", what, why, remedy, lost)
 

@@ -30,7 +30,7 @@ def logits_fit_labels(project: Project) -> list[Finding]:
 def every_term_counts(project: Project) -> list[Finding]:
     """Every term of the loss has a gradient."""
     if not project.loss_is_known:
-        what = "the loss of your step was not checked, because it was not passed"
+        what = "the loss of your step was not checked, because the doctor does not have it"
         return note("loss", what, remedy="pass it: Project(..., loss=my_loss)")
     probe = project.once(probe_loss)
     largest = max(*probe.gradient.values(), 1e-12)
@@ -39,7 +39,7 @@ def every_term_counts(project: Project) -> list[Finding]:
         level = "error" if len(constant) == len(probe.terms) else "warning"
         what = f"{len(constant)} of {len(probe.terms)} loss terms have no gradient"
         why = "a constant term teaches nothing; cross-entropy (ce) is constant with one channel"
-        remedy = "remove the term, or use the head that it needs: model.head=softmax for ce"
+        remedy = "remove the term, or set the head that it needs, e.g. model.head=softmax for ce"
         lines = [f"{name}: always {probe.value[name]:.4g}" for name in constant]
         return finding(level, "constant loss", what, why, remedy, lines)
     lines = [
@@ -55,8 +55,8 @@ def right_costs_less(project: Project) -> list[Finding]:
     """A right mask has a lower loss than a wrong one, also on an image without foreground."""
     probe = project.once(probe_loss)
     if not probe.right < probe.wrong:
-        what = f"a right mask has the loss {probe.right:.4g}, a wrong one {probe.wrong:.4g}"
-        why = "lowering this loss makes masks worse, or nothing lowers it"
+        what = f"a correct mask has the loss {probe.right:.4g}, a wrong one {probe.wrong:.4g}"
+        why = "minimizing this loss does not make the masks better"
         remedy = "look for a wrong sign, swapped arguments (logits come first, then the label), or "
         return error("loss direction", what, why, f"{remedy}labels that are all 255 (ignored)")
     if probe.pulled < MIN_PULLED:
@@ -65,8 +65,8 @@ def right_costs_less(project: Project) -> list[Finding]:
         remedy = "check the shapes: (B, 1, H, W) and (B, H, W) broadcast to (B, B, H, W) silently; "
         return error("loss target", what, why, f"{remedy}and look for transpose and reshape")
     if not probe.empty_right < probe.empty:
-        what = "on an image without foreground, a false mask costs no more than an empty one"
-        why = "the network does not learn to leave such images empty"
+        what = "on an image without foreground, false positives do not increase the loss"
+        why = "the network does not learn to predict empty masks for such images"
         remedy = "use a loss that counts false positives there, such as train.loss=dice"
         return warning("empty labels", what, why, remedy)
     return []

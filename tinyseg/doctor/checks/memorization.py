@@ -27,7 +27,7 @@ def few_images_are_memorized(project: Project) -> list[Finding]:
     passed = ok("memorization", what, evidence=lines, picture=picture)
     if cost < CLEAR:
         return passed
-    what = f"when all images were learned, the threshold {result.last.threshold:g} still cost "
+    what = f"after all images were memorized, the threshold {result.last.threshold:g} still cost "
     what += f"{cost:.2f} Dice compared with 0.5"
     why = "on new images the network is less certain, so the threshold will cost even more there"
     return passed + warning("threshold", what, why, CHOOSE_THRESHOLD)

@@ -77,8 +77,8 @@ def weights_differ(project: Project) -> list[Finding]:
     equal = [f"{n}: all {x.flat[0]:g}" for n, x in kernels.items() if x.size > 1 and not np.ptp(x)]
     if not equal:
         return []
-    what = f"in {len(equal)} of {len(kernels)} layers all weights are one number"
-    why = "channels that start equal get equal gradients, so they stay equal: one would do as well"
+    what = f"in {len(equal)} of {len(kernels)} layers all weights are equal"
+    why = "channels that start equal get equal gradients and stay equal, like a single channel"
     remedy = "initialize weights randomly (He et al. 2015), as tinyseg's layers do"
     return error("equal weights", what, why, remedy, equal)
 
@@ -118,7 +118,7 @@ def output_depends_on_image(project: Project) -> list[Finding]:
     if apart > ROUNDING * max(1.0, float(np.abs(logits).max())):
         return []
     what = "the network returns the same logits for every image"
-    why = "nothing of the image reaches the output, so no loss and no learning rate can help"
+    why = "no information from the image reaches the output, so no loss or learning rate can help"
     remedy = "follow an image through the layers and look for a constant, detach() or a factor of 0"
     return error("ignores input", what, why, remedy)
 
@@ -130,7 +130,9 @@ def evaluation_is_repeatable(project: Project) -> list[Finding]:
     apart = float(np.abs(project.forward(image, training=False).numpy() - logits).max())
     if not apart > ROUNDING * max(1.0, float(np.abs(logits).max())):
         return []
-    what = "in evaluation mode the network returns other logits when the same images are passed "
+    what = (
+        "in evaluation mode the network returns different logits when the same images are passed "
+    )
     what += f"again (they differ by up to {apart:.2g})"
     why = "either a layer is created anew in each call, or dropout or noise stays on in prediction"
     remedy = "create all layers in __init__, and use dropout and noise only if training is true"
@@ -193,8 +195,10 @@ def all_weights_have_gradients(project: Project) -> list[Finding]:
     missing = [name for name, size in result.gradients.items() if size == 0]
     if missing and result.logits.std() > 0:
         what = f"{len(missing)} of {len(result.gradients)} weights get no gradient from the loss"
-        why = "they keep their random initial values, and the others must work around them"
-        remedy = "look after these weights for detach(), numpy(), a factor of 0 or an unused branch"
+        why = "they keep their random initial values, which limits what the others can learn"
+        remedy = (
+            "after these weights, look for detach(), numpy(), a factor of 0 or an unused branch"
+        )
         return error("no gradient", what, why, remedy, missing)
     lines = [f"{name}: {size:.1e}" for name, size in result.gradients.items()]
     return ok("gradients", "root mean square of the gradient of each weight", evidence=lines)
@@ -221,7 +225,9 @@ def batch_norm_works(project: Project) -> list[Finding]:
     if not few:
         return []
     what = f"{len(few)} BatchNorm layers normalize over fewer than {FEW_VALUES} values per channel"
-    why = "the mean and variance of so few values are noise, and evaluation uses other ones"
+    why = (
+        "the mean and variance of so few values are noisy, and differ from those used in evaluation"
+    )
     remedy = "raise train.batch_size or data.size, lower model.depth, or set model.norm=group"
     return warning("batch size", what, why, remedy, few)
 
@@ -240,7 +246,7 @@ def skip_connections_count(project: Project) -> list[Finding]:
     unused = [name for name, change in changes.items() if change <= ROUNDING]
     if unused:
         what = f"{len(unused)} of {len(ups)} skip connections do not change the output"
-        why = "fine edges come through skip connections only: without them masks are blurred"
+        why = "skip connections carry the fine edges: without them, masks are blurred"
         remedy = "look for a factor of 0, or for the wrong tensor, where the skip is concatenated"
         return error("skips", what, why, remedy, unused)
     lines = [f"{name}: the logits change by {c:.2g} std without it" for name, c in changes.items()]

@@ -53,7 +53,7 @@ def foreground_is_kept(project: Project) -> list[Finding]:
     if after >= MIN_KEPT * before:
         return []
     what = f"your pipeline keeps only {after / before:.0%} of the foreground pixels"
-    why = "most training steps then see background only"
+    why = "most training steps then contain only background"
     return warning("lost labels", what, why, "crop less, or crop around the objects")
 
 
@@ -72,11 +72,11 @@ def prediction_matches_training(project: Project) -> list[Finding]:
     if max(apart) <= SAME:
         return ok("prediction", "images are prepared as in training")
     reversed_channels = project.predictor([image[..., ::-1] for image in images])
-    what = "your predictor returns other probabilities than the same network on images prepared as "
+    what = "your predictor's probabilities differ from the network's on images prepared as "
     what += f"in training (they differ by up to {max(apart):.2f})"
-    why = "the network is asked about another kind of input than it was trained on"
+    why = "the network gets inputs that differ from those it was trained on"
     if max(map(_distance, expected, map(np.asarray, reversed_channels))) <= SAME:
-        remedy = "use one order of channels: training reads RGB, your predictor BGR"
+        remedy = "use the same channel order: training reads RGB, your predictor BGR"
     else:
         remedy = "use the same weights, and compare the normalization, size, cropping, padding and "
         remedy += "order of channels with those in training"

@@ -122,7 +122,7 @@ def data_is_unchanged(case: EvaluatedRun) -> list[Finding]:
     if same or case.evaluation.split == "all":
         return []
     what = f"{case.dataset.source} has changed since the run was trained"
-    why = "file names, images or labels differ, so the scores are those of other data"
+    why = "file names, images or labels differ, so the scores are not those of the run's own data"
     return warning("data changed", what, why, "restore the files, or train again")
 
 
@@ -130,7 +130,7 @@ def images_look_alike(case: EvaluatedRun) -> list[Finding]:
     """The scored images look like the training images."""
     if not case.evaluation.drift:
         return []
-    why = "the score is measured on another kind of image than the network was trained on"
+    why = "the scored images differ from those the network was trained on"
     remedy = "save new images as the training images were saved; to train on both kinds, remove "
     return warning("drift", case.evaluation.drift, why, f"{remedy}data.split_file")
 
@@ -149,7 +149,9 @@ def threshold_is_good(case: EvaluatedRun) -> list[Finding]:
     what += "threshold on these images"
     remedy = "set train.threshold=0 in the run's config.toml, or use `tinyseg predict` with "
     remedy += f"--threshold {cost.best:.2f}"
-    return finding(level, "threshold", what, "the network is better than its masks show", remedy)
+    return finding(
+        level, "threshold", what, "the network is better than its masks at this threshold", remedy
+    )
 
 
 def beats_baselines(case: EvaluatedRun) -> list[Finding]:
@@ -157,7 +159,7 @@ def beats_baselines(case: EvaluatedRun) -> list[Finding]:
     predicted = case.matrices[:, :, 1:].sum((1, 2)) / np.maximum(case.matrices.sum((1, 2)), 1)
     if not predicted.any() and case.matrices[:, 1:].any():
         what = f"the run predicts no foreground in any of {len(predicted)} images"
-        why = "this is what a network predicts that has seen too little foreground"
+        why = "networks do this when the training images contain too little foreground"
         remedy = "set train.loss=auto (half Dice) and train.threshold=0, and train for more epochs"
         return error("all background", what, why, remedy)
     if (predicted == 1).all() and len(predicted) > 1:
@@ -173,7 +175,7 @@ def beats_baselines(case: EvaluatedRun) -> list[Finding]:
     if case.dice <= best:
         what = f"Dice {case.dice:.3f} is not better than the trivial baseline {rule!r} ({best:.3f})"
         remedy = f"{DIAGNOSE}; if it finds nothing, train for more epochs"
-        return warning("baseline", what, "a rule without any network does as well", remedy)
+        return warning("baseline", what, "a simple rule without a network does as well", remedy)
     return ok("baseline", f"Dice {case.dice:.3f}; the best trivial baseline ({rule}) {best:.3f}")
 
 
@@ -196,7 +198,7 @@ def score_is_certain(case: EvaluatedRun) -> list[Finding]:
     images = SPLIT_NAMES.get(case.evaluation.split, "images")
     what = f"Dice {interval.mean:.3f} on {count} {images}, 95 % interval {interval.low:.3f} to "
     what += f"{interval.high:.3f}"
-    why = f"another run that is better by less than about {half:.3f} may be better by chance"
+    why = f"a difference of less than about {half:.3f} to another run may be due to chance"
     remedy = "compare runs on the same images (`tinyseg report RUN RUN`) and with several seeds; "
     remedy += "`tinyseg train --folds 5` validates on every image"
     return finding("note" if half > WIDE else "ok", "certainty", what, why, remedy)
@@ -216,7 +218,7 @@ def worst_images(case: EvaluatedRun) -> list[Finding]:
     picture = run_picture(case.run, case.dataset, worst, lines) if worst else None
     if not sentences:
         return ok("worst images", "no measured feature explains them", "", "", lines, picture)
-    why = "these images have most to gain: add more of their kind, or raise data.size"
+    why = "the score can gain most on these images: add similar ones, or raise data.size"
     return note("worst images", "; ".join(sentences), why, "", lines, picture)
 
 

@@ -24,7 +24,7 @@ SAME_LOSS = 1e-3
 
 PASS_TENSORS = (
     "pass whole Tensors to the jitted function: Tensor(array), data[Tensor([i])] or "
-    "data[i].clone(), never an index or a slice; or use tinyseg.TrainStep, which guards against it"
+    "data[i].clone(), never an index or a slice; or use tinyseg.TrainStep, which checks this"
 )
 
 
@@ -38,7 +38,7 @@ def losses_are_finite(project: Project) -> list[Finding]:
     names = [project.name_of(tile) for tile in tiles]
     what = f"the loss is {losses[wrong[0]]} in step {wrong[0] + 1} of {BATCHES}; the first value "
     what += f"that is not finite is in {_source(project, wrong[0], names)}"
-    why = "one NaN or infinity spreads to all weights; after it nothing can be learned"
+    why = "one NaN or infinity spreads to all weights, and the network stops learning"
     remedy = "fix or remove the named image, lower the learning rate, or set train.grad_clip=1"
     return error("not finite", what, why, remedy, names)
 
@@ -88,7 +88,7 @@ def jit_matches_eager(project: Project) -> list[Finding]:
         largest = max(apart, probe.weight_difference)
         how = f"to within {largest:.0e}" if largest else "bit for bit"
         return ok("jit", f"{BATCHES} steps with and without JIT give the same result {how}")
-    what = "with JIT the step returns other losses than without"
+    what = "the step returns different losses with JIT and without"
     if apart <= ROUNDING:
         what = f"with JIT the weights change differently (by {probe.weight_difference:.1%})"
     why = "whatever is not passed as a Tensor keeps the value that it had in the second call"
@@ -106,7 +106,7 @@ def loss_is_of_its_batch(project: Project) -> list[Finding]:
             f"a step returns the loss of the call before: {first:.6g}, then {second:.6g} for the "
             "same batch and weights"
         )
-        why = "loss curves are one step late, and their first value is of another batch"
+        why = "loss curves lag by one step, and their first value belongs to another batch"
         return error("stale loss", what, why, "return the loss that was computed in this call")
     if isinstance(project.step, TrainStep) or not project.loss_is_known or first != second:
         return []
@@ -124,9 +124,9 @@ def _compare_reported(project: Project) -> list[Finding]:
         remedy = "to compute both at once, replace optimizer.step() with "
         return note("reported loss", what, why, f"{remedy}loss.realize(*optimizer.schedule_step())")
     what = f"the step returns the loss {reported:.4g}, but the loss of its batch is {before:.4g}"
-    why = "the loss that is reported, or even trained, is not the one that was passed"
+    why = "the reported loss, and perhaps the trained one, is not the loss you passed"
     remedy = (
-        "look in the step for training=False, for a part of the batch, for a sum in place of a "
+        "look in the step for training=False, for only a part of the batch, for a sum instead of a "
         "mean, for another loss, or for labels that are prepared differently"
     )
     return warning("reported loss", what, why, remedy)
@@ -155,8 +155,8 @@ def results_are_kept(project: Project) -> list[Finding]:
         ", ".join(f"{loss:.4g}" for loss in losses) for losses in (probe.read_late, probe.losses)
     )
     what = f"losses that are read after later calls have changed: {late} instead of {expected}"
-    why = "all calls of a TinyJit return one buffer, so a list of results repeats the last one"
-    remedy = "read each loss at once with loss.item(), or keep loss.clone().realize()"
+    why = "all calls of a TinyJit return the same buffer, so every earlier result is overwritten"
+    remedy = "read each loss immediately with loss.item(), or keep loss.clone().realize()"
     return warning("results", what, why, remedy)
 
 

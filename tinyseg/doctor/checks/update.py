@@ -51,13 +51,15 @@ def all_weights_change(project: Project) -> list[Finding]:
         return []
     if len(frozen) == len(updates.few_steps):
         what = f"{BATCHES} steps change no weight"
-        remedy = "give the optimizer the parameters of this very model, and assign new values in "
+        remedy = (
+            "pass the parameters of this model object to the optimizer, and assign new values in "
+        )
         remedy += "place: weight.assign(new).realize()"
     else:
         what = f"{BATCHES} steps do not change {len(frozen)} of {len(updates.few_steps)} weights: "
         what += f"those of {_modules(frozen, updates)}"
-        remedy = "give all parameters to the optimizer, and detach() nothing before the loss"
-    why = "frozen weights keep their random initial values, and the others must work around them"
+        remedy = "pass all parameters to the optimizer, and do not call detach() before the loss"
+    why = "frozen weights keep their random initial values, which limits what the others can learn"
     return error("frozen weights", what, why, remedy, frozen)
 
 
@@ -82,8 +84,8 @@ def loss_depends_on_weights(project: Project) -> list[Finding]:
     if repeats.other_weights != repeats.losses[0] or not differ(project.once(probe_step).losses):
         return []
     what = "the loss stays the same when all weights of the model are changed"
-    why = "the step uses another network, or one that it initializes anew in each call"
-    remedy = "create the network once, outside the step, and pass this very object to the step"
+    why = "the step uses another network, or creates a new one in each call"
+    remedy = "create the network once, outside the step, and pass the same object to the step"
     return error("unused weights", what, why, remedy)
 
 
@@ -124,7 +126,7 @@ def step_size(project: Project) -> list[Finding]:
     what = f"one step{at} changes weights by {middle:.1g} of their size (median of the layers)"
     evidence = [f"{name}: {share:.1e}" for name, share in shares.items()]
     if middle > TOO_LARGE:
-        why = "each step discards what the steps before have learned"
+        why = "each step overwrites what earlier steps have learned"
         remedy = f"lower the learning rate{_example(project)}"
         return error("learning rate", what, why, remedy, evidence)
     if middle < SMALL:

@@ -41,7 +41,7 @@ def failure_correlates(dataset: Dataset, evaluation: Evaluation) -> list[str]:
     chosen = np.flatnonzero(has_foreground & np.isfinite(dice))
     false = int((~has_foreground & (dice == 0)).sum())
     empty = f"{false} of {int((~has_foreground).sum())} images without foreground"
-    sentences = [f"in {empty} the run predicts some"] * bool(false)
+    sentences = [f"the run predicts foreground in {empty}"] * bool(false)
     if len(chosen) < MIN_IMAGES or dice[chosen].std() < 1e-3:
         return sentences
     names = [evaluation.names[i] for i in chosen]

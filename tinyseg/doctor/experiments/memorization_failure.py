@@ -79,7 +79,7 @@ def _bad_threshold(project: Project, result: Memorization) -> list[Finding]:
     if not by_user and (other := _default_loss_is_better(project, result)):
         return other
     what = (
-        f"the network learns all images, but the threshold {last.threshold:g} hides it: the mean "
+        f"the network memorizes all images, but not at threshold {last.threshold:g}: the mean "
         f"Dice is {np.mean(scores.dice):.2f}, and {np.mean(scores.best):.2f} at threshold "
         f"{np.median(scores.best_threshold):.2f}"
     )
@@ -107,7 +107,7 @@ def _one_image_only(project: Project, result: Memorization) -> list[Finding]:
     if len(dice) < 2 or len(memorized) != 1 or sorted(dice)[-2] > MAX_OTHER_DICE:
         return []
     what = f"only one of {len(dice)} images was memorized: {memorized[0]}"
-    why = "the step uses the same image, whatever it is called with"
+    why = "the step uses the same image whatever its arguments are"
     remedy = "pass whole Tensors to the step: TinyJit stores indices and slices as constants"
     return error("one image", what, why, remedy)
 
@@ -136,7 +136,7 @@ def _same_output(project: Project, result: Memorization) -> list[Finding]:
         why = "the network has learned the mean of the labels and nothing else"
     elif len(maps) > 1 and np.corrcoef(maps)[0, 1:].min() > SAME:
         what = "all images get the same mask"
-        why = "what is in an image does not reach the output"
+        why = "no information from the image reaches the output"
     else:
         return []
     remedy = "set data.normalize=dataset and train.loss=auto, and try a learning rate ten times as "
@@ -226,7 +226,7 @@ def _not_finished(result: Memorization) -> list[Finding]:
     last, what = result.last, _summary(result.last)
     more_steps = "run `tinyseg overfit DATA --images 9 --steps 2000` to test with more steps"
     if not last.in_time:
-        return note("memorization", f"{what}, when time ran out", "", more_steps)
+        return note("memorization", f"{what}, when the time limit was reached", "", more_steps)
     if _falls(last.losses):
         return note("memorization", f"{what}; the loss is still falling", "", more_steps)
     why = "no learning rate, threshold or network size that was tried is the reason"
@@ -234,7 +234,7 @@ def _not_finished(result: Memorization) -> list[Finding]:
         "compare images and masks in the picture: do the masks show what is in the images, and "
         f"is data.size large enough for it? If so, raise model.depth, or {more_steps}"
     )
-    return warning("memorization", f"{what}, and the loss does not fall any more", why, remedy)
+    return warning("memorization", f"{what}, and the loss has stopped falling", why, remedy)
 
 
 def _needs_more_steps(outcome: Outcome) -> bool:
