@@ -147,12 +147,12 @@ def test_changed_data_is_told(
 ) -> None:
     shutil.copytree(cells, tmp_path / "cells")
     assert main(["evaluate", str(run), str(tmp_path / "cells")]) == 0
-    assert "is not as it was" not in capsys.readouterr().out
+    assert "has changed since" not in capsys.readouterr().out
     first = min((tmp_path / "cells" / "images").iterdir())
     with Image.open(first) as image:
         image.rotate(180).save(first)
     assert main(["evaluate", str(run), str(tmp_path / "cells")]) == 0
-    assert "is not as it was" in capsys.readouterr().out
+    assert "has changed since" in capsys.readouterr().out
 
 
 def test_data_stats_prints_and_writes_what_differs(
@@ -164,7 +164,7 @@ def test_data_stats_prints_and_writes_what_differs(
     other = "sim:ultrasound?n=4&size=32"
     assert main(["data", "stats", str(cells), other, "--json", str(path)]) == 0
     text = capsys.readouterr().out
-    for word in ("cells: 12 images", "ultrasound?n=4", "red", "objects", "distance", "together"):
+    for word in ("cells: 12 images", "ultrasound?n=4", "red", "objects", "distance", "reduces"):
         assert word in text
     found = json.loads(path.read_text())
     assert [one["images"] for one in found["sets"]] == [12, 4]
@@ -205,7 +205,7 @@ def test_bad_input_is_one_line_with_the_file_and_the_remedy(
         "unknown loss": ("train", cells, "--out", new, "--set", "loss=dise"),
         "batch_size=": ("train", cells, "--out", new, "--set", "train.batch_size=64"),
         "not empty": ("train", cells, "--out", run, "--set", *SMALL),
-        "keeps its settings": ("train", cells, "--out", run, "--resume", "--set", "batch_size=3"),
+        "keeps all settings": ("train", cells, "--out", run, "--resume", "--set", "batch_size=3"),
         "no run.json": ("evaluate", cells, cells),
         "--split all": ("evaluate", run, "sim:cells?n=4&size=32&seed=9"),
         "the test split is empty": ("evaluate", run, cells, "--split", "test"),

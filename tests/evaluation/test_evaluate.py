@@ -47,9 +47,9 @@ def test_every_class_has_its_line_where_there_are_several() -> None:
 def test_what_was_chosen_on_the_images_is_told_beside_their_score() -> None:
     label = np.array([[0, 0, 1, 1]], np.uint8)
     found = evaluation(label, label, ("background", "pet"))
-    assert "which flatters this run" not in found.table()
+    assert "optimistic scores" not in found.table()
     found = replace(found, chosen=("epoch", "threshold"))
-    assert "these images, which flatters this run: epoch, threshold; images that" in found.table()
+    assert "chosen on the same images: epoch, threshold; for unbiased scores" in found.table()
     assert found.to_dict()["chosen_here"] == ("epoch", "threshold")
 
 
@@ -62,7 +62,7 @@ def test_the_threshold_and_what_none_changes_are_told() -> None:
     label = np.array([[0, 0, 1, 1]], np.uint8)
     found = evaluation(label, label, ("background", "pet"))
     assert "threshold 0.250: Dice 1.0000, with 0.5 1.0000, gain +0.0000" in found.table()
-    assert "chosen on these images, which flatters it" in found.table()
+    assert "optimistic, because it was chosen on these images" in found.table()
     assert "average precision 1.0000, ROC-AUC 1.0000" in found.table()
     curves = found.to_dict()["thresholds"]["classes"][0]
     assert curves["pooled"]["dice"] == curves["per_image"]["dice"] == [1.0] * 1023

@@ -331,7 +331,9 @@ def test_folds_are_scored_each_on_what_it_did_not_train_on(folds, runs, tmp_path
         alone = collect([run], source, "val", 50, lambda text: None)
         for image in alone["images"]:
             assert shown[image["name"]] == image["runs"][0]["probability"][0]
-    with pytest.raises(RunError, match="cv: the doctor looks at one run; give a fold of it"):
+    with pytest.raises(
+        RunError, match="cv: the doctor examines a single run; give one of its folds"
+    ):
         report([folds], tmp_path / "d.html", doctor=True)
 
 
@@ -339,11 +341,11 @@ def test_an_average_with_a_run_that_trained_on_the_images_says_so(folds, runs):
     source, count = runs[0].facts.source, len(folds[0].split.val)
     found = evaluate(folds[0], source, others=folds[1:], say=lambda text: None)
     assert found.trained_on == count
-    assert f"{count} of these images were trained on by a network that pred" in found.table()
+    assert f"{count} of these images are training images of the network that pred" in found.table()
     assert evaluate(folds, source, "all", say=lambda text: None).trained_on == 9
     alone = evaluate(folds[0], source, say=lambda text: None)
     assert alone.trained_on == 0
-    assert "trained on by" not in alone.table()
+    assert "training images of the network" not in alone.table()
 
 
 def test_the_history_of_folds_is_their_mean():

@@ -32,7 +32,7 @@ def test_what_is_created_is_loaded(run: RunFolder) -> None:
 
 
 def test_scores_are_those_of_the_best_epoch(run: RunFolder) -> None:
-    with pytest.raises(RunError, match="no epoch of it has been scored"):
+    with pytest.raises(RunError, match="no epoch has been completed yet"):
         run.scores  # noqa: B018
     log = MetricsLog(run.log)
     for epoch, dice in enumerate((0.1, 0.7, float("nan"), 0.7, 0.2), start=1):

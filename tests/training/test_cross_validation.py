@@ -114,7 +114,7 @@ def test_the_table_has_mean_and_spread_over_folds() -> None:
     assert float(rows["spread (SD)"][0]) == pytest.approx(dice.std(ddof=1), abs=1e-4)
     assert float(rows["all out-of-fold"][1]) == pytest.approx(2 * 3 / (3 + 4), abs=1e-4)
     assert found.to_dict()["mean"]["dice"] == pytest.approx(dice.mean())
-    assert "flatters" not in found.table()
+    assert "optimistic" not in found.table()
 
 
 def test_numbers_that_are_flattered_stand_beside_those_that_are_not() -> None:
@@ -130,14 +130,12 @@ def test_numbers_that_are_flattered_stand_beside_those_that_are_not() -> None:
 
     found = of(good, ("epoch", "threshold"), of(poor, ("train.early_stopping",)))
     lines = found.table().splitlines()
-    told = [line for line in lines if line.startswith("chosen for each fold on the fold itself")]
+    told = [line for line in lines if line.startswith("optimistic scores")]
     assert told == [
-        "chosen for each fold on the fold itself, which flatters the above: epoch, threshold"
+        "optimistic scores, because these were chosen on each fold itself: epoch, threshold"
     ]
     below = lines[lines.index(told[0]) + 1 :]
-    assert below[0].startswith(
-        "without that (but train.early_stopping looked at the fold in training)"
-    )
+    assert below[0].startswith("without that (but train.early_stopping used the fold in training)")
     assert float(below[1].split()[1]) == pytest.approx(2 / 3, abs=1e-4)
     assert float(below[3].split()[2]) == pytest.approx(2 / 3, abs=1e-4)
     table = found.to_dict()

@@ -61,7 +61,7 @@ def evaluate(
     dataset = data if isinstance(data, Dataset) else first.open(data)
     names = split_names(runs, dataset, split) if names is None else names
     if split != "all" and dataset.fingerprint() != first.facts.fingerprint:
-        say(f"warning: {dataset.source} is not as it was when {first.folder} was trained on it")
+        say(f"warning: {dataset.source} has changed since {first.folder} was trained on it")
     groups = group_images(runs, split, names, threshold, others, tta, postprocess)
     monitor, histograms = DriftMonitor(), Histograms()
     scores, at_half = _score(groups, dataset, names, surface, monitor, histograms)

@@ -95,8 +95,8 @@ def split_names(run: Run | Sequence[Run], dataset: Dataset, split: str) -> Seque
     missing = set(names) - set(dataset.names)
     if missing:
         raise DataError(
-            f"{dataset.source}: {len(missing)} of the run's {split} images are not there, e.g. "
-            f"{min(missing)!r}; for other data than the run's own use --split all"
+            f"{dataset.source}: {len(missing)} of the run's {split} images are missing, e.g. "
+            f"{min(missing)!r}; for data that the run was not trained on, use --split all"
         )
     if not names:
         raise DataError(f"{runs[0].folder}: the {split} split is empty; use another --split")

@@ -44,7 +44,9 @@ class ThresholdGain:
         return ThresholdGain(threshold, float(dice), float(half), gain_of(tp, size), chosen_here)
 
     def __str__(self) -> str:
-        flattered = "; chosen on these images, which flatters it" if self.chosen_here else ""
+        flattered = (
+            "; optimistic, because it was chosen on these images" if self.chosen_here else ""
+        )
         return (
             f"threshold {self.threshold:.3f}: Dice {self.dice:.4f}, with 0.5 "
             f"{self.dice_at_half:.4f}, gain {self.gain.mean:+.4f} (95 % interval "
@@ -130,13 +132,14 @@ class Evaluation:
         warnings = []
         if self.trained_on:
             warnings.append(
-                f"{self.trained_on} of these images were trained on by a network that predicted "
-                "them: the scores say little of new images"
+                f"{self.trained_on} of these images are training images of the network that "
+                "predicted them: the scores say little about new images"
             )
         if self.chosen:
             warnings.append(
-                f"chosen on these images, which flatters this run: {', '.join(self.chosen)}; "
-                "images that it never saw give a fair score (data.test_fraction, --split test)"
+                f"optimistic scores, because these were chosen on the same images: "
+                f"{', '.join(self.chosen)}; for unbiased scores, use "
+                "test images (data.test_fraction, --split test)"
             )
         return warnings
 

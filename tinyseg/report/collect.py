@@ -71,7 +71,7 @@ def collect(
     ]
     for found in scored:
         if found.trained_on:
-            say(f"warning: {found.trained_on} images were trained on by who is scored on them")
+            say(f"warning: {found.trained_on} images are training images of the run scored on them")
     side, shown = _shown(groups, datasets, scored, spread(_dice(scored[0]), images))
     return {
         "source": str(data),

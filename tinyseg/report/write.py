@@ -51,10 +51,12 @@ def report(
         raise RunError(f"{images} images cannot be shown: it must be 0 or more")
     page, data = out.suffix == ".html", data or as_runs(runs[0])[0].facts.source
     if doctor and not page:
-        raise RunError(f"{out}: what the doctor says needs a page; give a name that ends in .html")
+        raise RunError(f"{out}: --doctor needs a page; give a name that ends in .html")
     folds = next((some for some in map(as_runs, runs) if len(some) > 1), None)
     if doctor and folds:
-        raise RunError(f"{folds[0].folder.parent}: the doctor looks at one run; give a fold of it")
+        raise RunError(
+            f"{folds[0].folder.parent}: the doctor examines a single run; give one of its folds"
+        )
     if page:
         found = collect(runs, data, split, images, say, _whole if doctor else check_run)
     else:

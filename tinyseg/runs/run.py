@@ -122,7 +122,7 @@ class RunFolder:
         """Open a run folder; RunError when it is none or damaged."""
         folder = Path(folder)
         if not (folder / "run.json").exists():
-            raise RunError(f"{folder}: no run.json there; give a folder that `tinyseg train` made")
+            raise RunError(f"{folder}: no run.json there; give a folder written by `tinyseg train`")
         table = read_json(folder / "run.json")
         try:
             facts = RunFacts.from_json(table)
@@ -168,7 +168,7 @@ class RunFolder:
         """Validation Dice and IoU of the best epoch (pooled, foreground mean), and its number."""
         epochs = [epoch for epoch in history(self.log) if epoch["val_dice"] is not None]
         if not epochs:
-            raise RunError(f"{self.folder}: no epoch of it has been scored yet; train it first")
+            raise RunError(f"{self.folder}: no epoch has been completed yet; train it first")
         best = max(epochs, key=lambda epoch: float(epoch["val_dice"]))
         return {"dice": best["val_dice"], "iou": best["val_iou"], "epoch": best["epoch"]}
 

@@ -64,9 +64,9 @@ class CrossValidation:
             return []
         mean, std = self.unbiased.spread()
         still = self.unbiased.chosen
-        doubt = f" (but {', '.join(still)} looked at the fold in training)" if still else ""
+        doubt = f" (but {', '.join(still)} used the fold in training)" if still else ""
         return [
-            f"chosen for each fold on the fold itself, which flatters the above: "
+            f"optimistic scores, because these were chosen on each fold itself: "
             f"{', '.join(self.chosen)}",
             f"without that{doubt}: last epoch, threshold 0.5 unless set, no chosen post-processing",
             _line("  mean", "", mean),

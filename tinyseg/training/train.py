@@ -144,7 +144,7 @@ def _continue_with(run: Run, config: Config, say: Say) -> None:
     if changes:
         named = ", ".join(f"{key}={new!r} (was {old!r})" for key, (old, new) in changes.items())
         raise RunError(
-            f"{run.folder}: a resumed run keeps its settings but train.epochs; {named}: omit "
+            f"{run.folder}: a resumed run keeps all settings except train.epochs; {named}: omit "
             "that, or start a new run with another --out"
         )
     if not after:

@@ -117,17 +117,21 @@ class Trainer:
                     self._run_phase(phase, first)
                 first += phase.epochs
         except KeyboardInterrupt:
-            self.say(f"\nstopped after epoch {self.at.epoch}; go on with --resume")
+            self.say(f"\nstopped after epoch {self.at.epoch}; continue with --resume")
             raise
         self.say(f"best validation Dice {self.at.best_dice:.4f} at epoch {self.at.best_epoch}")
         if not self.config.threshold and self.state.out_channels == 1:
-            self.say(f"threshold of predict and evaluate: {self.run.threshold:.3f} (validation's)")
+            self.say(
+                f"threshold for predict and evaluate: {self.run.threshold:.3f} (best on validation)"
+            )
 
     def _run_phase(self, phase: Phase, first: int) -> None:
         step = self._enter(phase, first)
         for epoch in range(self.at.epoch, first + phase.epochs):
             if self.config.early_stopping and self.at.waited >= self.config.early_stopping:
-                self.say(f"stopped early: no better Dice for {self.at.waited} epochs")
+                self.say(
+                    f"stopped early: validation Dice has not improved for {self.at.waited} epochs"
+                )
                 break
             start = time.perf_counter()
             means = self._train_epoch(step, epoch, (epoch - first) * self.steps, phase)
