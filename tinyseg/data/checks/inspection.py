@@ -17,7 +17,7 @@ from tinyseg.errors import DataError
 FAULTS = {
     "unreadable": (
         "files that cannot be read",
-        "a run stops before it starts",
+        "training would stop with an error",
         "replace them, or remove them together with their image or mask",
     ),
     "mask sizes": (
@@ -27,7 +27,7 @@ FAULTS = {
     ),
     "mask values": (
         "masks with values that have no class",
-        "a run stops before it starts",
+        "training would stop with an error",
         "give each value a class in data.labels, or ignore it (VALUE:ignore)",
     ),
 }
