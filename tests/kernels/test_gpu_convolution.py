@@ -44,6 +44,7 @@ def draw(*shape: int) -> np.ndarray:
     return rng.integers(-8, 9, shape).astype(np.float32) / 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_the_loops_and_their_gradients_match_numpy(shape: tuple, forced: None) -> None:
     check_convolution(shape, dtypes.float, 1e-6)
@@ -108,9 +109,8 @@ check_transposed((1, 1, 8, 16, 8), dtypes.bfloat16, 2**-8)
 """bfloat16 rounds a result by 2^-9 of itself; products and sums are exact in float32."""
 
 
-@pytest.mark.parametrize(
-    "arch", ["sm_90", "METAL", pytest.param("gfx1100", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ["sm_90", "METAL", "gfx1100"])
 def test_emulated_instructions_match_numpy(arch: str) -> None:
     """tinygrad's emulator runs the very instructions of CUDA, Metal and AMD, thread by thread."""
     here = Path(__file__).parent

@@ -50,6 +50,7 @@ def test_the_shares_of_cross_entropy_are_those_of_the_pixels(tmp_path: Path) -> 
     assert found.value["loss"] == pytest.approx(np.log(2), rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in LOSSES if name != "ce"])
 def test_every_loss_of_ours_is_fit_for_one_channel(name: str, tmp_path: Path) -> None:
     examined = project(tmp_path, name)

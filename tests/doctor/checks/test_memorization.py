@@ -121,6 +121,7 @@ def test_the_best_threshold_is_that_of_a_sweep(tmp_path: Path) -> None:
     assert dice(threshold) == pytest.approx(best)
 
 
+@pytest.mark.slow
 def test_images_are_memorized_and_nothing_is_left_behind(tmp_path: Path) -> None:
     project = Project(cells(tmp_path, n=24), CONFIG)
     before = project.state.save()

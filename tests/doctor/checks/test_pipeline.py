@@ -16,6 +16,7 @@ from tinyseg.inference.predictor import Predictor
 from tinyseg.models import UNet
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("augment", ["light", "flip+rotate(degrees=30)", "elastic"])
 def test_our_own_augmentation_keeps_labels(augment: str, tmp_path: Path) -> None:
     project = Project(cells(tmp_path, n=24), CONFIG.override([f"train.augment={augment}"]))
