@@ -210,9 +210,19 @@ def test_no_module_is_loaded_from_code_that_is_data() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_files_stay_of_a_size_that_can_be_read() -> None:
-    lengths = {path.name: path.read_text(encoding="utf-8").count("\n") for path in files()}
-    assert {name: length for name, length in lengths.items() if length > 500} == {}
+def test_files_and_functions_stay_of_a_size_that_can_be_read() -> None:
+    """At most 400 lines a file, and 50 a function beside its docstring."""
+    wrong = []
+    for path, tree in trees():
+        lines = path.read_text(encoding="utf-8").count("\n")
+        wrong += [f"{path.relative_to(PACKAGE)}: {lines} lines"] if lines > 400 else []
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                text = node.body[0] if ast.get_docstring(node) else None
+                described = text.end_lineno - text.lineno + 1 if text and text.end_lineno else 0
+                size = (node.end_lineno or 0) - node.lineno + 1 - described
+                wrong += [f"{path.relative_to(PACKAGE)}: {node.name} {size}"] if size > 50 else []
+    assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.parametrize(
