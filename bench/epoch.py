@@ -52,6 +52,7 @@ def work(task: Row) -> Row:
     sys.path.insert(0, str(ROOT))
     import tinyseg.training.trainer as loop
     from tinyseg.config import Config
+    from tinyseg.training.train import train
 
     watch, marks = Watch(), {}
     decoded = watch_all(watch, loop)
@@ -73,7 +74,7 @@ def work(task: Row) -> Row:
 
     loop.Trainer._train_batch, loop.Trainer._finish_epoch = batch, finish
     config = Config().override([*task["settings"], f"train.epochs={task['epochs']}"])
-    run = loop.train(task["data"], task["out"], config=config, say=lambda text: None)
+    run = train(task["data"], task["out"], config=config, say=lambda text: None)
     walls = [b - a for a, b in zip(marks["ends"], marks["ends"][1:], strict=False)]
     rows = [{"wall": wall, **row} for wall, row in zip(walls, epochs[1:], strict=True)]
     told = {name: marks[name] for name in ("data_s", "first_step_s")}
@@ -82,16 +83,18 @@ def work(task: Row) -> Row:
 
 def watch_all(watch: Watch, loop: Any) -> Callable[[], int]:
     """Puts the watch on the parts of an epoch; returns the counter of decoded files."""
+    from tinyseg.data import InputPipeline
     from tinyseg.data.reading import cases
+    from tinyseg.inference.step import PredictStep
     from tinyseg.training import step
 
     # a step is over when its numbers are there: on a GPU the call itself returns at once
     watch.on(step.TrainStep, "__call__", "step")
     watch.on(step.Measurements, "numbers", "step")
-    watch.on(step.PredictStep, "__call__", "inference")
-    watch.on(loop, "upload", "upload")
-    watch.on(loop.Door, "enter", "gather and scale")
-    watch.on(loop.Log, "write", "log")
+    watch.on(PredictStep, "__call__", "inference")
+    watch.on(loop, "to_device", "upload")
+    watch.on(InputPipeline, "to_batch", "gather and scale")
+    watch.on(loop.MetricsLog, "write", "log")
     watch.on(loop.Progress, "update", "progress")
     watch.on(loop.Trainer, "_validate", "validation")
     watch.on(loop.Trainer, "_check_finite", "check of the state")

@@ -154,7 +154,7 @@ def test_gradients_that_underflow_in_float16_survive_by_the_scale(batch: Batch) 
     found = {}
     cases = ("float32", 0), ("float16", 0), ("bfloat16", 0), ("float16", 1)
     for precision, scale in cases:
-        options: dict[str, Any] = {"loss_scale": scale, "clip": 1e9, "shape": {"depth": 1}}
+        options: dict[str, Any] = {"loss_scale": scale, "grad_clip": 1e9, "shape": {"depth": 1}}
         step = make_step(precision, "0.000001*bce", **options)
         found[precision, scale] = step(*batch).numbers()["gradient_norm"]
     wanted = found["float32", 0]
@@ -235,7 +235,7 @@ def test_ten_jitted_steps_equal_ten_plain_steps_bit_for_bit(precision: str) -> N
     images, labels = cells(8, size=16)
     runs = []
     for jit in (True, False):
-        options: dict[str, Any] = {"optimizer": "adam(lr=0.01)", "clip": 1.0}
+        options: dict[str, Any] = {"optimizer": "adam(lr=0.01)", "grad_clip": 1.0}
         shape = {"depth": 1, "dropout": 0.2}
         step = make_step(precision, "auto", jit, shape=shape, **options)
         if precision == "float16":

@@ -154,7 +154,7 @@ def test_a_bomb_is_refused_before_it_unpacks(folder):
     values = np.broadcast_to(np.zeros(3, np.uint16), (60_000, 60_000, 3))
     with pytest.raises(DataError, match=r"a\.png: larger than 178 million pixels"):
         load_image(folder.text("a.png", png(values, b"")), None)
-    line = np.broadcast_to(np.arange(3, dtype=np.uint16), (1, 65_536, 3))
+    line = np.broadcast_to(np.arange(3, dtype=np.uint16), (1, 65_535, 3))
     rows = b"\0" + line.astype(">u2").tobytes()
     read = load_image(folder.text("a.png", png(line, rows)), None)
     np.testing.assert_array_equal(read, (line / 65535).astype(np.float32))

@@ -135,7 +135,7 @@ def test_curves_tell_one_thing(
     (found,) = stage.learned(case(tmp_path, dice, log=log))
     assert (found.level, found.check) == (level, check)
     assert found.picture is not None
-    assert found.picture.shape == (200, 720, 3)
+    assert found.picture.shape == (300, 800, 3)
 
 
 def test_losses_of_two_phases_are_not_compared(tmp_path: Path) -> None:
