@@ -16,6 +16,7 @@ from tinyseg.errors import ConfigError, RunError
 from tinyseg.inference.run import Run, load_run
 from tinyseg.losses import bce
 from tinyseg.runs import checkpoint
+from tinyseg.training.overfit import overfit
 from tinyseg.training.train import train
 
 RNG = np.random.default_rng(0)
@@ -153,3 +154,24 @@ def test_a_pipeline_is_passed_again_to_resume(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="pass it again to resume, pipeline=flip"):
         train(ARRAYS, tmp_path, resume=True, epochs=2, say=silent)
     train(ARRAYS, tmp_path, pipeline=flip, resume=True, epochs=2, say=silent)
+
+
+def test_overfit_takes_an_own_network_and_an_own_loss() -> None:
+    calls: list[tuple[int, ...]] = []
+
+    class OneLayer:
+        def __init__(self) -> None:
+            self.layer = nn.Conv2d(3, 1, 1)
+
+        def __call__(self, image: Tensor) -> Tensor:
+            return self.layer(image)
+
+    def error(logits: Tensor, label: Tensor) -> Tensor:
+        calls.append(tuple(map(int, logits.shape)))
+        return (logits.squeeze(1) - label).square().mean()
+
+    model = OneLayer()
+    before = model.layer.weight.numpy().copy()
+    result = overfit("sim:cells?n=4&size=16", 2, steps=3, size=16, model=model, loss=error)
+    assert (result.steps, calls[0]) == (3, (2, 1, 16, 16))
+    assert not np.array_equal(model.layer.weight.numpy(), before)

@@ -126,7 +126,11 @@ def report(options: Options) -> int:
 def overfit(options: Options) -> int:
     """Memorize a few images; 1 where that fails."""
     verdict = overfit_images(
-        options.data, options.images, config=_config(options), steps=options.steps
+        options.data,
+        options.images,
+        config=_config(options),
+        steps=options.steps,
+        **_own_parts(options),
     )
     print(verdict.table())
     return 0 if verdict.passed else 1
@@ -134,10 +138,12 @@ def overfit(options: Options) -> int:
 
 def doctor(options: Options) -> int:
     """Find out why training does not work; 1 on errors."""
-    run = load_run(options.folder) if options.folder else None
+    parts = _own_parts(options)
+    own = options.folder and RunFolder.load(options.folder).facts.custom.get("model")
+    run = load_run(options.folder, parts["model"] if own else None) if options.folder else None
     if run and (options.set or options.config):
         raise RunError(f"{options.folder}: a run has its settings; omit --set and --config")
-    found = diagnose(Project(options.data, _config(options), run, **_own_parts(options)))
+    found = diagnose(Project(options.data, _config(options), run, **parts))
     _write_json(options, found.to_json())
     if options.page:
         write_atomic(options.page, diagnosis_page(found))

@@ -273,6 +273,8 @@ COMMANDS = (
                 metavar="N",
                 help="maximum number of training steps; default: %(default)s",
             ),
+            MODEL,
+            LOSS,
             *SETTINGS,
         ),
         "tinyseg overfit cells --images 4 --set size=64 base_channels=8",

@@ -28,6 +28,7 @@ from tinyseg.inference.predictor import Predictor
 from tinyseg.metrics.threshold_curves import HALF
 from tinyseg.models import build
 from tinyseg.training.nan_report import first_not_finite
+from tinyseg.training.state import AnyLoss
 from tinyseg.training.step import TrainStep
 
 PASS_DICE = 0.9
@@ -71,6 +72,8 @@ def overfit(
     *,
     config: Config | None = None,
     steps: int = 400,
+    model: Any = None,
+    loss: AnyLoss | None = None,
     jit: bool = True,
     say: Callable[[str], None] = print,
     **settings: Any,
@@ -85,6 +88,8 @@ def overfit(
         images: How many images; each must reach a Dice of 0.9.
         config: The settings; `settings` by keyword (`size=256`, `loss="dice"`) change it.
         steps: At most so many steps, at least 1; fewer when all images have passed.
+        model: Your own network, as in `train`; it is changed.
+        loss: A text, or your own function, as in `train`.
         jit: Whether the step is compiled as a whole.
         say: Gets each line that is printed.
 
@@ -95,7 +100,7 @@ def overfit(
     if steps < 1:
         raise DataError(f"--steps {steps}: give at least 1")
     config = (config or Config()).with_settings(**settings, dropout=0.0)
-    few = _FewImages(data, images, config, jit)
+    few = _FewImages(data, images, config, model, loss, jit)
     with Progress("compiling the training step") as progress:
         first = few.train()
         say(f"compiled the training step in {duration(progress.seconds)}")
@@ -132,7 +137,9 @@ def memorize(
 class _FewImages:
     """A few images as one batch, and a fresh network that is trained on them."""
 
-    def __init__(self, data: Any, images: int, config: Config, jit: bool):
+    def __init__(
+        self, data: Any, images: int, config: Config, model: Any, loss: AnyLoss | None, jit: bool
+    ):
         with Progress("reading the images") as progress:
             dataset = Dataset(data, config.data, progress=progress.update)
         size, fit, train = config.data.size, config.data.fit, config.train
@@ -146,10 +153,12 @@ class _FewImages:
             for one, tile in zip(chosen, self.tiles, strict=True)
         ]
         self.names = tuple(one.name for one in chosen)
-        model = build(config.model, dataset.channels, dataset.classes, train.seed, train.precision)
+        if model is None:
+            shape = (dataset.channels, dataset.classes)
+            model = build(config.model, *shape, train.seed, train.precision)
         self.step = TrainStep(
             model,
-            train.loss,
+            train.loss if loss is None else loss,
             train.optimizer,
             grad_clip=train.grad_clip,
             loss_scale=train.loss_scale,
