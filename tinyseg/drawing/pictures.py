@@ -88,10 +88,10 @@ def row(
     """
     shown = np.zeros(prediction.shape, np.uint8) if label is None else label
     if label is None or classes > 2:
-        told = color_classes(prediction, classes)
+        result = color_classes(prediction, classes)
     else:
-        told = color_outcomes(color_image(image), label, prediction)
-    return [color_image(image), color_classes(shown, classes), color_probability(p_khw), told]
+        result = color_outcomes(color_image(image), label, prediction)
+    return [color_image(image), color_classes(shown, classes), color_probability(p_khw), result]
 
 
 def legend_of(class_names: Sequence[str]) -> dict[str, Color]:

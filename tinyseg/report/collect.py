@@ -37,7 +37,7 @@ SIDES = (512, 384, 256)
 MOST_BYTES = 19_500_000
 """Of all pictures, so that the page stays below 20 MB."""
 FEW = 5
-"""Images of which it is told what all will take, before all are drawn."""
+"""Images from which the size of all pictures is estimated."""
 SUMMARY = (
     ("pooled", "dice"),
     ("pooled", "iou"),
@@ -201,11 +201,11 @@ def _numbers(summary: Summary) -> list[float | None]:
 
 
 def _scored(found: Evaluation) -> dict[str, Any]:
-    told = found.threshold_gain is not None and found.threshold_gain.threshold != HALF
+    differs = found.threshold_gain is not None and found.threshold_gain.threshold != HALF
     return {
         "summary": _numbers(found.summary),
         "curves": curves(found.histograms),
-        "worth": str(found.threshold_gain) if told else "",
+        "worth": str(found.threshold_gain) if differs else "",
     }
 
 
@@ -250,8 +250,8 @@ def _images(
                 picture, scores = shown[place], found.images[chosen[place]]
                 area = number(scores.matrix[:, 1:].sum() / max(1, scores.matrix.sum()))
                 maps = _maps(one, tuple(picture["size"]))
-                told = {"scores": _scores(scores.values), **maps, "area": area}
-                picture["runs"].append(told)
+                entry = {"scores": _scores(scores.values), **maps, "area": area}
+                picture["runs"].append(entry)
                 progress.update(count)
     return shown
 

@@ -12,8 +12,8 @@ from tinyseg.report.page import DIAGNOSIS, build_page
 def findings_of(findings: Iterable[Finding]) -> list[dict[str, Any]]:
     """Findings for the page, the worst first, pictures as data: URIs."""
     ordered = sorted(findings, key=lambda finding: -LEVELS.index(finding.level))
-    told = [{**one.to_json(), "picture": _uri(one)} for one in ordered]
-    return [{**one, "evidence": list(one["evidence"])} for one in told]
+    rows = [{**one.to_json(), "picture": _uri(one)} for one in ordered]
+    return [{**one, "evidence": list(one["evidence"])} for one in rows]
 
 
 def diagnosis_page(found: Diagnosis) -> str:

@@ -1,4 +1,4 @@
-"""Check a dataset for everything that could spoil a run, before it: `tinyseg data check`."""
+"""Check a dataset for everything that could ruin a run, before training: `tinyseg data check`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
