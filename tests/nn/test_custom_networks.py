@@ -324,3 +324,21 @@ def test_tied_weights_are_one_parameter_with_one_gradient(tmp_path: Path) -> Non
     loaded = TrainStep(tied(), "bce", "adam(lr=0.01)")
     assign(loaded.state, saved, "", "tied.safetensors")
     assert loaded(*batch())["loss"].item() == step(*batch())["loss"].item()
+
+
+def test_a_network_that_was_made_on_another_device_is_moved() -> None:
+    class OneLayer:
+        def __init__(self) -> None:
+            self.weight = Tensor.full((1, 1, 1, 1), 0.5, device="PYTHON").contiguous()
+            self.out_channels = 1
+
+        def __call__(self, image: Tensor) -> Tensor:
+            return image.conv2d(self.weight)
+
+    model, (image, label) = OneLayer(), batch()
+    weight, device = model.weight, image.device
+    assert str(weight.device) == "PYTHON"
+    TrainStep(model, "bce", "sgd(lr=0.1)")(image, label)
+    assert model.weight is weight
+    assert weight.device == device
+    assert weight.item() != 0.5

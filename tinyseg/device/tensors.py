@@ -117,17 +117,14 @@ def finite_only(statistics: Iterable[Tensor]) -> AbstractContextManager[None]:
 
 
 def realize_weights(weights: Tensors) -> None:
-    """Give all weights of a network buffers of their own; StepError where that cannot be.
+    """Give all weights of a network buffers of their own, on the device that tinyseg uses.
 
-    Either they were made on another device, before tinyseg chose one, or two share one buffer.
+    A network that was made before tinyseg chose a device is moved, in place. StepError where two
+    weights share one buffer.
     """
-    for name, tensor in weights.items():
+    for tensor in weights.values():
         if str(tensor.device) != backend().device:
-            raise StepError(
-                f"the weight {name} is on {tensor.device}, but tinyseg computes on "
-                f"{backend().device}: set DEV={backend().device} in the environment, or call "
-                "tinyseg.device.choose.backend() before the network is made"
-            )
+            tensor.to_(backend().device)
     ensure_buffer(*weights.values())
     owners: dict[Any, str] = {}
     for name, tensor in weights.items():
