@@ -510,10 +510,3 @@ def test_a_batch_made_before_the_device_was_chosen_is_moved_to_it() -> None:
     np.testing.assert_array_equal(first, predict(image).numpy())
     step.learning_rate = 0.0
     assert step(*far)["bce"].item() == step(image, label)["bce"].item()
-
-
-def test_a_network_on_another_device_is_told() -> None:
-    model = Native()
-    model.head.weight = model.head.weight.to("NULL")
-    with pytest.raises(StepError, match=r"head.weight is on NULL, .* set DEV="):
-        TrainStep(model)
