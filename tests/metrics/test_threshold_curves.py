@@ -151,6 +151,32 @@ def test_average_precision_is_that_of_stepping_through_the_scores() -> None:
     assert found == pytest.approx(wanted["exact"], abs=2e-3)
 
 
+@pytest.mark.parametrize("logits", [(-20.0, -14.0), (14.0, 20.0)])
+def test_scores_all_near_0_or_1_are_still_ordered(logits: tuple[float, float]) -> None:
+    random = np.random.default_rng(8)
+    label = (random.random((64, 64)) < 0.1).astype(np.uint8)
+    z = np.where(random.random(label.shape) < 0.95, label, 1 - label)
+    p = 1 / (1 + np.exp(-np.where(z == 1, logits[1], logits[0]).astype(np.float32)))
+    (found,) = find_thresholds(histograms([(p[None], label)]), resample=False)
+    own, rest = z[label == 1].mean(), z[label == 0].mean()
+    assert found.roc_auc == pytest.approx(
+        (own * (1 - rest)) + (own * rest + (1 - own) * (1 - rest)) / 2
+    )
+    precision = label[z == 1].mean()
+    assert found.average_precision == pytest.approx(own * precision + (1 - own) * label.mean())
+
+
+def test_the_finer_counts_hold_every_pixel_once_and_in_order() -> None:
+    p = edge_scores()
+    made = histograms([(p[None, None], np.zeros((1, p.size), np.uint8))])
+    assert made.ordered.sum() == made.pooled.sum() == p.size
+    places = []
+    for score in np.sort(p)[::37]:
+        (counts,) = histograms([(np.full((1, 1, 1), score), np.ones((1, 1), np.uint8))]).ordered
+        places.append(int(counts[1].argmax()))
+    assert places == sorted(places)
+
+
 def test_calibration_error_is_that_of_the_pixels() -> None:
     pairs = scored(4)
     p, y = flat(pairs)

@@ -49,11 +49,11 @@ class ThresholdReport:
 
 def find_thresholds(histograms: Histograms, resample: bool = True) -> list[ThresholdReport]:
     """One for each foreground class; the gain costs more than all else: None unless `resample`."""
-    counts = histograms.counts
-    return [_find_threshold(counts[:, kind], resample) for kind in range(counts.shape[1])]
+    counts, ordered = histograms.counts, histograms.ordered
+    return [_find_threshold(counts[:, k], ordered[k], resample) for k in range(len(ordered))]
 
 
-def _find_threshold(counts: Counts, resample: bool) -> ThresholdReport:
+def _find_threshold(counts: Counts, ordered: Counts, resample: bool) -> ThresholdReport:
     pooled = np.asarray(counts.sum(0, dtype=np.int64))
     half = BINS // 2 - 1
     dice = sweep(pooled).measures()["dice"]
@@ -63,8 +63,8 @@ def _find_threshold(counts: Counts, resample: bool) -> ThresholdReport:
         float(dice[best]),
         float(dice[half]),
         gain_of_choosing(counts) if resample else None,
-        average_precision(pooled),
-        roc_auc(pooled)[0],
+        average_precision(ordered),
+        roc_auc(ordered)[0],
         calibration_error(pooled),
         fit_temperature(pooled),
     )
