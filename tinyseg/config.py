@@ -162,7 +162,7 @@ class TrainConfig:
     """Stop after this many epochs without a better validation Dice; 0: never."""
     threshold: float = 0.0
     """A pixel is foreground if its probability is at least this (sigmoid head); 0: use the best
-    threshold on the validation images, which is stored with the weights."""
+    threshold on the validation images if it clearly gains over 0.5, else 0.5."""
     postprocess: str = "none"
     """Post-processing of predicted masks: "fill_holes+min_size(pixels=64)", "largest"; auto: the
     steps that raise the Dice on the validation images, if any do."""

@@ -295,8 +295,17 @@ def test_facts_hold_the_threshold_and_the_counts_it_came_from() -> None:
     facts = to_facts(made, found)
     assert facts["images"] == 5
     np.testing.assert_array_equal(facts["classes"][0]["counts"], made.pooled[0])
-    assert stored_threshold({"thresholds": facts}) == found[0].threshold
     assert stored_threshold({"position": {}}) == 0.5
+
+
+@pytest.mark.parametrize(("images", "clear"), [(5, False), (40, True)])
+def test_a_threshold_is_used_only_where_it_clearly_gains(images: int, clear: bool) -> None:
+    made = histograms(scored(9, images, shift=-2.0))
+    (found,) = find_thresholds(made)
+    assert found.dice > found.dice_at_half + 0.03
+    assert found.gain is not None and (found.gain.low > 0) is clear
+    used = stored_threshold({"thresholds": to_facts(made, [found])})
+    assert used == (found.threshold if clear else 0.5)
 
 
 @pytest.mark.parametrize(

@@ -82,9 +82,10 @@ class Run(RunFolder):
 
     @property
     def threshold(self) -> float:
-        """Probability from which a pixel is foreground: the set one, else the validation's best.
+        """Probability from which a pixel is foreground: the one in the settings, or the stored one.
 
-        The latter is stored in the checkpoint that `predictor` uses; older ones have none: 0.5.
+        The latter, in the checkpoint that `predictor` uses, is the best on the validation images
+        where it clearly gains over 0.5, see `stored_threshold`; else 0.5.
         """
         if self.config.train.threshold:
             return self.config.train.threshold

@@ -121,9 +121,9 @@ class Trainer:
             raise
         self.say(f"best validation Dice {self.at.best_dice:.4f} at epoch {self.at.best_epoch}")
         if not self.config.threshold and self.state.out_channels == 1:
-            self.say(
-                f"threshold for predict and evaluate: {self.run.threshold:.3f} (best on validation)"
-            )
+            threshold = self.run.threshold
+            why = "no other one is clearly better" if threshold == HALF else "the best one"
+            self.say(f"threshold for predict and evaluate: {threshold:.3f} ({why} on validation)")
 
     def _run_phase(self, phase: Phase, first: int) -> None:
         step = self._enter(phase, first)
