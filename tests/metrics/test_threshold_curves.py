@@ -303,7 +303,8 @@ def test_a_threshold_is_used_only_where_it_clearly_gains(images: int, clear: boo
     made = histograms(scored(9, images, shift=-2.0))
     (found,) = find_thresholds(made)
     assert found.dice > found.dice_at_half + 0.03
-    assert found.gain is not None and (found.gain.low > 0) is clear
+    assert found.gain is not None
+    assert (found.gain.low > 0) is clear
     used = stored_threshold({"thresholds": to_facts(made, [found])})
     assert used == (found.threshold if clear else 0.5)
 
