@@ -3,19 +3,28 @@
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tinyseg.config import Config
 from tinyseg.errors import ConfigError, RunError
-from tinyseg.inference.tta import AveragedViews, Ensemble, View, combine_runs, parse_tta
+from tinyseg.inference.tta import (
+    AveragedViews,
+    Ensemble,
+    View,
+    choose_views,
+    combine_runs,
+    parse_tta,
+    trained_views,
+)
 
 RNG = np.random.default_rng(0)
 IMAGES = [
     RNG.integers(0, 256, shape, dtype=np.uint8) for shape in ((6, 9, 1), (5, 5, 1), (8, 3, 1))
 ]
-TEXTS = ["flips", "rotations", "flips+rotations", "scales", "rotations+scales"]
+TEXTS = ["flips", "rotations", "flips+rotations", "hflip", "vflip", "scales", "rotations+scales"]
 
 
 def pixelwise(images: Iterable[np.ndarray], watch: object = None) -> Iterator[np.ndarray]:
@@ -38,7 +47,7 @@ def bias(images: Iterable[np.ndarray], watch: object = None) -> Iterator[np.ndar
         yield (image[..., 0] / 1000 + rows * 0.05 + cols * 0.01)[None].astype(np.float32)
 
 
-@pytest.mark.parametrize("text", TEXTS[:3])
+@pytest.mark.parametrize("text", TEXTS[:5])
 def test_a_pixelwise_network_does_not_notice(text: str) -> None:
     found = list(AveragedViews(pixelwise, parse_tta(text))(IMAGES))
     assert len(found) == len(IMAGES)
@@ -74,7 +83,7 @@ def test_the_mean_over_views_is_that_of_each_by_hand() -> None:
 
 def test_views_are_all_different() -> None:
     counts = [len(set(parse_tta(text))) for text in TEXTS]
-    assert counts == [4, 4, 8, 3, 12]
+    assert counts == [4, 4, 8, 2, 2, 3, 12]
     shown = {view.of(IMAGES[1]).tobytes() for view in parse_tta("flips+rotations")}
     assert len(shown) == 8
 
@@ -110,7 +119,9 @@ def test_runs_that_do_not_agree_are_refused() -> None:
 
 @pytest.mark.parametrize("text", ["flip", "flips+", "all", "+"])
 def test_an_unknown_view_is_one_line(text: str) -> None:
-    with pytest.raises(ConfigError, match="give flips, rotations, scales"):
+    with pytest.raises(
+        ConfigError, match="known: hflip, vflip, rot90, flips, rotations, scales, auto"
+    ):
         parse_tta(text)
 
 
@@ -118,3 +129,52 @@ def test_scales_need_windows() -> None:
     with pytest.raises(ConfigError, match=r"change nothing with data\.fit=resize"):
         combine_runs([stub("a")], "flips+scales")
     assert View() == parse_tta("rotations")[0]
+
+
+def test_a_flip_by_name_is_that_flip() -> None:
+    image = IMAGES[0]
+    for text, axis in (("hflip", 1), ("vflip", 0)):
+        shown = [view.of(image) for view in parse_tta(text)]
+        np.testing.assert_array_equal(shown[0], image)
+        np.testing.assert_array_equal(shown[1], np.flip(image, axis))
+
+
+@pytest.mark.parametrize(
+    ("augment", "views"),
+    [
+        ("none", set()),
+        ("medium", {"hflip"}),
+        ("flip(horizontal=false)", {"vflip"}),
+        ("flip", {"hflip", "vflip"}),
+        ("rotate90", {"rot90"}),
+        ("medium+rotate90", {"hflip", "vflip", "rot90"}),
+        ("rotate(degrees=30)", set()),
+    ],
+)
+def test_the_views_of_training_are_those_of_its_augmentation(augment: str, views: set[str]) -> None:
+    assert trained_views(augment) == views
+
+
+def trained(text: str, **custom: str) -> Any:
+    config = SimpleNamespace(train=SimpleNamespace(augment=text))
+    return SimpleNamespace(config=config, facts=SimpleNamespace(custom=custom))
+
+
+def test_auto_takes_what_all_runs_were_trained_with() -> None:
+    said: list[str] = []
+    assert choose_views("auto", [trained("flip"), trained("medium")], said.append) == "hflip"
+    assert choose_views("auto", [trained("flip", augment="Mine")], said.append) == ""
+    assert said == [
+        "--tta auto: hflip",
+        "--tta auto: no view, because train.augment has no flip or quarter turn",
+    ]
+
+
+def test_views_that_training_never_showed_are_warned_of() -> None:
+    said: list[str] = []
+    assert choose_views("flips", [trained("medium")], said.append) == "flips"
+    assert choose_views("hflip", [trained("medium")], said.append) == "hflip"
+    (warning,) = said
+    assert "training never showed images as vflip" in warning
+    with pytest.raises(ConfigError, match="known: hflip, vflip, rot90"):
+        choose_views("flip", [trained("medium")], said.append)

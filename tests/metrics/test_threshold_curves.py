@@ -248,14 +248,15 @@ def test_a_threshold_that_only_fits_noise_is_not_said_to_gain() -> None:
 
 def test_the_gain_of_a_given_rule_is_resampled_over_images() -> None:
     random = np.random.default_rng(8)
-    hit = random.integers(5, 50, (9, 2))
-    size = 2 * hit + random.integers(0, 60, (9, 2))
+    hit = random.integers(5, 50, (9, 2, 3))
+    size = 2 * hit + random.integers(0, 60, (9, 2, 3))
+    hit[..., 2] = size[..., 2] = 0  # a class that is nowhere
     found = gain_of(hit, size, seed=1)
     gains = []
     for rows in np.random.default_rng(1).integers(9, size=(1000, 9)):
-        first, second = 2 * hit[rows].sum(0) / size[rows].sum(0)
+        first, second = (2 * hit[rows, :, :2].sum(0) / size[rows, :, :2].sum(0)).mean(-1)
         gains.append(second - first)
-    first, second = 2 * hit.sum(0) / size.sum(0)
+    first, second = (2 * hit[..., :2].sum(0) / size[..., :2].sum(0)).mean(-1)
     assert found.mean == pytest.approx(second - first)
     assert (found.low, found.high) == pytest.approx(np.percentile(gains, (2.5, 97.5)), abs=1e-12)
     same = gain_of(hit[:, :1].repeat(2, 1), size[:, :1].repeat(2, 1))

@@ -608,6 +608,7 @@ def test_a_run_without_what_validation_chose_is_its_last_epoch_at_one_half(
     (points / "previous.safetensors").replace(points / "best.safetensors")
     chosen = load_run(out)
     chosen.config = chosen.config.override(["train.postprocess=auto", "train.early_stopping=5"])
+    chosen._stored_threshold = 0.3
     chosen.update_facts(postprocess="largest")
     assert chosen.chosen == ("epoch", "threshold", "post-processing", "train.early_stopping")
     plain = chosen.last_epoch()

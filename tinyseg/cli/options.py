@@ -96,7 +96,8 @@ PREDICTION = (
         *("--tta",),
         default="",
         metavar="VIEWS",
-        help="test-time augmentation: average over flips, rotations or scales; join several with +",
+        help="test-time augmentation: average over the views hflip, vflip, rot90 or scales "
+        "(join several with +; flips = hflip+vflip); auto: those that training showed",
     ),
 )
 
@@ -219,7 +220,7 @@ COMMANDS = (
             FORCE,
             *PREDICTION,
         ),
-        "tinyseg predict run cells/images --out masks --tta flips",
+        "tinyseg predict run cells/images --out masks --tta auto",
     ),
     Command(
         "report",

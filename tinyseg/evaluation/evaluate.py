@@ -11,9 +11,10 @@ from tinyseg.common.progress import Progress
 from tinyseg.data import Dataset, DriftMonitor
 from tinyseg.drawing.pictures import color_image, legend_of, row, save_grid
 from tinyseg.evaluation.groups import Group, as_runs, group_images, split_names
-from tinyseg.evaluation.result import Evaluation, ThresholdGain
+from tinyseg.evaluation.result import Evaluation, ThresholdGain, gain_over
 from tinyseg.evaluation.score import label_of, load_samples, score_image
 from tinyseg.inference.run import Run
+from tinyseg.inference.tta import choose_views
 from tinyseg.metrics.baselines import Baseline, baselines
 from tinyseg.metrics.summary import ImageScores, foreground_mean, summarize
 from tinyseg.metrics.threshold_curves import HALF, Histograms
@@ -52,7 +53,7 @@ def evaluate(
         say: Where warnings go.
         threshold: Replaces the run's.
         others: Runs whose probabilities are averaged with this one's.
-        tta: Test-time augmentation, as in `predict`.
+        tta: Test-time augmentation, as in `predict`; the images are also scored without it.
         names: The images of the split that are wanted; all without.
         postprocess: Replaces the run's.
     """
@@ -60,11 +61,17 @@ def evaluate(
     first = runs[0]
     dataset = data if isinstance(data, Dataset) else first.open(data)
     names = split_names(runs, dataset, split) if names is None else names
+    tta = choose_views(tta, [*runs, *others], say)
     if split != "all" and dataset.fingerprint() != first.facts.fingerprint:
         say(f"warning: {dataset.source} has changed since {first.folder} was trained on it")
     groups = group_images(runs, split, names, threshold, others, tta, postprocess)
     monitor, histograms = DriftMonitor(), Histograms()
     scores, at_half = _score(groups, dataset, names, surface, monitor, histograms)
+    tta_gain = None
+    if tta:
+        plain = group_images(runs, split, names, threshold, others, "", postprocess)
+        without, _ = _score(plain, dataset, names, False, DriftMonitor(), Histograms())
+        tta_gain = gain_over(without, scores)
     drift = monitor.warning(first.facts.input_statistics)
     if drift:
         say(f"warning: {drift}")
@@ -83,6 +90,8 @@ def evaluate(
         class_names=dataset.class_names,
         histograms=histograms,
         threshold_gain=gain,
+        tta=tta,
+        tta_gain=tta_gain,
         drift=drift,
         chosen=tuple(chosen),
         trained_on=sum(len(g.trained_on(dataset)) for g in groups) if split != "train" else 0,

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from tinyseg.common.arrays import Array
 from tinyseg.metrics.baselines import Baseline
 from tinyseg.metrics.best_threshold import curves, find_thresholds
 from tinyseg.metrics.bootstrap import Interval, gain_of
 from tinyseg.metrics.pixel import dice_of_counts, mean
 from tinyseg.metrics.summary import ImageScores, Summary, foreground_mean
-from tinyseg.metrics.threshold_curves import Histograms
+from tinyseg.metrics.threshold_curves import HALF, Histograms
 
 NOTHING = np.full(2, np.nan)
 
@@ -37,13 +38,13 @@ class ThresholdGain:
         chosen_here: bool,
     ) -> "ThresholdGain":
         """Compare the scores of every image with the threshold to those with 0.5."""
-        matrices = np.stack([[one.matrix for one in rule] for rule in (at_half, scores)], axis=1)
-        tp = matrices[..., 1, 1]
-        size = matrices[..., 1, :].sum(-1) + matrices[..., :, 1].sum(-1)
-        half, dice = dice_of_counts(tp.sum(0), size.sum(0))
+        tp, size = _counts(at_half, scores)
+        half, dice = dice_of_counts(tp.sum(0), size.sum(0))[:, 0]
         return ThresholdGain(threshold, float(dice), float(half), gain_of(tp, size), chosen_here)
 
     def __str__(self) -> str:
+        if self.threshold == HALF:
+            return "threshold 0.5"
         flattered = (
             "; optimistic, because it was chosen on these images" if self.chosen_here else ""
         )
@@ -52,6 +53,18 @@ class ThresholdGain:
             f"{self.dice_at_half:.4f}, gain {self.gain.mean:+.4f} (95 % interval "
             f"{self.gain.low:+.4f} to {self.gain.high:+.4f}){flattered}"
         )
+
+
+def gain_over(before: Sequence[ImageScores], after: Sequence[ImageScores]) -> Interval:
+    """Return the difference in mean pooled Dice of the foreground classes, of the same images."""
+    return gain_of(*_counts(before, after))
+
+
+def _counts(*rules: Sequence[ImageScores]) -> tuple[Array, Array]:
+    """True positives, and pixels of prediction and label together: (images, rules, K - 1)."""
+    matrices = np.stack([[one.matrix for one in rule] for rule in rules], axis=1)
+    tp = np.diagonal(matrices, axis1=-2, axis2=-1)
+    return tp[..., 1:], (matrices.sum(-1) + matrices.sum(-2))[..., 1:]
 
 
 @dataclass(frozen=True)
@@ -67,6 +80,10 @@ class Evaluation:
     histograms: Histograms
     threshold_gain: ThresholdGain | None
     """None for a softmax head, which has no threshold."""
+    tta: str = ""
+    """The views that were averaged."""
+    tta_gain: Interval | None = None
+    """What they gain over the image alone; None without test-time augmentation."""
     drift: str = ""
     """How the images differ from the training set; "" if they do not."""
     chosen: tuple[str, ...] = ()
@@ -89,6 +106,7 @@ class Evaluation:
             "baselines": {b.name: {"rule": b.rule, **b.summary.to_dict()} for b in self.baselines},
             "images": {name: scores.to_dict() for name, scores in pairs},
             "threshold": self.threshold_gain and asdict(self.threshold_gain),
+            "tta": self.tta_gain and {"views": self.tta, "gain": asdict(self.tta_gain)},
             "thresholds": curves(self.histograms),
         }
 
@@ -105,6 +123,7 @@ class Evaluation:
             *(_line(baseline.rule, baseline.summary) for baseline in self.baselines),
             *self._by_class(),
             *self._thresholds(),
+            *self._views(),
             *self._warnings(),
             *self._remarks(),
         ]
@@ -126,6 +145,16 @@ class Evaluation:
         line = "average precision {:.4f}, ROC-AUC {:.4f}, calibration error {:.4f}".format(*means)
         line += " (means of classes)" if len(reports) > 1 else ""
         return [line] if self.threshold_gain is None else [str(self.threshold_gain), line]
+
+    def _views(self) -> list[str]:
+        if self.tta_gain is None:
+            return []
+        gain = self.tta_gain
+        lower = "; these views lower Dice: omit --tta" if gain.high < 0 else ""
+        return [
+            f"--tta {self.tta}: gain in Dice {gain.mean:+.4f} (95 % interval {gain.low:+.4f} to "
+            f"{gain.high:+.4f}){lower}"
+        ]
 
     def _warnings(self) -> list[str]:
         """What makes the scores look better than they are."""

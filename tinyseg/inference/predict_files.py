@@ -17,7 +17,7 @@ from tinyseg.inference.manifest import Manifest
 from tinyseg.inference.mask_files import write_mask
 from tinyseg.inference.predictor import predict_each, to_classes
 from tinyseg.inference.run import Run
-from tinyseg.inference.tta import combine_runs
+from tinyseg.inference.tta import choose_views, combine_runs
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ def predict(
         say: Where messages go.
         threshold: Replaces the run's.
         others: Runs whose probabilities and thresholds are averaged with this one's.
-        tta: Test-time augmentation, see `parse_tta`.
+        tta: Test-time augmentation: names of `tta.VIEWS` joined with "+", or "auto" for those that
+            training showed.
         postprocess: Replaces the run's, see `Postprocess`.
         force: Whether files that were not written by `predict` are replaced.
 
@@ -69,6 +70,7 @@ def predict(
     """
     runs, out, clean = [run, *others], Path(out), run.postprocess(postprocess)
     threshold = fmean(one.threshold_or(threshold) for one in runs)
+    tta = choose_views(tta, runs, say)
     jobs = _find_jobs([paths] if isinstance(paths, str | Path) else paths, out)
     manifest = Manifest(out, _key(runs, tta, threshold, clean.text, probability))
     todo = [job for job in jobs if not manifest.has(job.file, job.page, job.mask)]

@@ -160,7 +160,7 @@ class Run(RunFolder):
         train = self.config.train
         choices = {
             "epoch": self.best,
-            "threshold": not (train.threshold or self.softmax),
+            "threshold": not (train.threshold or self.softmax) and self.threshold != HALF,
             "post-processing": train.postprocess == "auto",
             "train.early_stopping": train.early_stopping > 0,
             "train.schedule=plateau": train.schedule.startswith("plateau"),

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from tinyseg.augment.transforms import defaults, parse
 from tinyseg.common.arrays import Array
 from tinyseg.data import resize_planes
 from tinyseg.errors import ConfigError, RunError
@@ -15,6 +16,15 @@ from tinyseg.inference.run import Run
 
 Monitor = Callable[[Array], None]
 SCALES = (0.75, 1.0, 1.25)
+VIEWS = {
+    "hflip": ("hflip",),
+    "vflip": ("vflip",),
+    "rot90": ("rot90",),
+    "flips": ("hflip", "vflip"),
+    "rotations": ("rot90",),
+    "scales": ("scales",),
+}
+"""Names of views, and what they stand for: left-right, upside down, quarter turns, sizes."""
 
 
 class PredictFunction(Protocol):
@@ -48,16 +58,64 @@ class View:
 
 
 def parse_tta(text: str) -> tuple[View, ...]:
-    """Read "flips", "rotations", "scales" or several of them with "+"; ConfigError for others."""
-    names = text.split("+")
-    known = ("flips", "rotations", "scales")
-    for name in names:
-        if name not in known:
-            raise ConfigError(f"--tta {text!r}: unknown {name!r}; give {', '.join(known)} with '+'")
-    turns = range(4) if "rotations" in names else (0, 2) if "flips" in names else (0,)
-    mirrored = (False, True) if "flips" in names else (False,)
+    """Read names of VIEWS, several joined with "+"; ConfigError for others."""
+    names = {name for part in text.split("+") for name in _view_names(part, text)}
+    flips = names & {"hflip", "vflip"}
+    turns = range(4) if "rot90" in names else (0, 2) if len(flips) == 2 else (0,)
+    views = [(turn, False) for turn in turns]
+    if flips:  # upside down is left to right, turned by 180 degrees
+        views += [((turn + 2 * (flips == {"vflip"})) % 4, True) for turn in turns]
     scales = SCALES if "scales" in names else (1.0,)
-    return tuple(View(*view) for view in product(turns, mirrored, scales))
+    return tuple(View(*view, scale) for view, scale in product(views, scales))
+
+
+def _view_names(name: str, text: str) -> tuple[str, ...]:
+    if name not in VIEWS:
+        known = ", ".join([*VIEWS, "auto"])
+        raise ConfigError(
+            f"--tta {text!r}: unknown {name!r}; known: {known}; join several with '+'"
+        )
+    return VIEWS[name]
+
+
+def trained_views(augment: str) -> set[str]:
+    """Return which of hflip, vflip and rot90 the training images were shown in."""
+    options = {term.name: defaults(term.name) | term.options for term in parse(augment)}
+    flip = options.get("flip", {})
+    views = {
+        name for name, key in (("hflip", "horizontal"), ("vflip", "vertical")) if flip.get(key)
+    }
+    degrees = options.get("rotate", {}).get("degrees", 0)
+    if "rotate90" in options or (isinstance(degrees, int | float) and degrees >= 90):
+        views |= {"rot90"} | ({"hflip", "vflip"} if views else set())
+    return views
+
+
+def choose_views(text: str, runs: Sequence[Run], say: Callable[[str], None]) -> str:
+    """Return the views to average over; for "auto" those that all runs were trained with.
+
+    Warns of other flips and turns: a network that never saw an organ upside down may fail there.
+    """
+    if not text:
+        return ""
+    trained = set.intersection(*(_trained_views(run) for run in runs))
+    if text == "auto":
+        chosen = "+".join(sorted(trained))
+        say(f"--tta auto: {chosen or 'no view, because train.augment has no flip or quarter turn'}")
+        return chosen
+    names = {name for part in text.split("+") for name in _view_names(part, text)}
+    unknown = names & {"hflip", "vflip", "rot90"} - trained
+    if unknown:
+        say(
+            f"warning: --tta {text}: training never showed images as {', '.join(sorted(unknown))} "
+            "(see train.augment), so Dice may fall; --tta auto takes only views that it showed"
+        )
+    return text
+
+
+def _trained_views(run: Run) -> set[str]:
+    own = "augment" in run.facts.custom  # of a user's own augmentation nothing is known
+    return set() if own else trained_views(run.config.train.augment)
 
 
 class AveragedViews:

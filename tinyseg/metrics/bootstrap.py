@@ -50,15 +50,16 @@ def gain_of_choosing(counts: Counts, seed: int = 0) -> Interval:
 def gain_of(tp: Counts, size: Counts, seed: int = 0) -> Interval:
     """Return the difference in pooled Dice of a second rule over a first one, with its interval.
 
-    Per image and rule, (images, 2): true positives, and pixels of prediction and label together.
-    The images are drawn anew 1000 times, the same for both rules; the mean is of the images
-    themselves.
+    Per image, rule and class, (images, 2, K): true positives, and pixels of prediction and label
+    together; Dice is the mean over the classes that are anywhere. The images are drawn anew 1000
+    times, the same for both rules; the mean is of the images themselves.
     """
     draws = _draws(len(tp), seed)
-    dice = dice_of_counts(draws @ tp, draws @ size)
-    resampled = Interval.of(dice[:, 1] - dice[:, 0])
-    first, second = dice_of_counts(tp.sum(0), size.sum(0))
-    return Interval(float(second - first), resampled.low, resampled.high)
+    dice = dice_of_counts(np.tensordot(draws, tp, 1), np.tensordot(draws, size, 1))
+    first, second = mean(dice.transpose(2, 1, 0))
+    resampled = Interval.of(second - first)
+    before, after = mean(dice_of_counts(tp.sum(0), size.sum(0)).T)
+    return Interval(float(after - before), resampled.low, resampled.high)
 
 
 def dice_interval(tp: Counts, size: Counts, seed: int = 0) -> Interval:

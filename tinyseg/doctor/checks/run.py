@@ -92,7 +92,7 @@ class EvaluatedRun:
         counts = sweep(self.evaluation.histograms.counts[:, 0])
         best = int(best_edge(2 * counts.tp.sum(0) / np.maximum(counts.size.sum(0), 1)))
         columns = [int(np.abs(EDGES - used).argmin()), best]
-        gain = gain_of(counts.tp[:, columns], counts.size[:, columns])
+        gain = gain_of(counts.tp[:, columns, None], counts.size[:, columns, None])
         return ThresholdCost(used, float(EDGES[best]), gain)
 
 
@@ -243,7 +243,7 @@ def next_steps(case: EvaluatedRun) -> list[Finding]:
         larger = f"model.base_channels={2 * config.model.base_channels}"
         text = f"{larger}, or a higher learning rate: training Dice is low"
         steps.append(((GOOD - train[-1]) / 2, text))
-    steps.append((0.01, "--tta flips, or --with RUN for runs of other seeds: a small, slow gain"))
+    steps.append((0.01, "--tta auto, or --with RUN for runs of other seeds: a small, slow gain"))
     lines = [text for _, text in sorted(steps, reverse=True)]
     return ok("what to try", "the largest expected gain first", evidence=lines)
 
