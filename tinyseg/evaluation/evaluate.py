@@ -1,6 +1,7 @@
 """Evaluate: how good a run is on images, next to trivial baselines."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -16,6 +17,7 @@ from tinyseg.evaluation.score import label_of, load_samples, score_image
 from tinyseg.inference.run import Run
 from tinyseg.inference.tta import choose_views
 from tinyseg.metrics.baselines import Baseline, baselines
+from tinyseg.metrics.bootstrap import Interval
 from tinyseg.metrics.summary import ImageScores, foreground_mean, summarize
 from tinyseg.metrics.threshold_curves import HALF, Histograms
 
@@ -64,14 +66,11 @@ def evaluate(
     tta = choose_views(tta, [*runs, *others], say)
     if split != "all" and dataset.fingerprint() != first.facts.fingerprint:
         say(f"warning: {dataset.source} has changed since {first.folder} was trained on it")
-    groups = group_images(runs, split, names, threshold, others, tta, postprocess)
+    group = partial(group_images, runs, split, names, threshold, others, postprocess=postprocess)
+    groups = group(tta=tta)
     monitor, histograms = DriftMonitor(), Histograms()
     scores, at_half = _score(groups, dataset, names, surface, monitor, histograms)
-    tta_gain = None
-    if tta:
-        plain = group_images(runs, split, names, threshold, others, "", postprocess)
-        without, _ = _score(plain, dataset, names, False, DriftMonitor(), Histograms())
-        tta_gain = gain_over(without, scores)
+    tta_gain = _gain_over(group(), dataset, names, scores) if tta else None
     drift = monitor.warning(first.facts.input_statistics)
     if drift:
         say(f"warning: {drift}")
@@ -124,6 +123,13 @@ def _score(
                 progress.update(len(scores))
     ordered = tuple(scores[name] for name in names)
     return ordered, tuple(at_half[name] for name in names if name in at_half)
+
+
+def _gain_over(
+    groups: Sequence[Group], dataset: Dataset, names: Sequence[str], after: Sequence[ImageScores]
+) -> Interval:
+    before, _ = _score(groups, dataset, names, False, DriftMonitor(), Histograms())
+    return gain_over(before, after)
 
 
 def _baselines(run: Run, dataset: Dataset, names: Sequence[str]) -> list[Baseline]:
