@@ -70,9 +70,7 @@ def evaluate(
     groups = group(tta=tta)
     monitor, histograms = DriftMonitor(), Histograms()
     scores, at_half = _score(groups, dataset, names, surface, monitor, histograms)
-    tta_gain = _gain_over(group(), dataset, names, scores) if tta else None
-    drift = monitor.warning(first.facts.input_statistics)
-    if drift:
+    if drift := monitor.warning(first.facts.input_statistics):
         say(f"warning: {drift}")
     if picture is not None:
         _save_picture(picture, groups, dataset, names, scores)
@@ -90,7 +88,7 @@ def evaluate(
         histograms=histograms,
         threshold_gain=gain,
         tta=tta,
-        tta_gain=tta_gain,
+        tta_gain=_gain_over(group(), dataset, names, scores) if tta else None,
         drift=drift,
         chosen=tuple(chosen),
         trained_on=sum(len(g.trained_on(dataset)) for g in groups) if split != "train" else 0,
