@@ -9,14 +9,15 @@ from pathlib import Path
 
 from tinyseg import config
 from tinyseg.cli.parser import parser
+from tinyseg.config import sections
 
 DOCS = Path(__file__).parents[1] / "docs"
 
 
 def settings_page() -> str:
-    """Return settings.md: each setting with its default and the text below it in config.py."""
-    texts = _field_texts(Path(config.__file__).read_text(encoding="utf-8"))
-    lines = ["# All settings", "", "Written from `tinyseg/config.py`; do not edit.", ""]
+    """Return settings.md: each setting with its default and the text below it in config/."""
+    texts = _field_texts(Path(sections.__file__).read_text(encoding="utf-8"))
+    lines = ["# All settings", "", "Written from `tinyseg/config/sections.py`; do not edit.", ""]
     for section, part in config.SECTIONS.items():
         lines += [f"## {section}", "", "| setting | default | meaning |", "|---|---|---|"]
         for field in fields(part):
