@@ -40,6 +40,9 @@ class DataConfig:
     labels: str = "auto"
     """Mask values to class ids: "0:0,255:1" ("3:255" ignores value 3); auto: scan the
     masks."""
+    annotations: str = "auto"
+    """Labels that are no masks: a format (coco, labelme), or a file in the folder; auto: those
+    that are found; none: masks only."""
     split_file: str = ""
     """JSON file with a saved split or saved folds; empty: split by seed and fractions."""
     val_fraction: float = 0.2

@@ -10,6 +10,7 @@ import numpy as np
 
 from tinyseg.common.threads import Progress
 from tinyseg.config import IGNORE, DataConfig
+from tinyseg.data.annotations import Annotations, find_annotations
 from tinyseg.data.reading.arrays import Arrays
 from tinyseg.data.reading.cases import CaseFacts, check_values
 from tinyseg.data.reading.decode import to_channels
@@ -67,13 +68,17 @@ def read_content(
     labeled: bool = True,
     progress: Progress | None = None,
     layout: Layout | None = None,
+    class_names: Sequence[str] = (),
 ) -> Content:
     """Look at all files or arrays of a source once; see `Dataset` for the arguments."""
     text = "arrays" if isinstance(source, Arrays) else str(source)
     channels = channels or _COLORS.get(config.color)
     if text.startswith("sim:"):
         return _simulated(parse_simulation(text), text, label_map, channels, store)
-    reader, warnings, own_labels, class_names = _open(source, text, layout, labeled, store)
+    finder = functools.partial(find_annotations, choice=config.annotations, names=class_names)
+    reader, warnings, own_labels, own_names = _open(
+        source, text, layout, finder if labeled else None, store
+    )
     if own_labels:
         _check_named(own_labels, text, label_map, config.labels)
     labels = own_labels or label_map or parse_labels(config.labels)
@@ -82,9 +87,9 @@ def read_content(
     if labeled and label_map is None:
         remedy = "choose other options, or check" if own_labels else "check data.labels and"
         _refuse_all_empty(facts, mapping.table, text, f"{remedy} the masks")
-    if class_names and len(class_names) != mapping.classes:
+    if own_names and len(own_names) != mapping.classes:
         raise DataError(
-            f"{text}: {len(class_names)} class names for {mapping.classes} classes; give one name "
+            f"{text}: {len(own_names)} class names for {mapping.classes} classes; give one name "
             "for each, background first"
         )
     channels = channels or (1 if all(fact.gray for fact in facts) else 3)
@@ -99,7 +104,7 @@ def read_content(
         _fingerprint(reader, own_labels),
         mapping.table,
         channels,
-        class_names=class_names,
+        class_names=own_names or tuple(class_names),
         predefined=_predefined(reader.cases),
         warnings=(*warnings, *mapping.warnings, *more),
         duplicates=duplicates,
@@ -109,14 +114,21 @@ def read_content(
 
 
 def _open(
-    source: str | Path | Arrays, text: str, layout: Layout | None, labeled: bool, store: Store
+    source: str | Path | Arrays,
+    text: str,
+    layout: Layout | None,
+    annotations: Callable[[Path], Annotations | None] | None,
+    store: Store,
 ) -> tuple[CaseReader | Arrays, tuple[str, ...], Mapping[int, int], tuple[str, ...]]:
-    """Return a reader, warnings, the labels of a named dataset, and class names if known."""
+    """Return a reader, warnings, the labels of what has its own, and class names if known.
+
+    `annotations` looks for such ones; None reads images only.
+    """
     if isinstance(source, Arrays):
         return source, (), {}, source.class_names
-    named = find_named(text)
-    if named is None:
-        layout = layout or find_cases(Path(source), labeled)
+    named = find_named(text) or (annotations and annotations(Path(source)))
+    if not named:
+        layout = layout or find_cases(Path(source), annotations is not None)
         return CaseReader(layout.cases, store), layout.warnings, {}, ()
     layout = layout or named.layout
     reader = CaseReader(layout.cases, store)

@@ -46,6 +46,7 @@ class Dataset:
         progress: Called as `progress(done, total)` while files are read.
         layout: The pairs of files, in place of those that would be found.
         store: Where decoded images are kept: by default in the user's cache folder.
+        class_names: Those of a run, background first: annotations get its class ids by name.
 
     Every file is decoded once, now, so that a bad one raises a DataError before training. A
     setting that is unknown or has a wrong value is a ConfigError.
@@ -65,6 +66,7 @@ class Dataset:
         progress: Progress | None = None,
         layout: Layout | None = None,
         store: Store | None = None,
+        class_names: Sequence[str] = (),
         **settings: Any,
     ) -> None:
         """Open the source and look at all of it; see the class for the arguments."""
@@ -86,6 +88,7 @@ class Dataset:
                 labeled=labeled,
                 progress=progress,
                 layout=layout,
+                class_names=class_names,
             )
         self._content = source
         self.source, self.names, self.channels = source.source, source.names, source.channels

@@ -52,6 +52,8 @@ class RunFacts:
     """The network input of the training images; older runs have none."""
     postprocess: str = ""
     """What train.postprocess=auto chose."""
+    class_names: tuple[str, ...] = ()
+    """Background first; older runs have none."""
     custom: dict[str, str] = field(default_factory=dict)
     """The user's own parts, such as {"model": "MyNet"}: not in the folder, to be passed again."""
 
@@ -85,6 +87,7 @@ class RunFacts:
             scale=scale,
             input_statistics=statistics,
             postprocess=str(table.get("postprocess", "")),
+            class_names=_class_names(table.get("class_names", ()), classes),
             custom={str(part): str(name) for part, name in table.get("custom", {}).items()},
         )
 
@@ -110,8 +113,16 @@ class RunFolder:
     ) -> Self:
         """Make a new run folder; RunError when there is something in it already."""
         _refuse_used(folder)
-        shape = (dataset.channels, dataset.classes, dataset.label_map)
-        facts = RunFacts(dataset.source, dataset.fingerprint(), *shape, scale, custom=custom or {})
+        facts = RunFacts(
+            dataset.source,
+            dataset.fingerprint(),
+            dataset.channels,
+            dataset.classes,
+            dataset.label_map,
+            scale,
+            class_names=dataset.class_names,
+            custom=custom or {},
+        )
         write_atomic(folder / "config.toml", config.to_toml())
         split.save(folder / "split.json")
         write_json(folder / "run.json", facts.to_json())
@@ -144,6 +155,7 @@ class RunFolder:
                 self.config.data,
                 label_map=self.facts.label_map,
                 channels=self.facts.channels,
+                class_names=self.facts.class_names,
                 progress=progress.update,
             )
 
@@ -191,6 +203,12 @@ class RunFolder:
             return *checkpoint.load(path), path
         except RunError as error:
             raise RunError(f"{error}; remove it to use the last epoch's weights") from None
+
+
+def _class_names(names: Any, classes: int) -> tuple[str, ...]:
+    if names and len(names) != classes:
+        raise ValueError(f"{len(names)} class names for {classes} classes")
+    return tuple(map(str, names))
 
 
 def run_folders(folder: str | Path) -> list[Path]:

@@ -8,6 +8,7 @@ from typing import Any
 from tinyseg.common.findings import Finding, printable, table, tally, worst
 from tinyseg.common.threads import Progress
 from tinyseg.config import Config
+from tinyseg.data.annotations import find_annotations
 from tinyseg.data.checks.inspection import InspectedCase, file_findings, inspect_files
 from tinyseg.data.checks.labels import label_findings
 from tinyseg.data.checks.split import STOPS, duplicate_findings, fold_findings, split_findings
@@ -102,7 +103,8 @@ def _half(progress: Progress | None, half: int) -> Progress | None:
 
 def _layout(source: str, config: Config) -> tuple[Layout, Mapping[int, int] | None]:
     """Return the cases, and the label map when it is known before the masks are read."""
-    named = find_named(source)
+    annotations = config.data.annotations
+    named = find_named(source) or find_annotations(Path(source), annotations)
     if named:
         return named.layout, named.label_map
     complete = not scans_rest(config.data.labels)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from tinyseg.common.findings import Finding, listed
 from tinyseg.common.threads import Progress, in_threads
 from tinyseg.config import DataConfig
-from tinyseg.data.reading.cases import check_same_size
-from tinyseg.data.reading.decode import decode_image, decode_mask, stored_mode
+from tinyseg.data.reading.cases import check_same_size, read_mask
+from tinyseg.data.reading.decode import decode_image, stored_mode
 from tinyseg.data.reading.label_map import MaskFacts, check_known, count_values, mask_facts
 from tinyseg.data.reading.layouts import Case, Layout
 from tinyseg.errors import DataError
@@ -79,8 +79,10 @@ def _inspect(case: Case, label_map: Mapping[int, int] | None) -> InspectedCase:
         image, one.more_frames = decode_image(case.image, case.page)
         one.shape, one.flat = image.shape, bool((image == image[:1, :1]).all())
     for path in case.masks:
+        if case.annotation and not one.shape:
+            continue  # it is drawn at the size of the image
         with one.collect("unreadable"):
-            mask, more_frames = decode_mask(path, case.page)
+            mask, more_frames = read_mask(case, path, one.shape[:2] if one.shape else ())
             one.more_frames = one.more_frames or more_frames
             one.masks.append(mask_facts(mask, path))
             with one.collect("mask sizes"):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinyseg.config import IGNORE
-from tinyseg.data.reading.decode import decode_image, decode_mask
+from tinyseg.data.reading.decode import Decoded, decode_image, decode_mask
 from tinyseg.data.reading.duplicates import SIDE, thumbnail
 from tinyseg.data.reading.label_map import MaskFacts, check_known, count_values, mask_facts
 from tinyseg.data.reading.layouts import Case
@@ -113,9 +113,17 @@ def check_values(facts: CaseFacts, table: Mapping[int, int]) -> None:
 def decode_case(case: Case) -> tuple[NamedArrays, CaseFacts]:
     """Decode the files of one case; see `describe`."""
     image = decode_image(case.image, case.page)
-    masks = [decode_mask(path, case.page) for path in case.masks]
+    masks = [read_mask(case, path, image.pixels.shape[:2]) for path in case.masks]
     more_frames = any(file.more_frames for file in (image, *masks))
     return describe(case, image.pixels, [mask.pixels for mask in masks], more_frames)
+
+
+def read_mask(case: Case, path: Path, size: tuple[int, ...]) -> Decoded:
+    """Decode a mask of a case, or draw its annotation for an image of this size."""
+    if case.annotation is None:
+        return decode_mask(path, case.page)
+    rows, columns = size
+    return Decoded(case.annotation.draw((rows, columns)), more_frames=False)
 
 
 def describe(

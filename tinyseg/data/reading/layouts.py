@@ -7,6 +7,7 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
+from tinyseg.data.reading.annotation import Annotation
 from tinyseg.data.sample import name_some
 from tinyseg.errors import DataError
 
@@ -48,6 +49,8 @@ class Case:
     """Mask value to class id where this case has its own, as a cat's trimap next to a dog's."""
     page: int | None = None
     """Of a TIFF stack, in the image and in the masks; None reads the first one."""
+    annotation: Annotation | None = None
+    """Draws the label; then `masks` is the one file that it comes from."""
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,9 @@ class CaseReader:
         return arrays, facts
 
     def _key(self, index: int) -> str:
-        return digest("case", self.cases[index].page, *self.contents[index])
+        case = self.cases[index]
+        drawn = (case.annotation.key,) if case.annotation else ()
+        return digest("case", case.page, *drawn, *self.contents[index])
 
     def _content(self, path: Path, stamp: object) -> bytes:
         """SHA-256 of a file, once per file of many pages; empty where decoding will say why."""
