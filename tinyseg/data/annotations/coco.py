@@ -13,6 +13,7 @@ from tinyseg.data.annotations.found import (
     Annotations,
     Classes,
     Drawn,
+    counted,
     gather,
     left_out,
     points,
@@ -55,7 +56,9 @@ def find_coco(folder: Folder, files: Mapping[str, Any], known: Sequence[str]) ->
         )
     warnings = [_describe(by_file, drawn, classes)]
     if absent:
-        warnings.append(f"{len(absent)} images of COCO are not in the folder: {name_some(absent)}")
+        warnings.append(
+            f"{counted(len(absent), 'image')} of COCO not in the folder: {name_some(absent)}"
+        )
     warnings += left_out(folder, (entry.image for entry in drawn), "annotation")
     warnings += [text for one in by_file.values() for text in one.warnings]
     return gather(folder, "coco", drawn, classes.names, warnings)
@@ -115,10 +118,12 @@ class _Coco:
             self.objects[image].append({"label": label, "crowd": crowd, "of": segmentation})
         if lost:
             self.warnings.append(
-                f"{lost} objects of images that {self.file} does not list left out"
+                f"{self.file}: {counted(lost, 'object')} of images that it does not list left out"
             )
         if empty:
-            self.warnings.append(f"{empty} objects of {self.file} without an outline left out")
+            self.warnings.append(
+                f"{self.file}: {counted(empty, 'object')} without an outline left out"
+            )
 
     def drawn(self, classes: Classes) -> list[Drawn]:
         """Return the images that are in the folder."""
@@ -147,12 +152,11 @@ def _by_number(key: Any) -> tuple[bool, Any]:
 def _describe(files: Mapping[str, _Coco], drawn: Sequence[Drawn], classes: Classes) -> str:
     count = sum(len(objects) for one in files.values() for objects in one.objects.values())
     bare = sum(not drawing.content[0] for drawing in drawn)
-    text = f"COCO annotations {name_some(files)}: {len(drawn)} images, {count} objects of "
-    text += f"{len(classes.names) - 1} classes ({name_some(classes.names[1:], most=8)}), the later "
-    text += "of two objects on top"
+    text = f"COCO annotations {name_some(files)}: {counted(len(drawn), 'image')}, "
+    text += f"{counted(count, 'object')} of {classes}, the later of two objects on top"
     crowds = sum(one.crowds for one in files.values())
-    text += f"; {crowds} crowds are ignored" * bool(crowds)
-    return text + f"; {bare} images without objects are background" * bool(bare)
+    text += f"; {counted(crowds, 'crowd')} ignored" * bool(crowds)
+    return text + f"; {counted(bare, 'image')} without objects: background" * bool(bare)
 
 
 def _draw(

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tinyseg.data.reading.layouts import SUFFIXES, natural
+from tinyseg.data.reading.layouts import SUFFIXES, folder_meaning, natural
 from tinyseg.data.sample import name_some
 from tinyseg.errors import DataError
 
@@ -60,8 +60,9 @@ class Folder:
     def image(self, name: str, near: str) -> str | None:
         """Return the image that the file `near` calls `name`, often with folders in front.
 
-        Of several images with this name, the one with the most folders as in the name, then the
-        one that shares most folders with `near`. DataError when two remain.
+        Of several images with this name, the one with the most folders as in the name, then one
+        in no folder of masks, then the one that shares most folders with `near`. DataError when
+        two remain.
         """
         parts = [p for p in name.replace("\\", "/").split("/") if p not in ("", ".", "..")]
         return (
@@ -77,10 +78,11 @@ class Folder:
             return files[0] if files else None
         home = near.split("/")[:-1]
 
-        def closeness(file: str) -> tuple[int, int, int]:
+        def closeness(file: str) -> tuple[int, bool, int, int]:
             folders = file.split("/")[:-1]
             same = _shared(reversed(folders), reversed(list(parts[:-1])))
-            return same, _shared(folders, home), -len(folders)
+            is_mask = any(folder_meaning(folder)[1] == "mask" for folder in folders)
+            return same, not is_mask, _shared(folders, home), -len(folders)
 
         best = max(map(closeness, files))
         equal = [file for file in files if closeness(file) == best]

@@ -66,6 +66,10 @@ class Classes:
         if len(self.names) > MOST_CLASSES:
             raise DataError(f"{where}: {len(own)} classes; at most {MOST_CLASSES - 1} are possible")
 
+    def __str__(self) -> str:
+        foreground = self.names[1:]
+        return f"{counted(len(foreground), 'class')} ({name_some(foreground, most=8)})"
+
     def id(self, label: str) -> int:
         """Return the class id of a label, 255 where it is ignored."""
         plain = label.casefold()
@@ -121,7 +125,7 @@ def left_out(folder: Folder, used: Iterable[str], what: str) -> list[str]:
     others = [image for image in folder.images if image not in used]
     if not others:
         return []
-    return [f"{len(others)} images without {what} left out: {name_some(others)}"]
+    return [f"{counted(len(others), 'image')} without {what} left out: {name_some(others)}"]
 
 
 def split_of(file: str, name_too: bool = True) -> str | None:
@@ -180,6 +184,12 @@ def points(where: str, values: Any, size: Size) -> np.ndarray:
             f"{size[1]} pixels; export it again"
         )
     return array
+
+
+def counted(count: int, thing: str) -> str:
+    """Return "1 class" or "3 classes"."""
+    end = "es" if thing.endswith("s") else "s"
+    return f"{count} {thing}{end if count != 1 else ''}"
 
 
 def text_of(value: Any) -> str:

@@ -17,6 +17,7 @@ from tinyseg.data.annotations.found import (
     Annotations,
     Classes,
     Drawn,
+    counted,
     gather,
     left_out,
     points,
@@ -82,12 +83,14 @@ def find_labelme(
         drawn.append(Drawn(image, file, draw, [shapes, size], size))
     count = sum(len(drawing.content[0]) for drawing in drawn)
     warnings = [
-        f"labelme annotations: {len(drawn)} images, {count} shapes of {len(classes.names) - 1} "
-        f"classes ({name_some(classes.names[1:], most=8)}), the later of two shapes on top"
+        f"labelme annotations: {counted(len(drawn), 'image')}, {counted(count, 'shape')} of "
+        f"{classes}, the later of two shapes on top"
     ]
     absent = [file for file, image in pairs.items() if image is None]
     if absent:
-        warnings.append(f"{len(absent)} labelme files without their image: {name_some(absent)}")
+        warnings.append(
+            f"{counted(len(absent), 'labelme file')} without image: {name_some(absent)}"
+        )
     if thin:
         warnings.append(
             f"shapes of too few points, which enclose nothing, left out in {len(thin)} labelme "
