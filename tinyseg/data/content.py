@@ -1,9 +1,9 @@
 """What a source holds: a folder, a dataset known by name, a simulation, or arrays."""
 
-import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -75,10 +75,8 @@ def read_content(
     channels = channels or _COLORS.get(config.color)
     if text.startswith("sim:"):
         return _simulated(parse_simulation(text), text, label_map, channels, store)
-    finder = functools.partial(find_annotations, choice=config.annotations, names=class_names)
-    reader, warnings, own_labels, own_names = _open(
-        source, text, layout, finder if labeled else None, store
-    )
+    find = partial(find_annotations, choice=config.annotations, names=class_names)
+    reader, warnings, own_labels, own_names = _open(source, text, layout, find, labeled, store)
     if own_labels:
         _check_named(own_labels, text, label_map, config.labels)
     labels = own_labels or label_map or parse_labels(config.labels)
@@ -100,7 +98,7 @@ def read_content(
     return Content(
         text,
         names,
-        functools.partial(_read_case, reader, mapping.table, channels),
+        partial(_read_case, reader, mapping.table, channels),
         _fingerprint(reader, own_labels),
         mapping.table,
         channels,
@@ -117,18 +115,16 @@ def _open(
     source: str | Path | Arrays,
     text: str,
     layout: Layout | None,
-    annotations: Callable[[Path], Annotations | None] | None,
+    annotations: Callable[[Path], Annotations | None],
+    labeled: bool,
     store: Store,
 ) -> tuple[CaseReader | Arrays, tuple[str, ...], Mapping[int, int], tuple[str, ...]]:
-    """Return a reader, warnings, the labels of what has its own, and class names if known.
-
-    `annotations` looks for such ones; None reads images only.
-    """
+    """Return a reader, warnings, the labels of what has its own, and class names if known."""
     if isinstance(source, Arrays):
         return source, (), {}, source.class_names
-    named = find_named(text) or (annotations and annotations(Path(source)))
+    named = find_named(text) or (annotations(Path(source)) if labeled else None)
     if not named:
-        layout = layout or find_cases(Path(source), annotations is not None)
+        layout = layout or find_cases(Path(source), labeled)
         return CaseReader(layout.cases, store), layout.warnings, {}, ()
     layout = layout or named.layout
     reader = CaseReader(layout.cases, store)
