@@ -9,8 +9,8 @@ import pytest
 
 import tinyseg
 from tinyseg.cli import commands, main, topics
-from tinyseg.cli.options import COMMANDS
 from tinyseg.cli.parser import parser
+from tinyseg.cli.table import COMMANDS
 
 
 def ended(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:

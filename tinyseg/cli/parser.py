@@ -7,7 +7,8 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
-from tinyseg.cli.options import COMMANDS, GROUPS, Command
+from tinyseg.cli.options import Command
+from tinyseg.cli.table import COMMANDS, GROUPS
 from tinyseg.common import VERSION
 
 

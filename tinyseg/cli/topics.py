@@ -4,8 +4,8 @@ import argparse
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-from tinyseg.cli.options import COMMANDS
 from tinyseg.cli.parser import parse
+from tinyseg.cli.table import COMMANDS
 from tinyseg.common.spec import did_you_mean
 from tinyseg.errors import TinysegError
 
