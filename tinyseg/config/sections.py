@@ -90,22 +90,37 @@ class DataConfig:
         )
 
 
+NETWORKS = ("unet", "unet++", "fpn", "deeplabv3+")
+ENCODERS = ("resnet18", "resnet34", "resnet50")
+
+
 @dataclass(frozen=True)
 class ModelConfig:
-    """The settings of the network, a U-Net."""
+    """The settings of the network: which one, and how large."""
 
+    name: str = "unet"
+    """The network: unet, unet++, fpn or deeplabv3+; `tinyseg models` describes them."""
+    encoder: str = "auto"
+    """The encoder: resnet18, resnet34 or resnet50; auto: the U-Net's own, and resnet34 for other
+    networks."""
+    output_stride: int = 16
+    """For deeplabv3+: how many times smaller the encoder's last features are, 16 or 8."""
+    freeze: bool = False
+    """Whether weights and statistics of the encoder stay as they are."""
     base_channels: int = 16
-    """Channels of the first level; each level down doubles them."""
+    """For the U-Net's own encoder: channels of the first level; each level down doubles them."""
     depth: int = 4
-    """Number of times the resolution is halved."""
+    """For the U-Net's own encoder: number of times the resolution is halved."""
     upsample: str = "transpose"
-    """How the decoder doubles the resolution: transpose, bilinear or nearest."""
+    """For the U-Net's own encoder: how the decoder doubles the resolution: transpose, bilinear or
+    nearest."""
     norm: str = "batch"
-    """Normalization layers: batch, group, instance or none."""
+    """For the U-Net's own encoder: normalization layers: batch, group, instance or none."""
     attention: bool = False
-    """Whether to use attention gates on the skip connections."""
+    """For the U-Net's own encoder: whether to use attention gates on the skip connections."""
     dropout: float = 0.0
-    """Probability of dropping a channel of the deepest level in training."""
+    """Probability of dropping a channel in training: of the deepest level (unet, unet++), or of the
+    pyramid's output (fpn, where 0.2 is usual, and deeplabv3+, 0.5)."""
     head: str = "auto"
     """Output of the network: sigmoid (1 channel), softmax (one channel per class), or auto: sigmoid
     for two classes, softmax for more."""
@@ -124,6 +139,42 @@ class ModelConfig:
         _check(0 <= self.dropout < 1, "model.dropout", self.dropout, "a probability below 1")
         heads = ("auto", "sigmoid", "softmax")
         _check(self.head in heads, "model.head", self.head, f"one of {', '.join(heads)}")
+        _check(self.name in NETWORKS, "model.name", self.name, f"one of {', '.join(NETWORKS)}")
+        encoders = ("auto", *ENCODERS)
+        _check(
+            self.encoder in encoders, "model.encoder", self.encoder, f"one of {', '.join(encoders)}"
+        )
+        _check(self.output_stride in (8, 16), "model.output_stride", self.output_stride, "8 or 16")
+        self._check_use()
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is the U-Net with its own encoder."""
+        return self.name == "unet" and self.encoder == "auto"
+
+    @property
+    def larger(self) -> str:
+        """The setting that makes the network larger, for advice."""
+        if self.plain:
+            return f"model.base_channels={2 * self.base_channels}"
+        return "model.encoder=resnet50"
+
+    def _check_use(self) -> None:
+        """Refuse what the network would ignore."""
+        unused = ["freeze"] if self.plain else list(_PLAIN_ONLY)
+        unused += ["output_stride"] if self.name != "deeplabv3+" else []
+        for name in unused:
+            if getattr(self, name) != getattr(ModelConfig, name):
+                value = getattr(self, name)
+                network = f"model.name={self.name} with model.encoder={self.encoder}"
+                raise ConfigError(
+                    f"model.{name}={value!r} has no effect on {network}: omit it, or choose "
+                    "another network (`tinyseg models`)"
+                )
+
+
+_PLAIN_ONLY = ("base_channels", "depth", "upsample", "norm", "attention")
+"""Settings of the U-Net's own encoder and decoder."""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ def conv2d(
     stride: int = 1,
     padding: int = 0,
     relu: bool = False,
+    groups: int = 1,
+    dilation: int = 1,
 ) -> Tensor:
     """Return the convolution (cross-correlation) of NCHW images with square kernels.
 
@@ -34,9 +36,12 @@ def conv2d(
     The result is a view of NHWC memory; a chain of convolutions with elementwise work between
     never leaves that layout. The result has the images' type: float16 and bfloat16 images meet
     weights that are rounded to it, sums are float32, and the gradients of float32 weights and
-    biases are float32. `plan` says which path a shape takes; the plain one is `plain.conv2d`.
+    biases are float32. `plan` says which path a shape takes; the plain one is `plain.conv2d`,
+    which groups of channels and dilated kernels always take.
     """
-    _check(x_bchw, w_oihw, bias, w_oihw.shape[0], w_oihw.shape[1])
+    _check(x_bchw, w_oihw, bias, w_oihw.shape[0], w_oihw.shape[1] * groups)
+    if groups > 1 or dilation > 1:
+        return _grouped(x_bchw, w_oihw, bias, stride, padding, relu, groups, dilation)
     conv = _describe(x_bchw, w_oihw, bias, stride, padding, relu)
     if instruction := tensor_core(conv, x_bchw):
         w_ohwi = w_oihw.cast(x_bchw.dtype).permute(0, 2, 3, 1)
@@ -52,6 +57,23 @@ def conv2d(
     taps = conv.kernel**2
     layout = Layout(conv.inputs * taps, taps, conv.kernel, 1)
     return nchw(cpu.convolve(nhwc(x_bchw), w_oihw, layout, bias, conv, chosen))
+
+
+def _grouped(
+    x_bchw: Tensor,
+    w_oihw: Tensor,
+    bias: Tensor | None,
+    stride: int,
+    padding: int,
+    relu: bool,
+    groups: int,
+    dilation: int,
+) -> Tensor:
+    x, weight = wide(x_bchw), w_oihw
+    if x_bchw.dtype in HALF:
+        weight = rounded(w_oihw, x_bchw.dtype)
+    y_bchw = plain.conv2d(x, weight, bias, stride, padding, relu, groups, dilation)
+    return y_bchw.cast(x_bchw.dtype)
 
 
 def conv_transpose2d(

@@ -9,18 +9,20 @@ from tinyseg.kernels.memory import HALF, empty, in_memory, nchw, nhwc, wide
 from tinyseg.kernels.plans import fallback_reason, join_plan, pool_plan
 
 
-def max_pool(x_bchw: Tensor) -> Tensor:
+def max_pool(x_bchw: Tensor, kernel: int = 2) -> Tensor:
     """Return the maximum of each 2 x 2 square; an odd last row or column is left out.
+
+    With `kernel` 3: of each 3 x 3 square around every second pixel, the first one included.
 
     Where several pixels are the largest, the first one has the gradient (as in PyTorch;
     `plain.max_pool` shares it).
     """
     if x_bchw.dtype in HALF:  # tinygrad's own gradient would be float32
-        return max_pool(wide(x_bchw)).cast(x_bchw.dtype)
+        return max_pool(wide(x_bchw), kernel).cast(x_bchw.dtype)
     batch, channels, rows, columns = (int(size) for size in x_bchw.shape)
     size = pool_plan(batch, rows, columns, channels)
-    if fallback_reason(x_bchw) or size is None:
-        return plain.max_pool(x_bchw)
+    if fallback_reason(x_bchw) or size is None or kernel == 3:
+        return plain.max_pool(x_bchw, kernel)
 
     def gradient(upstream: UOp, call: UOp) -> tuple[UOp | None, ...]:
         inputs = in_memory(upstream), Tensor(call.src[2])

@@ -19,9 +19,11 @@ def conv2d(
     stride: int = 1,
     padding: int = 0,
     relu: bool = False,
+    groups: int = 1,
+    dilation: int = 1,
 ) -> Tensor:
     """Return the convolution (cross-correlation) of NCHW images, as tinygrad lowers it itself."""
-    y_bchw = x_bchw.conv2d(w_oihw, bias, stride=stride, padding=padding)
+    y_bchw = x_bchw.conv2d(w_oihw, bias, groups, stride, dilation, padding)
     return _relu(y_bchw) if relu else y_bchw
 
 
@@ -79,9 +81,9 @@ def relu(x: Tensor) -> Tensor:
 _relu = relu  # where an argument has the name
 
 
-def max_pool(x_bchw: Tensor) -> Tensor:
-    """Return the maximum of each 2 x 2 square."""
-    return x_bchw.max_pool2d()
+def max_pool(x_bchw: Tensor, kernel: int = 2) -> Tensor:
+    """Return the maximum of each square of 2 or 3 pixels a side, at every second pixel."""
+    return x_bchw.max_pool2d(kernel, 2, padding=kernel // 2 if kernel == 3 else 0)
 
 
 def join(left_bchw: Tensor, right_bchw: Tensor) -> Tensor:

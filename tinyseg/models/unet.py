@@ -29,16 +29,23 @@ class UNet:
         norm: str = "batch",
         attention: bool = False,
         dropout: float = 0.0,
-        seed: int = 0,
+        seed: int | None = 0,
         precision: str = "float32",
     ):
-        ModelConfig(base_channels, depth, upsample, norm, attention, dropout)  # checks the ranges
+        ModelConfig(  # checks the ranges
+            base_channels=base_channels,
+            depth=depth,
+            upsample=upsample,
+            norm=norm,
+            attention=attention,
+            dropout=dropout,
+        )
         if precision not in PRECISIONS:
             raise ConfigError(f"{precision=}: it must be one of {', '.join(PRECISIONS)}")
         if in_channels < 1 or out_channels < 1:
             raise ConfigError(f"{in_channels=}, {out_channels=}: both must be at least 1")
         backend()
-        rng = np.random.default_rng(seed)
+        rng = None if seed is None else np.random.default_rng(seed)
         widths = [base_channels * 2**level for level in range(depth + 1)]
         self.in_channels, self.out_channels = in_channels, out_channels
         self.precision = precision

@@ -11,6 +11,7 @@ from tinyseg.nn.layers import (
     Generator,
     GroupNorm,
     Identity,
+    activate,
     resize,
 )
 
@@ -31,7 +32,7 @@ def make_norm(name: str, channels: int) -> Norm:
 class DoubleConv:
     """Two times a 3 x 3 convolution, a normalization and a ReLU."""
 
-    def __init__(self, rng: Generator, in_channels: int, out_channels: int, norm: str):
+    def __init__(self, rng: Generator | None, in_channels: int, out_channels: int, norm: str):
         bias = norm == "none"  # a normalization brings its own
         self.conv1 = Conv2d(rng, in_channels, out_channels, bias=bias)
         self.norm1 = make_norm(norm, out_channels)
@@ -39,22 +40,25 @@ class DoubleConv:
         self.norm2 = make_norm(norm, out_channels)
 
     def __call__(self, x_bchw: Tensor, training: bool) -> Tensor:
-        x_bchw = _normed(self.conv1, self.norm1, x_bchw, training)
-        return _normed(self.conv2, self.norm2, x_bchw, training)
+        x_bchw = normed(self.conv1, self.norm1, x_bchw, training)
+        return normed(self.conv2, self.norm2, x_bchw, training)
 
 
-def _normed(conv: Conv2d, norm: Norm, x_bchw: Tensor, training: bool) -> Tensor:
+def normed(conv: Conv2d, norm: Norm, x_bchw: Tensor, training: bool) -> Tensor:
+    """Return a convolution's output, normalized and activated; one kernel in evaluation."""
     if training or not isinstance(norm, BatchNorm):
         return norm(conv(x_bchw), training)
     scale, shift = norm.affine()  # folded into the weights, a layer is one kernel
     weight = conv.weight * scale.reshape(-1, 1, 1, 1)
-    return kernels.conv2d(x_bchw, weight, shift, conv.stride, conv.padding, relu=True)
+    if norm.activation == "relu":
+        return conv.convolve(x_bchw, weight, shift, relu=True)
+    return activate(conv.convolve(x_bchw, weight, shift), norm.activation)
 
 
 class AttentionGate:
     """Weighs the skip connection pixel by pixel (Oktay et al. 2018, Attention U-Net)."""
 
-    def __init__(self, rng: Generator, channels: int):
+    def __init__(self, rng: Generator | None, channels: int):
         inner = max(channels // 2, 1)
         self.gate = Conv2d(rng, channels, inner, kernel=1)
         self.skip = Conv2d(rng, channels, inner, kernel=1, bias=False)
@@ -71,7 +75,7 @@ class Up:
 
     def __init__(
         self,
-        rng: Generator,
+        rng: Generator | None,
         in_channels: int,
         out_channels: int,
         upsample: str,

@@ -4,8 +4,9 @@ Weights are float32. A layer returns the type of its images; it computes in floa
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from tinygrad import Tensor, dtypes
@@ -19,42 +20,100 @@ from tinyseg.nn.module import layers
 Generator = np.random.Generator
 
 
-def _he_normal(rng: Generator, shape: tuple[int, ...], fan_in: int) -> Tensor:
-    """Draw weights that keep the variance through ReLU layers (He et al. 2015, eq. 10)."""
+def _he_normal(rng: Generator | None, shape: tuple[int, ...], fan_in: int) -> Tensor:
+    """Draw weights that keep the variance through ReLU layers (He et al. 2015, eq. 10).
+
+    Without a generator they hold nothing yet: for a network whose weights are loaded or counted.
+    """
+    if rng is None:
+        return Tensor.empty(*shape)
     # on the host: one tinygrad kernel per weight made building a U-Net take 4-8 s
     return to_device((rng.standard_normal(shape) * math.sqrt(2 / fan_in)).astype(np.float32))
 
 
 class Conv2d:
-    """Convolution with zero padding that keeps the size at stride 1 and odd kernels."""
+    """Convolution with zero padding that keeps the size at stride 1 and odd kernels.
+
+    `groups` = in_channels is a depthwise convolution. `padding` None: as much on each side as
+    keeps the size; (before, after): other numbers of rows and columns at top and left than at
+    bottom and right; "same": as TensorFlow pads, by the size of the image.
+    """
 
     def __init__(
         self,
-        rng: Generator,
+        rng: Generator | None,
         in_channels: int,
         out_channels: int,
         kernel: int = 3,
         stride: int = 1,
         bias: bool = True,
+        *,
+        groups: int = 1,
+        dilation: int = 1,
+        padding: tuple[int, int] | Literal["same"] | None = None,
     ):
-        shape = (out_channels, in_channels, kernel, kernel)
-        self.weight = _he_normal(rng, shape, in_channels * kernel**2)
+        shape = (out_channels, in_channels // groups, kernel, kernel)
+        self.weight = _he_normal(rng, shape, in_channels // groups * kernel**2)
         self.bias = to_device(np.zeros(out_channels, np.float32)) if bias else None
-        self.stride, self.padding = stride, kernel // 2
+        self.stride, self.groups, self.dilation = stride, groups, dilation
+        self.padding = padding or kernel // 2 * dilation
 
     def __call__(self, x_bchw: Tensor) -> Tensor:
-        return kernels.conv2d(x_bchw, self.weight, self.bias, self.stride, self.padding)
+        return self.convolve(x_bchw, self.weight, self.bias)
+
+    def convolve(
+        self, x_bchw: Tensor, weight: Tensor, bias: Tensor | None, relu: bool = False
+    ) -> Tensor:
+        """Return the convolution with this layer's geometry and other weights."""
+        x_bchw, padding = self._padded(x_bchw)
+        geometry = (self.stride, padding, relu, self.groups, self.dilation)
+        return kernels.conv2d(x_bchw, weight, bias, *geometry)
+
+    def _padded(self, x_bchw: Tensor) -> tuple[Tensor, int]:
+        """Return images and how much the convolution itself pads."""
+        if isinstance(self.padding, int):
+            return x_bchw, self.padding
+        reach = (int(self.weight.shape[2]) - 1) * self.dilation + 1
+        sides = [
+            same_padding(int(size), reach, self.stride) if self.padding == "same" else self.padding
+            for size in x_bchw.shape[2:]
+        ]
+        (top, bottom), (left, right) = sides
+        if top == bottom == left == right:
+            return x_bchw, top
+        return x_bchw.pad((left, right, top, bottom)), 0
+
+
+def same_padding(size: int, reach: int, stride: int) -> tuple[int, int]:
+    """Return TensorFlow's padding before and after an axis: ceil(size / stride) outputs."""
+    total = max((-(-size // stride) - 1) * stride + reach - size, 0)
+    return total // 2, total - total // 2
 
 
 class ConvTranspose2d:
     """The 2 x 2 transposed convolution that doubles rows and columns."""
 
-    def __init__(self, rng: Generator, in_channels: int, out_channels: int):
+    def __init__(self, rng: Generator | None, in_channels: int, out_channels: int):
         self.weight = _he_normal(rng, (in_channels, out_channels, 2, 2), in_channels)
         self.bias = to_device(np.zeros(out_channels, np.float32))
 
     def __call__(self, x_bchw: Tensor) -> Tensor:
         return kernels.conv_transpose2d(x_bchw, self.weight, self.bias)
+
+
+def activate(x: Tensor, activation: str) -> Tensor:
+    """Return the activation of x in its type: none, relu, relu6, silu or leaky (slope 0.01)."""
+    if activation == "none":
+        return x
+    return ACTIVATIONS[activation](wide(x)).cast(x.dtype)
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": relu,
+    "relu6": lambda x: relu(x).minimum(6),
+    "silu": lambda x: x * x.sigmoid(),
+    "leaky": lambda x: (x < 0).where(x * 0.01, x),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,32 +127,35 @@ class BatchStatistics:
 
 
 class BatchNorm:
-    """Normalization of each channel by the batch or by running statistics, then ReLU.
+    """Normalization of each channel by the batch or by running statistics, then an activation.
 
     Ioffe & Szegedy 2015. As in PyTorch, `momentum` is the weight of the new batch and the running
     variance is unbiased. A call changes nothing: `update_running_stats` updates the running
     statistics of a whole network at once.
     """
 
-    def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1):
+    def __init__(
+        self, channels: int, activation: str = "relu", eps: float = 1e-5, momentum: float = 0.1
+    ):
         self.weight = to_device(np.ones(channels, np.float32))
         self.bias = to_device(np.zeros(channels, np.float32))
         self.running_mean = to_device(np.zeros(channels, np.float32)).is_param_(False)
         self.running_var = to_device(np.ones(channels, np.float32)).is_param_(False)
-        self.eps, self.momentum = eps, momentum
+        self.activation, self.eps, self.momentum = activation, eps, momentum
         self.batch: BatchStatistics | None = None
         """Of the last training batch, until `update_running_stats` uses them."""
 
     def __call__(self, x_bchw: Tensor, training: bool) -> Tensor:
         if not training:
             scale, shift = (v.reshape(1, -1, 1, 1) for v in self.affine())
-            return relu(wide(x_bchw) * scale + shift).cast(x_bchw.dtype)
+            return activate(wide(x_bchw) * scale + shift, self.activation).cast(x_bchw.dtype)
+        is_relu = self.activation == "relu"
         y_bchw, mean, variance = kernels.batch_norm(
-            x_bchw, self.weight, self.bias, self.eps, relu=True
+            x_bchw, self.weight, self.bias, self.eps, is_relu
         )
         count = x_bchw.numel() // x_bchw.shape[1]
         self.batch = BatchStatistics(mean, variance, count / max(count - 1, 1))
-        return y_bchw
+        return y_bchw if is_relu else activate(y_bchw, self.activation)
 
     def affine(self) -> tuple[Tensor, Tensor]:
         """Return what evaluation multiplies each channel by and adds to it, (C,) each."""
@@ -122,15 +184,15 @@ def update_running_stats(module: Any) -> None:
 
 
 class GroupNorm:
-    """Normalization of groups of channels of each image (Wu & He 2018), then ReLU.
+    """Normalization of groups of channels of each image (Wu & He 2018), then an activation.
 
     With a group for each channel it is instance normalization.
     """
 
-    def __init__(self, channels: int, groups: int, eps: float = 1e-5):
+    def __init__(self, channels: int, groups: int, activation: str = "relu", eps: float = 1e-5):
         self.weight = to_device(np.ones(channels, np.float32))
         self.bias = to_device(np.zeros(channels, np.float32))
-        self.groups, self.eps = groups, eps
+        self.groups, self.activation, self.eps = groups, activation, eps
 
     def __call__(self, x_bchw: Tensor, training: bool) -> Tensor:
         x = wide(x_bchw).reshape(x_bchw.shape[0], self.groups, -1)
@@ -138,7 +200,7 @@ class GroupNorm:
         variance = centered.square().mean(axis=2, keepdim=True)
         y_bchw = (centered * (variance + self.eps).rsqrt()).reshape(x_bchw.shape)
         weight, bias = self.weight.reshape(1, -1, 1, 1), self.bias.reshape(1, -1, 1, 1)
-        return relu(y_bchw * weight + bias).cast(x_bchw.dtype)
+        return activate(y_bchw * weight + bias, self.activation).cast(x_bchw.dtype)
 
 
 class Identity:
@@ -155,9 +217,10 @@ class Dropout:
     continues with the next ones.
     """
 
-    def __init__(self, rng: Generator, probability: float):
+    def __init__(self, rng: Generator | None, probability: float):
         self.probability = probability
-        self.key = random.make_key(int(rng.integers(2**32))) if probability else None
+        seed = int(rng.integers(2**32)) if rng and probability else 0
+        self.key = random.make_key(seed) if probability else None
 
     def __call__(self, x_bchw: Tensor, training: bool) -> Tensor:
         if self.key is None or not training:
@@ -175,6 +238,21 @@ def resize(x_bchw: Tensor, mode: str) -> Tensor:
     if mode == "nearest":
         return x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3).cast(dtype)
     return _double_bilinear(_double_bilinear(x, 2), 3).cast(dtype)
+
+
+def upsample(x_bchw: Tensor, scale: int) -> Tensor:
+    """Return images `scale` times as large, bilinear with the corners aligned (as SMP's models)."""
+    if scale == 1:
+        return x_bchw
+    x = wide(x_bchw)
+    rows, columns = (_spread(int(size), int(size) * scale) for size in x.shape[2:])
+    return (rows @ (x @ columns.transpose())).cast(x_bchw.dtype)
+
+
+def _spread(size: int, outputs: int) -> Tensor:
+    """Return the weights (outputs, size) of linear interpolation between aligned ends."""
+    places = Tensor.arange(outputs).reshape(-1, 1) * ((size - 1) / (outputs - 1))
+    return (1 - (places - Tensor.arange(size)).abs()).maximum(0).contiguous()
 
 
 def _double_bilinear(x: Tensor, axis: int) -> Tensor:

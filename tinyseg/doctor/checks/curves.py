@@ -149,7 +149,7 @@ def _over_or_underfitted(curves: Curves, sure: Interval | None) -> list[Finding]
         return warning("overfitting", str(curves), why, remedy)
     if train < LOW and curves.still_rising:
         why = "the run ended before the network had learned its own training images"
-        larger = f"model.base_channels={2 * curves.run.config.model.base_channels}"
+        larger = curves.run.config.model.larger
         remedy = f"set {curves.more_epochs}, a higher learning rate, or {larger}"
         return warning("underfitting", str(curves), why, remedy)
     return []

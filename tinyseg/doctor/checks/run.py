@@ -240,8 +240,7 @@ def next_steps(case: EvaluatedRun) -> list[Finding]:
         text = f"{case.curves.more_epochs}: validation Dice was still rising at the end"
         steps.append((max(float(val[-1] - val[len(val) // 2]), 0), text))
     if train[-1] < GOOD:
-        larger = f"model.base_channels={2 * config.model.base_channels}"
-        text = f"{larger}, or a higher learning rate: training Dice is low"
+        text = f"{config.model.larger}, or a higher learning rate: training Dice is low"
         steps.append(((GOOD - train[-1]) / 2, text))
     steps.append((0.01, "--tta auto, or --with RUN for runs of other seeds: a small, slow gain"))
     lines = [text for _, text in sorted(steps, reverse=True)]

@@ -175,7 +175,7 @@ def _default_loss_is_better(project: Project, result: Memorization) -> list[Find
 
 def _too_small(project: Project, result: Memorization) -> list[Finding]:
     base = project.config.model.base_channels
-    if _needs_more_steps(result.last) or base > MAX_BASE:
+    if _needs_more_steps(result.last) or base > MAX_BASE or not project.config.model.plain:
         return []
     why = f"a network with model.base_channels={base} has too few channels for these images"
     return _setting_is_better(project, result, "capacity", f"model.base_channels={4 * base}", why)

@@ -1,0 +1,57 @@
+"""What every network of an encoder and a decoder keeps to."""
+
+import numpy as np
+import pytest
+
+from tinyseg.config import ModelConfig, sections
+from tinyseg.errors import ConfigError
+from tinyseg.models import DECODERS, ENCODERS, build
+from tinyseg.nn import parameters
+
+REFERENCE = {
+    # parameters of segmentation-models-pytorch 0.6 with one class and three channels, without the
+    # classification layers that its encoders keep unused; tensors of the state dict
+    ("unet", "resnet18"): (14328209, 152),
+    ("unet", "resnet34"): (24436369, 232),
+    ("unet", "resnet50"): (32521105, 317),
+    ("unet++", "resnet34"): (26078609, 292),
+    ("fpn", "resnet34"): (23155393, 211),
+    ("deeplabv3+", "resnet34"): (22437457, 232),
+}
+
+
+def test_the_settings_know_every_network_and_encoder() -> None:
+    assert set(sections.NETWORKS) == set(DECODERS)
+    assert set(sections.ENCODERS) == set(ENCODERS)
+
+
+@pytest.mark.parametrize(("name", "encoder"), REFERENCE)
+def test_parameters_are_as_many_as_the_references(name: str, encoder: str) -> None:
+    state = build(ModelConfig(name=name, encoder=encoder), 3, 2, seed=None).state_dict()
+    count = sum(int(np.prod(tensor.shape)) for tensor in parameters(state).values())
+    assert (count, len(state)) == REFERENCE[name, encoder]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "vnet"}, "model.name='vnet'"),
+        ({"encoder": "vgg"}, "model.encoder='vgg'"),
+        ({"name": "fpn", "base_channels": 8}, "model.base_channels=8 has no effect on .*name=fpn"),
+        ({"encoder": "resnet18", "norm": "group"}, "model.norm='group' has no effect"),
+        ({"freeze": True}, "model.freeze=True has no effect"),
+        ({"name": "fpn", "output_stride": 8}, "model.output_stride=8 has no effect"),
+        ({"name": "deeplabv3+", "output_stride": 4}, "model.output_stride=4"),
+    ],
+)
+def test_settings_that_a_network_would_ignore_are_refused(
+    options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ModelConfig(**options)
+
+
+def test_a_frozen_encoder_has_no_parameters() -> None:
+    config = ModelConfig(encoder="resnet18", freeze=True)
+    trained = parameters(build(config, 1, 2, seed=None).state_dict())
+    assert {name.split(".")[0] for name in trained} == {"decoder", "segmentation_head"}
