@@ -21,6 +21,7 @@ ROOMS = (
     ("training",),
     ("evaluation",),
     ("inference",),
+    ("weights",),
     ("runs",),
     ("drawing",),
     ("models",),

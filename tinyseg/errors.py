@@ -27,3 +27,7 @@ class NonFiniteError(TinysegError):
 
 class RunError(TinysegError):
     """A run folder or a checkpoint is missing, damaged or does not fit."""
+
+
+class WeightsError(TinysegError):
+    """A file of weights cannot be read, or does not fit the network."""

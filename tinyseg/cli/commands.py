@@ -35,6 +35,9 @@ from tinyseg.runs.run import RunFolder, run_folders
 from tinyseg.training.cross_validation import cross_validate
 from tinyseg.training.overfit import overfit as overfit_images
 from tinyseg.training.train import train as train_run
+from tinyseg.weights import read_weights
+from tinyseg.weights import table as weights_table
+from tinyseg.weights import to_dict as weights_to_dict
 
 Options = argparse.Namespace
 
@@ -191,6 +194,14 @@ def data_stats(options: Options) -> int:
     _write_json(options, {"sets": [stats.to_dict() for stats in sets], **compared})
     if options.picture:
         draw_stats(options.picture, sets, comparison)
+    return 0
+
+
+def weights(options: Options) -> int:
+    """Print what is in a file of weights."""
+    found = read_weights(options.file)
+    _write_json(options, weights_to_dict(found))
+    print(weights_table(found))
     return 0
 
 
