@@ -10,7 +10,8 @@ from PIL import Image
 
 from tinyseg.config import IGNORE, Config, DataConfig
 from tinyseg.data import Dataset
-from tinyseg.data.reading.decode import COLOR, decode_mask
+from tinyseg.data.reading.decode import decode_mask
+from tinyseg.data.reading.mask_pixels import COLOR
 from tinyseg.errors import DataError
 from tinyseg.inference.mask_files import file_values, mask_picture
 from tinyseg.inference.postprocess import Postprocess

@@ -18,11 +18,11 @@ from tinyseg.data.reading.duplicates import Duplicate, find_duplicates
 from tinyseg.data.reading.label_map import (
     LabelMap,
     check_label_map,
-    find_label_map,
     label_text,
     parse_labels,
     scans_rest,
 )
+from tinyseg.data.reading.label_scan import find_label_map
 from tinyseg.data.reading.layouts import Case, Layout, find_cases
 from tinyseg.data.reading.scan import CaseReader, check_all_values, empty_warning, warnings_of
 from tinyseg.data.sample import Sample

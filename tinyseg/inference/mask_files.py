@@ -7,7 +7,8 @@ from PIL import Image
 
 from tinyseg.common.arrays import Array
 from tinyseg.config import IGNORE
-from tinyseg.data.reading.decode import COLOR
+from tinyseg.data.reading.label_map import ANY
+from tinyseg.data.reading.mask_pixels import COLOR, is_color
 from tinyseg.drawing.pictures import palette, write_png
 
 PROBABILITY = "probability"
@@ -32,19 +33,22 @@ def write_mask(
 def file_values(label_map: dict[int, int]) -> Array:
     """Return the value that masks have in files for each class id (256,): the inverse label map.
 
-    Where several values mean one class, the background takes the smallest, others the largest.
+    Where several values mean one class, the background takes the smallest, others the largest; the
+    class of all other values ("*") takes 0 or 255. Class ids stand for numbers beyond 16 bits.
     """
-    values = np.arange(256)
+    values, named = np.arange(256), [value for value in label_map if value != ANY]
     for class_id in {*label_map.values()} - {IGNORE}:
-        same = [value for value, to in label_map.items() if to == class_id]
+        same = [value for value in named if label_map[value] == class_id]
+        same = same or [next(v for v in (255 * (class_id > 0), *range(256)) if v not in named)]
         values[class_id] = min(same) if class_id == 0 else max(same)
-    return values
+    deep = any(value > 65535 and not is_color(value) for value in values.tolist())
+    return np.arange(256) if deep else values
 
 
 def mask_picture(classes_hw: Array, label_map: dict[int, int]) -> Image.Image:
     """Return class ids (H, W) as a picture with the values of the run's mask files."""
-    values = file_values(label_map)[classes_hw]
-    used = [value for value, class_id in label_map.items() if class_id != IGNORE]
+    by_class = file_values(label_map)
+    values, used = by_class[classes_hw], by_class[sorted({*label_map.values()} - {IGNORE})]
     if max(used) >= COLOR:
         packed = np.where(values < COLOR, values * 0x010101, values)
         planes = np.stack([packed >> 16, packed >> 8, packed], axis=2) & 255

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinyseg.data.reading.decode import COLOR, decode_image, decode_mask, load_image, to_channels
+from tinyseg.data.reading.decode import decode_image, decode_mask, load_image, to_channels
+from tinyseg.data.reading.mask_pixels import COLOR
 from tinyseg.errors import DataError
 
 GREY = np.arange(12 * 16, dtype=np.uint8).reshape(12, 16)

@@ -4,15 +4,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinyseg.data.reading.decode import COLOR
 from tinyseg.data.reading.label_map import (
+    ANY,
     LabelMap,
     check_known,
-    find_label_map,
     label_text,
-    mask_facts,
     parse_labels,
 )
+from tinyseg.data.reading.label_scan import find_label_map
+from tinyseg.data.reading.mask_facts import mask_facts
+from tinyseg.data.reading.mask_pixels import COLOR, Mask
 from tinyseg.errors import DataError
 
 FILE = Path("masks/a.png")
@@ -23,7 +24,7 @@ def bands(*values):
 
 
 def scan(*masks, preset=None):
-    facts = [mask_facts(mask, Path(f"m{i}.png")) for i, mask in enumerate(masks)]
+    facts = [mask_facts(Mask(mask), Path(f"m{i}.png")) for i, mask in enumerate(masks)]
     return find_label_map(facts, preset or {})
 
 
@@ -42,6 +43,8 @@ def soft_disc(size=64):
         ("0-2:0,3-4:1", {0: 0, 1: 0, 2: 0, 3: 1, 4: 1}),
         ("#000000:0,#FF0001:1", {0: 0, COLOR + 0xFF0001: 1}),
         ("auto,3:ignore", {3: 255}),
+        ("0:0,*:1", {0: 0, ANY: 1}),
+        ("0:0,70000:1,20000000:2", {0: 0, 70000: 1, COLOR + 20000000: 2}),
         ("auto", None),
     ],
 )
@@ -57,7 +60,10 @@ def test_text_forms(text, table):
         ("0:0,1:2", "without a gap"),
         ("", "at least two"),
         ("5-3:0,1:1", "exceeds values"),
-        ("0:0,70000:1", "exceeds values"),
+        ("0:0,1-70000:1", r'exceeds .*"\*"'),
+        ("0:0,5000000000:1", "exceeds values"),
+        ("auto,*:1", "keep one"),
+        ("0:0,*-9:1", "not understood"),
         ("0:0,1:1,1:0", "value 1 two classes"),
         ("0:0,1:300", "exceeds"),
     ],
@@ -68,8 +74,12 @@ def test_bad_texts_are_quoted_with_the_rule(text, said):
 
 
 def test_label_text_is_read_back():
-    table = {0: 0, 7: 255, COLOR + 0x102030: 1}
+    table = {0: 0, 7: 255, COLOR + 0x102030: 1, COLOR + (1 << 25): 2, ANY: 1}
+    assert label_text(table) == "0:0,7:ignore,#102030:1,33554432:2,*:1"
     assert parse_labels(label_text(table)) == table
+    halves = {value: int(value > 127) for value in range(256)}
+    assert label_text(halves) == "0-127:0,128-255:1"
+    assert parse_labels(label_text(halves)) == halves
 
 
 @pytest.mark.parametrize(
@@ -101,7 +111,9 @@ def test_values_are_joined_over_all_masks():
 def test_unusual_values_are_remarked_with_the_text_to_set():
     assert 'data.labels="1:1,2:0"' in scan(bands(1, 2)).warnings[0]
     assert 'data.labels="1:1,2:0,3:ignore"' in scan(bands(1, 2, 3)).warnings[0]
-    assert scan(bands(0, 1, 255)).warnings == ("mask value 255 is ignored",)
+    assert scan(bands(0, 1, 255)).warnings == (
+        'mask value 255 is ignored; to make it a class set data.labels="auto,255:2"',
+    )
     stray = scan(*[bands(0, 255)] * 39, bands(0, 7, 255))
     assert stray.classes == 3
     assert (
@@ -110,7 +122,52 @@ def test_unusual_values_are_remarked_with_the_text_to_set():
     )
     assert scan(bands(0, 255)).warnings == ()
     numbered = scan(bands(*range(10)), bands(*range(14)))
-    assert 'data.labels="0:0,1-65535:1"' in numbered.warnings[0]
+    assert 'data.labels="0:0,*:1"' in numbered.warnings[0]
+
+
+def test_a_few_stray_pixels_next_to_clear_classes_are_ignored_and_it_is_said():
+    stray = bands(0, 255).repeat(5, 0).repeat(5, 1)
+    stray[3, 7:9] = 3, 4
+    found = scan(*[bands(0, 255).repeat(5, 0).repeat(5, 1)] * 11, stray)
+    assert found.table == {0: 0, 3: 255, 4: 255, 255: 1}
+    (said,) = found.warnings
+    assert "mask values 3, 4 hold" in said
+    assert "in 1 of 12 masks (m11.png): ignored as annotation noise" in said
+    assert 'data.labels="auto,3:2,4:3"' in said
+    assert scan(stray, preset=parse_labels("auto,3:2,4:3")).table == {0: 0, 3: 2, 4: 3, 255: 1}
+
+
+def test_a_rare_class_that_continues_the_ids_is_kept():
+    usual = bands(0, 1, 2).repeat(9, 0).repeat(9, 1)
+    rare = usual.copy()
+    rare[:12, :15] = 3  # 1 % of its mask, 0.07 % of all
+    assert scan(*[usual] * 10, rare).classes == 4
+    rare[:12, 1:15] = 0
+    assert scan(*[usual] * 10, rare).table[3] == 255
+
+
+def test_class_ids_interpolated_along_edges_are_ignored():
+    mask = np.ones((200, 200), np.uint8)
+    mask[20:180, 20:180] = 8
+    mask[60:80, 60:80] = 2
+    mask[60, 60:70], mask[61, 60:64] = 3, 5
+    assert scan(mask, mask, mask).table == {1: 0, 2: 1, 3: 255, 5: 255, 8: 2}
+
+
+@pytest.mark.parametrize(
+    ("values", "ignored"),
+    [((0, 5, 100, 200), True), ((0, 2, 3), True), ((0, 64, 128, 191), False), ((0, 100), False)],
+)
+def test_255_next_to_many_classes_is_ignored(values, ignored):
+    found = scan(bands(*values, 255), bands(*values))
+    assert (found.table[255] == 255) == ignored
+    assert found.classes == len(values) + (not ignored)
+    last = f"255:{len(values)}"
+    assert scan(bands(*values, 255), preset=parse_labels(f"auto,{last}")).classes == len(values) + 1
+
+
+def test_255_is_the_object_where_other_values_are_few():
+    assert scan(*[bands(0, 255)] * 5, bands(0, 1, 2, 255)).table[255] == 3
 
 
 def test_given_values_leave_the_rest_to_the_scan():
@@ -126,15 +183,25 @@ def test_masks_of_one_value_are_refused():
         scan(bands(255))
 
 
-def test_anti_aliased_and_jpeg_masks_are_refused(tmp_path):
+def test_soft_masks_of_two_values_are_divided_and_others_refused(tmp_path):
     hard = (soft_disc() > 127).astype(np.uint8) * 255
     Image.fromarray(hard).save(tmp_path / "m.jpg", quality=90)
     jpeg = np.asarray(Image.open(tmp_path / "m.jpg"))
     halved = np.asarray(Image.fromarray(hard).resize((31, 31), Image.Resampling.BILINEAR))
     for soft in (soft_disc(), jpeg, halved):
-        with pytest.raises(DataError, match=r'm1\.png: .*values 0, .*labels="0-127:0,128-255:1"'):
-            scan(hard, soft)
+        found = scan(hard, soft)
+        assert found.table == {value: int(value > 127) for value in range(256)}
+        (said,) = found.warnings
+        assert "soft edges" in said
+        assert "in 1 of 2 masks (m1.png)" in said
+        assert 'data.labels="0-127:0,128-255:1"' in said
     assert scan(hard).table == {0: 0, 255: 1}
+    three = (hard // 2).copy()
+    three[:20] = np.where(hard[:20], 255, 0)  # a third value, as large as the others
+    three = np.asarray(Image.fromarray(three).resize((50, 50), Image.Resampling.BILINEAR))
+    for other in (three, bands(0, 1)):
+        with pytest.raises(DataError, match=r"(m1|m2)\.png: .*(soft edges|0 and 1)"):
+            scan(hard, other, soft_disc())
 
 
 def test_one_soft_mask_among_classes_is_found():
@@ -156,7 +223,7 @@ def test_solid_classes_of_odd_values_are_not_taken_for_soft_edges():
 
 
 def test_more_than_64_solid_values_are_taken_for_numbered_objects():
-    with pytest.raises(DataError, match=r'm0\.png: more than 64 .*labels="0:0,1-65535:1"'):
+    with pytest.raises(DataError, match=r'm0\.png: more than 64 .*labels="0:0,\*:1"'):
         scan(bands(*range(80)))
 
 

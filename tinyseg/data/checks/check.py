@@ -13,7 +13,8 @@ from tinyseg.data.checks.inspection import InspectedCase, file_findings, inspect
 from tinyseg.data.checks.labels import label_findings
 from tinyseg.data.checks.split import STOPS, duplicate_findings, fold_findings, split_findings
 from tinyseg.data.dataset import Dataset
-from tinyseg.data.reading.label_map import find_label_map, parse_labels, scans_rest
+from tinyseg.data.reading.label_map import parse_labels, scans_rest
+from tinyseg.data.reading.label_scan import find_label_map
 from tinyseg.data.reading.layouts import Layout, find_cases
 from tinyseg.data.sources import find_named
 from tinyseg.data.splits.split import Folds, Split, draw_split, make_folds
@@ -122,5 +123,5 @@ def _scan_findings(usable: Sequence[InspectedCase], config: Config) -> Iterator[
     except DataError as error:
         yield Finding("error", "labels", str(error), STOPS)
         return
-    for text in scan.warnings:
-        yield Finding("note" if text.endswith("255 is ignored") else "warning", "labels", text)
+    yield from (Finding("warning", "labels", text) for text in scan.warnings)
+    yield from (Finding("note", "labels", text) for text in scan.notes)

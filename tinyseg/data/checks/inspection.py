@@ -10,8 +10,9 @@ from tinyseg.common.threads import Progress, in_threads
 from tinyseg.config import DataConfig
 from tinyseg.data.reading.cases import check_same_size, read_mask
 from tinyseg.data.reading.decode import decode_image, stored_mode
-from tinyseg.data.reading.label_map import MaskFacts, check_known, count_values, mask_facts
+from tinyseg.data.reading.label_map import check_known, in_colors
 from tinyseg.data.reading.layouts import Case, Layout
+from tinyseg.data.reading.mask_facts import MaskFacts, count_values, mask_facts
 from tinyseg.errors import DataError
 
 FAULTS = {
@@ -82,16 +83,16 @@ def _inspect(case: Case, label_map: Mapping[int, int] | None) -> InspectedCase:
         if case.annotation and not one.shape:
             continue  # it is drawn at the size of the image
         with one.collect("unreadable"):
-            mask, more_frames = read_mask(case, path, one.shape[:2] if one.shape else ())
-            one.more_frames = one.more_frames or more_frames
+            mask = read_mask(case, path, one.shape[:2] if one.shape else ())
+            one.more_frames = one.more_frames or mask.more_frames
             one.masks.append(mask_facts(mask, path))
             with one.collect("mask sizes"):
                 if one.shape:
-                    check_same_size(case, one.shape[:2], path, mask.shape)
+                    check_same_size(case, one.shape[:2], path, mask.pixels.shape)
             known = case.labels or label_map
             with one.collect("mask values"):
-                if known:
-                    check_known(count_values(mask)[0].tolist(), known, path)
+                if known and not in_colors(one.masks[-1:], known):
+                    check_known(count_values(mask.pixels)[0].tolist(), known, path)
     return one
 
 

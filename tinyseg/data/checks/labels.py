@@ -8,7 +8,7 @@ from tinyseg.common.findings import Finding, listed
 from tinyseg.config import IGNORE, DataConfig
 from tinyseg.data.dataset import Dataset
 from tinyseg.data.prepare.resize import prepare_label
-from tinyseg.data.reading.label_map import is_foreground, value_text
+from tinyseg.data.reading.label_map import is_foreground, ranges_text, swapped_text
 
 RARE = 0.01
 """Share of foreground below which a plain loss may learn to predict nothing."""
@@ -71,8 +71,7 @@ def _classes(dataset: Dataset, pixels: Pixels) -> Finding:
     for class_id in (*range(dataset.classes), IGNORE):
         count = sum(counts.get(class_id, 0) for counts in pixels.values())
         masks = sum(class_id in counts for counts in pixels.values())
-        values = [value_text(value) for value, c in dataset.label_map.items() if c == class_id]
-        some = ", ".join(values[:4]) + " ..." * (len(values) > 4)
+        some = ranges_text([value for value, c in dataset.label_map.items() if c == class_id])
         where = f"{count / total:.2%} of the pixels, in {masks} of {len(pixels)} masks"
         if class_id != IGNORE or count:
             lines.append(f"{class_name(dataset, class_id)} (mask value {some}): {where}")
@@ -91,11 +90,10 @@ def _lost(dataset: Dataset, shares: Mapping[str, float], config: DataConfig) -> 
 
 def _foreground(dataset: Dataset, share: float, scanned: bool) -> Iterator[Finding]:
     if scanned and share > 0.5 and dataset.classes == 2:
-        values = {class_id: value_text(value) for value, class_id in dataset.label_map.items()}
         seen = f"{share:.0%} of the pixels are foreground"
         why = "any prediction that fills the image gets a high score"
-        labels = f'data.labels="{values[0]}:1,{values[1]}:0"'
-        remedy = f"if value {values[0]} is the object, set {labels}"
+        low = ranges_text([value for value, c in dataset.label_map.items() if c == 0])
+        remedy = f"if value {low} is the object, set {swapped_text(dataset.label_map)}"
         yield Finding("warning", "foreground", seen, why, remedy)
     elif 0 < share < RARE:
         seen = f"{share:.2%} of the pixels are foreground"

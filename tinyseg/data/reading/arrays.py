@@ -11,6 +11,7 @@ import numpy as np
 from tinyseg.common.threads import Progress, in_threads
 from tinyseg.data.reading.cases import CaseFacts, check_values, describe
 from tinyseg.data.reading.layouts import Case
+from tinyseg.data.reading.mask_pixels import Mask, whole_numbers
 from tinyseg.data.sample import name_some
 from tinyseg.data.storage.store import NamedArrays
 from tinyseg.errors import DataError
@@ -50,7 +51,7 @@ class Arrays:
 
         def scan(index: int) -> CaseFacts:
             image, mask = self._pairs[index]
-            self._read[index] = describe(self.cases[index], image, [mask])
+            self._read[index] = describe(self.cases[index], image, [Mask(mask)])
             facts = self._read[index][1]
             if table is not None:
                 check_values(facts, table)
@@ -99,14 +100,16 @@ def _mask(case: Case, mask: np.ndarray) -> np.ndarray:
     path = case.masks[0]
     if mask.ndim != 2:
         raise DataError(f"{path} has the shape {mask.shape}; give (H, W), a class id per pixel")
-    if mask.dtype.kind not in "bui":
+    if mask.dtype.kind not in "buif":
         raise DataError(f"{path} is {mask.dtype}; give integers or bools, e.g. mask > 0.5")
-    if mask.size and not 0 <= int(mask.min()) <= int(mask.max()) <= 65535:
-        raise DataError(
-            f"{path} has values from {mask.min()} to {mask.max()}; give integers from 0 to 65535"
-        )
-    small = mask.dtype.itemsize == 1 or mask.max(initial=0) <= 255
-    return mask.astype(np.uint8 if small else np.int32, copy=False)
+    if not mask.size:
+        return mask.astype(np.uint8)
+    try:
+        values, _ = whole_numbers(mask, unsigned=False)
+    except ValueError as error:
+        low, high = mask.min(), mask.max()
+        raise DataError(f"{path} has values from {low:g} to {high:g}; {error}") from None
+    return values.astype(np.uint8) if values.max() <= 255 else values
 
 
 def _digest(image: np.ndarray, mask: np.ndarray) -> bytes:

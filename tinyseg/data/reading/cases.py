@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 
 from tinyseg.config import IGNORE
-from tinyseg.data.reading.decode import Decoded, decode_image, decode_mask
+from tinyseg.data.reading.decode import decode_image, decode_mask
 from tinyseg.data.reading.duplicates import SIDE, thumbnail
-from tinyseg.data.reading.label_map import MaskFacts, check_known, count_values, mask_facts
+from tinyseg.data.reading.label_map import check_known, class_of, in_colors
 from tinyseg.data.reading.layouts import Case
+from tinyseg.data.reading.mask_facts import MaskFacts, count_values, mask_facts
+from tinyseg.data.reading.mask_pixels import Mask, one_palette
 from tinyseg.data.storage.store import NamedArrays
 from tinyseg.errors import DataError
 
@@ -47,9 +49,15 @@ class CaseFacts:
 
     def classes(self, table: Mapping[int, int]) -> np.ndarray:
         """Return the class id of each set, uint8: the highest one, with "ignored" above all."""
-        labels = self.case.labels or table
-        ids = [max(labels[value] for value in values) for values in self.sets]
+        labels = self.labels(table)
+        ids = [max(class_of(value, labels) for value in values) for values in self.sets]
         return np.array(ids, np.uint8)
+
+    def labels(self, table: Mapping[int, int]) -> Mapping[int, int]:
+        """Return the class id of each value of this case."""
+        labels = self.case.labels or table
+        palette = in_colors(self.masks, labels)
+        return {index: labels[color] for index, color in palette.items()} or labels
 
     def class_pixels(self, table: Mapping[int, int]) -> dict[int, int]:
         """Return the pixels of each class id of the label (255 = ignored)."""
@@ -73,7 +81,7 @@ class CaseFacts:
         return {
             **{name: getattr(self, name) for name in plain},
             "digest": self.digest.hex(),
-            "masks": [[list(m.counts.items()), m.between, m.thin] for m in self.masks],
+            "masks": [mask.to_json() for mask in self.masks],
             "thumbnail": self.thumbnail.tobytes().hex(),
         }
 
@@ -87,8 +95,8 @@ class CaseFacts:
             gray=facts["gray"],
             digest=bytes.fromhex(facts["digest"]),
             masks=tuple(
-                MaskFacts(path, dict(counts), between, thin)
-                for path, (counts, between, thin) in zip(case.masks, facts["masks"], strict=True)
+                MaskFacts.from_json(mask, path)
+                for path, mask in zip(case.masks, facts["masks"], strict=True)
             ),
             sets=tuple(map(tuple, facts["sets"])),
             areas=tuple(facts["areas"]),
@@ -100,7 +108,7 @@ class CaseFacts:
 
 def check_values(facts: CaseFacts, table: Mapping[int, int]) -> None:
     """Raise DataError, with the mask's name, when a value has no class."""
-    labels = facts.case.labels or table
+    labels = facts.labels(table)
     values = {value for values in facts.sets for value in values}
     if values <= labels.keys():
         return
@@ -114,31 +122,32 @@ def decode_case(case: Case) -> tuple[NamedArrays, CaseFacts]:
     """Decode the files of one case; see `describe`."""
     image = decode_image(case.image, case.page)
     masks = [read_mask(case, path, image.pixels.shape[:2]) for path in case.masks]
-    more_frames = any(file.more_frames for file in (image, *masks))
-    return describe(case, image.pixels, [mask.pixels for mask in masks], more_frames)
+    more_frames = image.more_frames or any(mask.more_frames for mask in masks)
+    return describe(case, image.pixels, masks, more_frames)
 
 
-def read_mask(case: Case, path: Path, size: tuple[int, ...]) -> Decoded:
+def read_mask(case: Case, path: Path, size: tuple[int, ...]) -> Mask:
     """Decode a mask of a case, or draw its annotation for an image of this size."""
     if case.annotation is None:
         return decode_mask(path, case.page)
     rows, columns = size
-    return Decoded(case.annotation.draw((rows, columns)), more_frames=False)
+    return Mask(case.annotation.draw((rows, columns)))
 
 
 def describe(
-    case: Case, image: np.ndarray, masks: Sequence[np.ndarray], more_frames: bool = False
+    case: Case, image: np.ndarray, masks: Sequence[Mask], more_frames: bool = False
 ) -> tuple[NamedArrays, CaseFacts]:
     """Return "image" (H, W, C) and, with masks, "sets" (H, W) numbers; and the facts of both."""
     height, width, channels = image.shape
+    masks = one_palette(masks)
     for path, mask in zip(case.masks, masks, strict=True):
-        check_same_size(case, (height, width), path, mask.shape)
+        check_same_size(case, (height, width), path, mask.pixels.shape)
     digest = hashlib.blake2b(image.tobytes(), digest_size=16)
     digest.update(repr(image.shape).encode())
     arrays: NamedArrays = {"image": image}
     sets, areas = Sets(), tuple[int, ...]()
     if masks:
-        arrays["sets"], sets, areas = join(masks)
+        arrays["sets"], sets, areas = join([mask.pixels for mask in masks])
     return arrays, CaseFacts(
         case,
         gray=channels == 1,

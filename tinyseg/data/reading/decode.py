@@ -10,6 +10,14 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
+from tinyseg.data.reading.mask_pixels import (
+    GRAY_MODES,
+    Mask,
+    color,
+    gray,
+    mask_values,
+    note_storage,
+)
 from tinyseg.data.reading.png import check_png
 from tinyseg.errors import DataError
 
@@ -20,10 +28,9 @@ PIXEL_LIMIT = 178_956_970
 """Largest image, in pixels; also where Pillow itself refuses one as a decompression bomb."""
 SIDE_LIMIT = 65_535
 """Longest side, in pixels: of longer ones a tiny file can take gigabytes."""
-COLOR = 1 << 24
-"""Added to 0xRRGGBB: the mask value of a pixel that is not gray."""
+ORIENTATION = 0x0112
+"""The EXIF tag that says how an image is turned."""
 
-_GRAY = ("1", "L", "LA", "La")
 _LOW_BYTES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L", "LA;16B": "RGBA"}
 """Raw modes of 16-bit PNG files with color or alpha, of which Pillow keeps the high bytes, and
 those by which it reads the low bytes: RGBA takes both bytes of gray, then both of alpha."""
@@ -102,29 +109,18 @@ def decode_image(path: Path, page: int | None = None) -> Decoded:
     image, more_frames = _open_upright(path, page)
     if _is_deep(image):
         return Decoded(_unit_range(np.asarray(image), path)[..., None], more_frames)
-    if image.mode in _GRAY:
-        return Decoded(_gray(image)[..., None], more_frames)
-    return Decoded(_thin(_color(image)), more_frames)
+    if image.mode in GRAY_MODES:
+        return Decoded(gray(image)[..., None], more_frames)
+    return Decoded(_thin(color(image)), more_frames)
 
 
-def decode_mask(path: Path, page: int | None = None) -> Decoded:
-    """Read the values of a mask as (H, W) integers.
-
-    1. Palette files give the index (as in Pascal VOC), or the gray when the whole palette is gray.
-    2. 1-bit files give 0 and 255. 3. Alpha is dropped. 4. A pixel with three equal channels gives
-    that value; a pixel of color gives COLOR + 0xRRGGBB, which label maps write as "#rrggbb".
-    """
+def decode_mask(path: Path, page: int | None = None) -> Mask:
+    """Read the values of a mask as (H, W) integers; see `mask_values`."""
     image, more_frames = _open_upright(path, page)
-    if image.mode == "P" and not _gray_palette(image):
-        return Decoded(np.array(image), more_frames)
-    if image.mode in _GRAY:
-        return Decoded(_gray(image), more_frames)
-    if _is_deep(image):
-        return Decoded(_whole_numbers(np.asarray(image), path), more_frames)
-    pixels = _color(image)
-    if (pixels == pixels[..., :1]).all():
-        return Decoded(np.ascontiguousarray(pixels[..., 0]), more_frames)
-    return Decoded(_packed(pixels.astype(np.int32)), more_frames)
+    try:
+        return mask_values(image, more_frames)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from None
 
 
 def _is_deep(image: Image.Image) -> bool:
@@ -173,6 +169,7 @@ def _open_upright(path: Path, page: int | None) -> tuple[Image.Image, bool]:
         _check_size(path, image)
         if image.format == "PNG":
             check_png(path.read_bytes())
+        note_storage(image, image.getexif().get(ORIENTATION, 1))
         image.load()
         return ImageOps.exif_transpose(image), bool(more_frames) and page is None
 
@@ -222,27 +219,6 @@ def _why(path: Path, error: BaseException) -> str:
     return f"damaged or truncated ({text}); replace or remove it"
 
 
-def _gray(image: Image.Image) -> np.ndarray:
-    return np.array(image if image.mode == "L" else image.convert("LA").getchannel(0))
-
-
-def _color(image: Image.Image) -> np.ndarray:
-    # Through RGBA because Pillow warns when it drops a palette's transparency.
-    wanted = "RGB" if image.mode in ("RGB", "CMYK", "YCbCr", "LAB", "HSV") else "RGBA"
-    return np.array(image if image.mode == wanted else image.convert(wanted))[..., :3]
-
-
-def _gray_palette(image: Image.Image) -> bool:
-    colors = np.array(image.getpalette("RGB") or [0, 0, 0]).reshape(-1, 3)
-    return bool((colors == colors[:, :1]).all())
-
-
-def _packed(rgb: np.ndarray) -> np.ndarray:
-    gray = (rgb == rgb[..., :1]).all(axis=2)
-    code = COLOR + (rgb[..., 0] << 16) + (rgb[..., 1] << 8) + rgb[..., 2]
-    return np.where(gray, rgb[..., 0], code).astype(np.int32)
-
-
 def _unit_range(values: np.ndarray, path: Path) -> np.ndarray:
     low, high = float(values.min()), float(values.max())
     top = 1 if values.dtype.kind == "f" else 65535
@@ -252,10 +228,3 @@ def _unit_range(values: np.ndarray, path: Path) -> np.ndarray:
             "save it with 8 or 16 bits"
         )
     return (values.astype(np.float64) / top).astype(np.float32)
-
-
-def _whole_numbers(values: np.ndarray, path: Path) -> np.ndarray:
-    finite = bool(np.isfinite(values).all())
-    if not finite or (values != np.floor(values)).any() or values.min() < 0 or values.max() > 65535:
-        raise DataError(f"{path}: a mask needs whole values from 0 to 65535; save it with 8 bits")
-    return values.astype(np.int32)
