@@ -159,8 +159,8 @@ def test_only_device_and_kernels_know_the_inside_of_tinygrad() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_only_the_device_and_the_cache_folder_read_the_environment() -> None:
-    readers = ("choose.py", "environment.py", "gpus.py", "cache_dir.py")
+def test_only_device_cache_folder_and_progress_bar_read_the_environment() -> None:
+    readers = ("choose.py", "environment.py", "gpus.py", "cache_dir.py", "progress.py")
     wrong = []
     for path, tree in trees():
         for node in ast.walk(tree):

@@ -1,5 +1,6 @@
 """How a command ends: files of others are kept, Ctrl-C and closed streams leave no traceback."""
 
+import errno
 import json
 import os
 import signal
@@ -126,6 +127,20 @@ def test_control_c_is_one_line_while_python_imports(milliseconds: int, tmp_path:
     assert b"Traceback" not in errors
 
 
+@pytest.mark.parametrize("seconds", [0.05, 1.5])
+def test_sigterm_is_one_line(seconds: float) -> None:
+    command = [sys.executable, "-c", LISTENING, "data", "check", "sim:cells?n=2000&size=256"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"on\n"
+        time.sleep(seconds)
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert errors.splitlines()[-1] == b"terminated"
+    assert b"Traceback" not in errors
+
+
 def test_control_c_after_the_work_changes_nothing() -> None:
     code = LISTENING.replace(
         "sys.exit(main())", "code = main()\nsignal.raise_signal(2)\nsys.exit(code)"
@@ -136,10 +151,25 @@ def test_control_c_after_the_work_changes_nothing() -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_too_little_memory_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 9 GiB\nfor an array"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+)
+def test_too_little_memory_is_one_line(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
     def fail(options: object) -> int:
-        raise MemoryError
+        raise error
 
     monkeypatch.setattr("tinyseg.cli.commands.info", fail)
+    monkeypatch.setattr("tinyseg.cli.commands.overfit", fail)
     assert main(["info"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: out of memory in `tinyseg info` (")
+    assert "llocate" in said
+    assert "closing other programs" in said
+    assert main(["overfit", "cells"]) == 2
     assert "train.batch_size" in capsys.readouterr().err

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tinyseg.common.files import locked, read_json, remove_stale, write_atomic, write_json
+from tinyseg.common.files import (
+    check_output,
+    locked,
+    read_json,
+    remove_stale,
+    write_atomic,
+    write_json,
+)
 from tinyseg.errors import RunError
 
 
@@ -137,3 +144,23 @@ def test_of_many_processes_one_holds_a_lock_at_a_time(tmp_path: Path) -> None:
     crowd = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(3)]
     assert [one.communicate(timeout=60)[1] for one in crowd] == [b""] * 3
     assert names(tmp_path / "x") == []
+
+
+def test_a_file_of_others_is_not_written_over_without_force(tmp_path: Path) -> None:
+    mask, page, new = tmp_path / "mask.png", tmp_path / "page.html", tmp_path / "new.png"
+    mask.write_bytes(b"\x89PNG of a data set")
+    page.write_text('<meta name="generator" content="tinyseg">')
+    os.mkfifo(tmp_path / "fifo.png")
+    for path in (mask, tmp_path / "fifo.png"):
+        with pytest.raises(RunError, match="was not written by tinyseg"):
+            check_output(path)
+        check_output(path, force=True)
+    check_output(page)
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    (tmp_path / f".{dead.pid}-7.partial").write_text("killed")
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / f".{dead.pid}-7.partial").write_text("of another folder")
+    check_output(new)
+    assert names(tmp_path) == ["below", "fifo.png", "mask.png", "page.html"]
+    assert len(names(tmp_path / "below")) == 1

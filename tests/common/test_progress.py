@@ -14,6 +14,14 @@ class Terminal(io.StringIO):
         return [line for line in self.getvalue().replace("\x1b[K", "").split("\r") if line]
 
 
+def test_a_terminal_that_cannot_redraw_a_line_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    stream = Terminal()
+    with Progress("reading", 2, stream=stream) as progress:
+        progress.update(2)
+    assert stream.getvalue() == ""
+
+
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time that Progress sees; a test sets it."""

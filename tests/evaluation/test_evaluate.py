@@ -30,6 +30,14 @@ def evaluation(label: np.ndarray, prediction: np.ndarray, names: tuple[str, ...]
     return Evaluation("val", ("a",), images, *told)
 
 
+def test_a_picture_of_the_data_is_not_written_over(tmp_path: Path) -> None:
+    mask = tmp_path / "mask.png"
+    mask.write_bytes(b"ground truth")
+    with pytest.raises(RunError, match="was not written by tinyseg"):
+        evaluate((), "sim:cells", picture=mask)
+    assert mask.read_bytes() == b"ground truth"
+
+
 def test_every_class_has_its_line_where_there_are_several() -> None:
     label = np.array([[0, 0, 1, 1], [2, 2, 2, 255]], np.uint8)
     prediction = np.array([[0, 0, 1, 0], [2, 2, 2, 1]], np.uint8)

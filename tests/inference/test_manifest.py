@@ -1,6 +1,7 @@
 """What is done is not done again; what is not sure is."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,19 @@ def test_only_what_was_written_here_may_be_replaced(folder: Path) -> None:
             raise KeyboardInterrupt
     (folder / "cut.png").write_text("killed before it was noted")
     assert Manifest(folder, "third").ours(Path("cut.png"))
+
+
+def test_what_a_killed_call_left_half_written_is_removed(folder: Path) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    left = folder / "below" / f".{dead.pid}-7.partial"
+    left.parent.mkdir()
+    left.write_text("half a mask")
+    Manifest(folder, "key")
+    assert not left.exists()
+    left.write_text("in a folder that predict has not written")
+    Manifest(left.parent, "key")
+    assert left.exists()
 
 
 def test_what_has_changed_since_is_not_done(folder: Path) -> None:

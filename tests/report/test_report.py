@@ -247,6 +247,14 @@ def test_the_page_is_whole_and_small(runs, tmp_path):
     assert len(json.loads(re.search(r'id="data">(.*?)</script>', text, re.S)[1])["images"]) == 3
 
 
+def test_a_file_of_others_is_not_written_over(tmp_path):
+    table = tmp_path / "measured.csv"
+    table.write_text("mine")
+    with pytest.raises(RunError, match="was not written by tinyseg"):
+        report((), table, data="sim:cells")
+    assert table.read_text() == "mine"
+
+
 def test_the_doctor_examines_each_run_where_it_is_asked(runs, tmp_path, monkeypatch):
     def findings(out, **options):
         report(runs, out, images=1, say=lambda text: None, **options)

@@ -238,6 +238,25 @@ def test_a_run_killed_before_and_after_every_file_ends_as_if_it_had_not_been(
         assert numbers(tmp_path / f"{count}") == numbers(whole)
 
 
+def test_the_picture_after_a_kill_is_that_of_the_best_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train(DATA, whole, config=small("train.epochs=1"), say=silent)
+    with monkeypatch.context() as patched:
+        patched.setattr("tinyseg.training.trainer.save_grid", kill)
+        with pytest.raises(Killed):
+            train(DATA, killed, config=small("train.epochs=1"), say=silent)
+    (killed / "samples").mkdir()
+    (killed / "samples" / "best.png").write_bytes(b"of an earlier epoch")
+    train(DATA, killed, resume=True, say=silent)
+    best, wanted = (out / "samples" / "best.png" for out in (killed, whole))
+    assert best.read_bytes() == wanted.read_bytes()
+
+
 def run_until_epoch(out: Path, epoch: int, options: list[str]) -> None:
     """Starts the command and kills it, without warning, once an epoch's checkpoint is there."""
     command = [sys.executable, "-m", "tinyseg", "train", DATA, "--out", str(out), *options]

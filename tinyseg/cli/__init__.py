@@ -1,23 +1,29 @@
 """The command line: options in, the functions of the other rooms called, text and files out.
 
-No room imports this one. Exit codes: 0 success, 1 a check failed, 2 bad input, 130 interrupted.
+No room imports this one. Exit codes: 0 success, 1 a check failed, 2 bad input, 130 interrupted,
+143 terminated.
 """
 
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import Any, NoReturn
+
+_ENDINGS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
-    As a program (without `arguments`) it answers Ctrl-C with one line at any time: at once while
-    modules are imported, as KeyboardInterrupt while the command runs, not any more after it.
+    As a program (without `arguments`) it answers Ctrl-C and SIGTERM with one line at any time: at
+    once while modules are imported, as KeyboardInterrupt while the command runs, not any more after
+    it. What the caller has ignored or handled stays as it is.
     """
-    program = arguments is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if program:
-        signal.signal(signal.SIGINT, _leave)
+    untouched = (signal.default_int_handler, signal.SIG_DFL)
+    program = arguments is None
+    signals = [n for n in _ENDINGS if program and signal.getsignal(n) in untouched]
+    _handle(signals, _leave)
     from tinyseg.cli.parser import parse
 
     options = parse(arguments)
@@ -25,19 +31,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     command = command_of(options)
     try:
-        if program:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        _handle(signals, _interrupt)
         return execute(command, options)
-    except KeyboardInterrupt:
-        if program:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-        print("interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        _handle(signals, signal.SIG_IGN)
+        number = error.args[0] if error.args else signal.SIGINT
+        print(_ENDINGS[number], file=sys.stderr)
+        return 128 + int(number)
     finally:
-        if program:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _handle(signals, signal.SIG_IGN)
 
 
-def _leave(number: int, frame: object) -> None:
-    os.write(2, b"interrupted\n")
-    os._exit(130)
+def _handle(signals: Sequence[int], handler: Any) -> None:
+    for number in signals:
+        signal.signal(number, handler)
+
+
+def _leave(number: int, frame: object) -> NoReturn:
+    os.write(2, f"{_ENDINGS[signal.Signals(number)]}\n".encode())
+    os._exit(128 + number)
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt(signal.Signals(number))

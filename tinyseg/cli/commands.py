@@ -93,6 +93,7 @@ def evaluate(options: Options) -> int:
         others=_others(options),
         tta=options.tta,
         postprocess=options.postprocess,
+        force=options.force,
     )
     _write_json(options, result.to_dict())
     print(result.table())
@@ -120,8 +121,15 @@ def predict(options: Options) -> int:
 def report(options: Options) -> int:
     """Write runs side by side into one file."""
     runs = [_load_runs(options, folder) for folder in options.folders]
-    out, data, split = options.out, options.data, options.split
-    table = write_report(runs, out, data, split, options.images, doctor=options.doctor)
+    table = write_report(
+        runs,
+        options.out,
+        options.data,
+        options.split,
+        options.images,
+        doctor=options.doctor,
+        force=options.force,
+    )
     print(table, end="")
     return 0
 

@@ -2,13 +2,14 @@
 
 import argparse
 import contextlib
+import errno
 import os
 import sys
 import warnings
 from collections.abc import Callable
 from typing import Any, TextIO
 
-from tinyseg.common.files import written_by_tinyseg
+from tinyseg.common.files import check_output
 from tinyseg.errors import RunError, TinysegError
 
 Command = Callable[[argparse.Namespace], int]
@@ -33,14 +34,13 @@ def execute(command: Command, options: argparse.Namespace) -> int:
             return code
         except TinysegError as error:
             print(f"error: {error}", file=sys.stderr)
-        except MemoryError:
-            print(
-                "error: out of memory; smaller values of train.batch_size, data.size or "
-                "model.base_channels need less",
-                file=sys.stderr,
-            )
+        except MemoryError as error:
+            print(f"error: {_out_of_memory(options, str(error))}", file=sys.stderr)
         except OSError as error:
-            print(f"error: {error.filename or 'system'}: {error.strerror}", file=sys.stderr)
+            text = f"{error.filename or 'system'}: {error.strerror}"
+            if error.errno == errno.ENOMEM:
+                text = _out_of_memory(options, text)
+            print(f"error: {text}", file=sys.stderr)
         return 2
 
 
@@ -56,6 +56,15 @@ def command_of(options: argparse.Namespace) -> Command:
     return command
 
 
+def _out_of_memory(options: argparse.Namespace, tried: str) -> str:
+    command = f"tinyseg {options.function.replace('_', ' ')}"
+    what = f" ({' '.join(tried.split())})" if tried else ""
+    less = "smaller images, or closing other programs,"
+    if "set" in options:
+        less = "smaller values of train.batch_size, data.size or model.base_channels"
+    return f"out of memory in `{command}`{what}; {less} need less"
+
+
 def _check_outputs(options: argparse.Namespace) -> None:
     """Raise RunError, before any work, where a file that the command will write has a bad name."""
     for name, suffixes in options.outputs.items():
@@ -64,13 +73,7 @@ def _check_outputs(options: argparse.Namespace) -> None:
             continue
         if suffixes and path.suffix.lower() not in suffixes:
             raise RunError(f"{path}: the name of this file must end in {' or '.join(suffixes)}")
-        if path.is_dir():
-            raise RunError(f"{path} is a folder; give the name of a file to write")
-        if path.exists() and not options.force and not written_by_tinyseg(path):
-            raise RunError(
-                f"{path} exists and was not written by tinyseg; give another name, or "
-                "--force to replace it"
-            )
+        check_output(path, options.force)
 
 
 class _Stream:

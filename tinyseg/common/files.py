@@ -46,9 +46,12 @@ def partial_of(path: Path) -> Path:
     return path.with_name(f".{os.getpid()}-{abs(hash(path.name)) % 10**8}{PARTIAL}")
 
 
-def remove_stale(folder: Path) -> None:
-    """Remove the files below a folder that a dead process left half written, and no others."""
-    for partial in folder.rglob(f".*-*{PARTIAL}"):
+def remove_stale(folder: Path, below: bool = True) -> None:
+    """Remove the files that a dead process left half written, and no others.
+
+    They are looked for in a folder and, with `below`, in all folders in it.
+    """
+    for partial in (folder.rglob if below else folder.glob)(f".*-*{PARTIAL}"):
         writer = re.fullmatch(rf"\.(\d+)-\d+{re.escape(PARTIAL)}", partial.name)
         if not writer:
             continue
@@ -125,8 +128,26 @@ _MARKS = re.compile(
 """How JSON, pages, pictures and tables begin that a command of tinyseg has written."""
 
 
-def written_by_tinyseg(path: Path) -> bool:
-    """Return whether a file says that a command wrote it, so that a command may replace it."""
+def check_output(path: str | Path, force: bool = False) -> None:
+    """Raise RunError, before any work, where a file may not be written.
+
+    It may be new, or replace a file of tinyseg's; with `force` any file. What a killed call left
+    half written next to it is removed.
+    """
+    path = Path(path)
+    if not path.name or path.is_dir():
+        raise RunError(f"{path} is a folder; give the name of a file to write")
+    if path.exists() and not force and not _written_by_tinyseg(path):
+        raise RunError(
+            f"{path} exists and was not written by tinyseg; give another name, or force "
+            "(--force, force=True) to replace it"
+        )
+    remove_stale(path.parent, below=False)
+
+
+def _written_by_tinyseg(path: Path) -> bool:
+    if not path.is_file():  # a device, or a FIFO that would wait for its writer
+        return False
     with path.open("rb") as file:
         return bool(_MARKS.search(file.read(4096)))
 

@@ -1,5 +1,6 @@
 """A progress bar with the time that is left."""
 
+import os
 import shutil
 import sys
 import threading
@@ -9,7 +10,7 @@ from typing import TextIO
 
 
 class Progress:
-    """A progress bar on a terminal, nothing elsewhere. Use it in a `with` block.
+    """A progress bar on a terminal that can redraw a line, nothing elsewhere; a context manager.
 
     `total=0` shows only the time, which goes on by itself (for work of unknown length).
     """
@@ -19,7 +20,7 @@ class Progress:
         self.title, self.total, self.note = title, total, ""
         self.first = self.done = first
         self.stream = stream or sys.stderr
-        self.live = self.stream.isatty()
+        self.live = self.stream.isatty() and os.environ.get("TERM") != "dumb"
         self.start = self._drawn = time.monotonic()
         self._stop = threading.Event()
         self._ticker: threading.Thread | None = None

@@ -8,6 +8,7 @@ from statistics import fmean
 import numpy as np
 
 from tinyseg.common.arrays import Array
+from tinyseg.common.files import check_output
 from tinyseg.common.progress import Progress
 from tinyseg.data import Dataset, DriftMonitor
 from tinyseg.drawing.pictures import color_image, legend_of, row, save_grid
@@ -38,6 +39,7 @@ def evaluate(
     tta: str = "",
     names: Sequence[str] | None = None,
     postprocess: str | None = None,
+    force: bool = False,
 ) -> Evaluation:
     """Score a run on a split of its data, or on all images of other data.
 
@@ -51,16 +53,18 @@ def evaluate(
         data: The dataset.
         split: "train", "val", "test", or "all" for data that the run was not made from.
         surface: Whether the surface distances are measured, which takes far longer.
-        picture: Where a grid of the worst, random and best images is written.
+        picture: Where a grid of the worst, random and best images is written (PNG).
         say: Where warnings go.
         threshold: Replaces the run's.
         others: Runs whose probabilities are averaged with this one's.
         tta: Test-time augmentation, as in `predict`; the images are also scored without it.
         names: The images of the split that are wanted; all without.
         postprocess: Replaces the run's.
+        force: Whether `picture` replaces a file that tinyseg has not written.
     """
-    runs = as_runs(run)
-    first = runs[0]
+    if picture is not None:
+        check_output(picture, force)
+    first = (runs := as_runs(run))[0]
     dataset = data if isinstance(data, Dataset) else first.open(data)
     names = split_names(runs, dataset, split) if names is None else names
     tta = choose_views(tta, [*runs, *others], say)
@@ -74,8 +78,7 @@ def evaluate(
         say(f"warning: {drift}")
     if picture is not None:
         _save_picture(picture, groups, dataset, names, scores)
-    replaced = {"threshold": threshold, "post-processing": postprocess}
-    chosen = [name for name in first.chosen if replaced.get(name) is None and split == "val"]
+    chosen = _chosen_on_val(first, threshold, postprocess) if split == "val" else []
     used = fmean(group.threshold for group in groups)
     gain = ThresholdGain.of(used, scores, at_half, "threshold" in chosen) if at_half else None
     return Evaluation(
@@ -94,6 +97,12 @@ def evaluate(
         trained_on=sum(len(g.trained_on(dataset)) for g in groups) if split != "train" else 0,
         folds=len(runs) if len(groups) > 1 else 0,
     )
+
+
+def _chosen_on_val(run: Run, threshold: float | None, postprocess: str | None) -> list[str]:
+    """Return what the run chose on its validation images and is not replaced here."""
+    replaced = {"threshold": threshold, "post-processing": postprocess}
+    return [name for name in run.chosen if replaced.get(name) is None]
 
 
 def _score(

@@ -1,10 +1,13 @@
 """What `predict` has written, kept next to the masks: an interrupted call is continued."""
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from tinyseg.common.files import remove_stale
 
 NAME = ".tinyseg-predict.jsonl"
 
@@ -24,6 +27,8 @@ class Manifest:
         self._done: dict[str, Any] = {}
         self._ours: dict[str, Any] = {}
         """Size and time of change of each mask that was written here; None while it is."""
+        if self.path.exists():
+            remove_stale(folder)
         self._new = not self._read()
 
     def has(self, image: Path, page: int | None, mask: Path) -> bool:
@@ -61,7 +66,7 @@ class Manifest:
             stats = [path.stat() for path in (image, self.folder / mask)]
         except OSError:
             return None
-        return [str(image.resolve()), page, *([s.st_size, s.st_mtime_ns] for s in stats)]
+        return [os.path.realpath(image), page, *([s.st_size, s.st_mtime_ns] for s in stats)]
 
     def _read(self) -> bool:
         """Read what was noted; return whether it has this key."""

@@ -1,6 +1,7 @@
 """Predictions as files: a mask for each image, in the values of the run's own masks."""
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,9 +161,10 @@ def _pages(file: Path) -> Iterable[int | None]:
 
 
 def _protect_images(jobs: Sequence[_Job], out: Path) -> None:
-    images = {job.file.resolve() for job in jobs}
+    # realpath: `resolve` fails on a link that points to itself
+    images = {os.path.realpath(job.file) for job in jobs}
     for job in jobs:
-        if (out / job.mask).resolve() in images:
+        if os.path.realpath(out / job.mask) in images:
             raise DataError(
                 f"{out / job.mask} would be overwritten by its mask; give another folder for masks"
             )

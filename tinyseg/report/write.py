@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tinyseg.common.files import write_atomic
+from tinyseg.common.files import check_output, write_atomic
 from tinyseg.common.findings import Finding
 from tinyseg.doctor import STAGES, EvaluatedRun, Project, check_run, diagnose
 from tinyseg.drawing.plots import draw_curves
@@ -33,6 +33,7 @@ def report(
     images: int = 50,
     say: Callable[[str], None] = print,
     doctor: bool = False,
+    force: bool = False,
 ) -> str:
     """Scores runs on the images of `split` that all have in it; writes one file, returns the table.
 
@@ -42,13 +43,15 @@ def report(
     curves are those of all. It tells what each run shows and, with `doctor`, what the whole
     diagnosis of its data and settings says, a minute or so a run. The folds of a cross-validation
     (`load_runs`) count as one run, see `evaluate`. Raises a TinysegError when the
-    runs have no such images or other classes.
+    runs have no such images or other classes, or, without `force`, when `out` is a file that
+    tinyseg has not written.
     """
     out = Path(out)
     if out.suffix not in (*TEXTS, DRAWN):
         raise RunError(f"{out}: its name must end in {', '.join(TEXTS)} or {DRAWN}")
     if images < 0:
         raise RunError(f"{images} images cannot be shown: it must be 0 or more")
+    check_output(out, force)
     page, data = out.suffix == ".html", data or as_runs(runs[0])[0].facts.source
     if doctor and not page:
         raise RunError(f"{out}: --doctor needs a page; give a name that ends in .html")

@@ -296,8 +296,11 @@ class Trainer:
         # after the last one: killed here, a resumed run makes the best again from it
         if improved:
             checkpoint.share(last, folder / "best.safetensors")
-            legend = legend_of(self.dataset.class_names)
-            save_grid(self.run.samples / "best.png", pictures, self.shown, legend=legend)
+            self._save_pictures(pictures)
+
+    def _save_pictures(self, pictures: list[list[Array]]) -> None:
+        legend = legend_of(self.dataset.class_names)
+        save_grid(self.run.samples / "best.png", pictures, self.shown, legend=legend)
 
     def _resume(self) -> None:
         """Go on from the last whole checkpoint, if any; remove what a killed process left half."""
@@ -310,9 +313,10 @@ class Trainer:
         if self.parts.loss is None:
             self.state = self.state.with_loss(self._loss_at(self.at.epoch))
         self.state.load(arrays, str(path))
-        if self.at.best_epoch == self.at.epoch:
-            checkpoint.share(path, self.run.checkpoints / "best.safetensors")
         self.log.cut_after(self.at.step)
+        if self.at.best_epoch == self.at.epoch:  # both may be of an earlier epoch after a kill
+            checkpoint.share(path, self.run.checkpoints / "best.safetensors")
+            self._save_pictures(self._validate().pictures)
         self.say(f"resumed after epoch {self.at.epoch} from {path}")
 
     def _loss_at(self, epoch: int) -> str:
