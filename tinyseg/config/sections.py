@@ -38,11 +38,11 @@ class DataConfig:
     """dataset or image: subtract the mean and divide by the std of the training images or of each
     image; minmax: scale each image to [0, 1]; fixed(mean=[0.5],std=[0.25]): these values; none."""
     labels: str = "auto"
-    """Mask values to class ids: "0:0,255:1" ("3:255" ignores value 3); auto: scan the
-    masks."""
+    """Mask values to class ids: "0:0,255:1" ("3:255" ignores value 3); annotations by name:
+    "background:0,cell:1,dirt:ignore"; auto: scan the masks."""
     annotations: str = "auto"
-    """Labels that are no masks: a format (coco, labelme), or a file in the folder; auto: those
-    that are found; none: masks only."""
+    """Labels that are no masks: coco, labelme, labelme_folders, voc, yolo, imagej, or a file in
+    the folder; auto: what is found; none: masks only."""
     split_file: str = ""
     """JSON file with a saved split or saved folds; empty: split by seed and fractions."""
     val_fraction: float = 0.2

@@ -25,7 +25,7 @@ from tinyseg.data.reading.label_map import (
 from tinyseg.data.reading.label_scan import find_label_map
 from tinyseg.data.reading.layouts import Case, Layout, find_cases
 from tinyseg.data.reading.scan import CaseReader, check_all_values, empty_warning, warnings_of
-from tinyseg.data.sample import Sample
+from tinyseg.data.sample import Sample, name_some
 from tinyseg.data.simulation.simulate import FACTS, Simulation, parse_simulation
 from tinyseg.data.sources import find_named
 from tinyseg.data.storage.store import Store, digest
@@ -75,21 +75,19 @@ def read_content(
     channels = channels or _COLORS.get(config.color)
     if text.startswith("sim:"):
         return _simulated(parse_simulation(text), text, label_map, channels, store)
-    find = partial(find_annotations, choice=config.annotations, names=class_names)
+    find = partial(find_annotations, config=config, names=class_names)
     reader, warnings, own_labels, own_names = _open(source, text, layout, find, labeled, store)
     if own_labels:
-        _check_named(own_labels, text, label_map, config.labels)
+        annotated = any(case.annotation for case in reader.cases)
+        _check_named(own_labels, text, label_map, "auto" if annotated else config.labels)
     labels = own_labels or label_map or parse_labels(config.labels)
     scanned = not (own_labels or label_map) and scans_rest(config.labels)
     facts, mapping = _scan(reader, labels or {}, scanned, labeled, progress)
     if labeled and label_map is None:
-        remedy = "choose other options, or check" if own_labels else "check data.labels and"
-        _refuse_all_empty(facts, mapping.table, text, f"{remedy} the masks")
-    if own_names and len(own_names) != mapping.classes:
-        raise DataError(
-            f"{text}: {len(own_names)} class names for {mapping.classes} classes; give one name "
-            "for each, background first"
-        )
+        _refuse_all_empty(facts, mapping.table, text, named=bool(own_labels))
+    _check_names(own_names, mapping.classes, text)
+    if own_labels and label_map is None and config.labels == "auto":
+        mapping, own_names = _without_unused(facts, mapping, own_names)
     channels = channels or (1 if all(fact.gray for fact in facts) else 3)
     names = tuple(case.name for case in reader.cases)
     thumbnails = [fact.thumbnail for fact in facts]
@@ -140,6 +138,28 @@ def _check_named(
         raise DataError(f"{source}: has its own label map; remove data.labels={labels!r}")
 
 
+def _check_names(names: Sequence[str], classes: int, source: str) -> None:
+    if names and len(names) != classes:
+        raise DataError(
+            f"{source}: {len(names)} class names for {classes} classes; give one name for each, "
+            "background first"
+        )
+
+
+def _without_unused(
+    facts: Sequence[CaseFacts], mapping: LabelMap, names: tuple[str, ...]
+) -> tuple[LabelMap, tuple[str, ...]]:
+    """Leave out classes of annotations that have no pixel, such as those of other datasets."""
+    used = {0, 1}.union(*(fact.class_pixels(mapping.table) for fact in facts)) - {IGNORE}
+    unused = [name for class_id, name in enumerate(names) if class_id not in used]
+    if not unused or not all(fact.case.annotation for fact in facts):
+        return mapping, names
+    ids = {class_id: number for number, class_id in enumerate(sorted(used))} | {IGNORE: IGNORE}
+    table = {value: ids[to] for value, to in mapping.table.items() if to in ids}
+    warning = f"classes without a pixel left out: {name_some(unused, most=8)}"
+    return LabelMap(table, (*mapping.warnings, warning)), tuple(n for n in names if n not in unused)
+
+
 def _scan(
     reader: CaseReader | Arrays,
     labels: Mapping[int, int],
@@ -159,12 +179,13 @@ def _scan(
 
 
 def _refuse_all_empty(
-    facts: Sequence[CaseFacts], table: Mapping[int, int], source: str, remedy: str
+    facts: Sequence[CaseFacts], table: Mapping[int, int], source: str, named: bool
 ) -> None:
+    remedy = "choose other options, or check" if named else "check data.labels and"
     if not any(fact.foreground(table) for fact in facts):
         raise DataError(
             f"{source}: all {len(facts)} masks are empty under the label map "
-            f"{label_text(table)!r}; {remedy}"
+            f"{label_text(table)!r}; {remedy} the masks"
         )
 
 

@@ -6,56 +6,80 @@ opened as paths, and what cannot be used is a DataError.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tinyseg.config import DataConfig
 from tinyseg.data.annotations.coco import find_coco, is_coco
 from tinyseg.data.annotations.folder import Folder
 from tinyseg.data.annotations.found import Annotations
+from tinyseg.data.annotations.imagej import find_imagej
 from tinyseg.data.annotations.labelme import find_labelme, is_labelme, shorten
+from tinyseg.data.annotations.named_masks import find_labelme_folders, find_voc
+from tinyseg.data.annotations.yolo import find_yolo
 from tinyseg.errors import DataError
 
 __all__ = ["Annotations", "find_annotations"]
 
+Documents = Mapping[str, Mapping[str, Any]]
+"""Content of the JSON files by format and name."""
 _MARKS = (b'"segmentation"', b'"shapes"', b'"shape_type"')
 """What a damaged JSON file holds if it was meant as an annotation."""
 _JSON: dict[str, tuple[Callable[[Any], bool], Callable[[Any], Any]]] = {
     "coco": (is_coco, lambda content: content),
     "labelme": (is_labelme, shorten),
 }
-_FINDERS: dict[str, Callable[[Folder, Mapping[str, Any], Sequence[str]], Annotations | None]] = {
-    "coco": find_coco,
-    "labelme": find_labelme,
+_FINDERS: dict[str, Callable[[Folder, Documents, Sequence[str]], Annotations | None]] = {
+    "labelme_folders": lambda folder, _, names: find_labelme_folders(folder, names),
+    "voc": lambda folder, _, names: find_voc(folder, names),
+    "coco": lambda folder, files, names: find_coco(folder, files["coco"], names),
+    "labelme": lambda folder, files, names: find_labelme(folder, files["labelme"], names),
+    "yolo": lambda folder, _, names: find_yolo(folder, names),
+    "imagej": lambda folder, _, names: find_imagej(folder, names),
 }
 FORMATS = tuple(_FINDERS)
 
 
 def find_annotations(
-    root: Path, choice: str = "auto", names: Sequence[str] = ()
+    root: Path, config: DataConfig, names: Sequence[str] = ()
 ) -> Annotations | None:
     """Return the annotations of a folder; None when it has none, or masks are to be read.
 
-    `choice` is "auto", "none", a format, or the path of a file in the folder; `names` are the
-    class names of a run, whose class ids the labels get. DataError when annotations are there but
-    cannot be used.
+    `data.annotations` is "auto", "none", a format, or the path of a file in the folder, and
+    `data.labels` may give classes other ids by their names. `names` are the class names of a run,
+    whose class ids the labels get. DataError when annotations are there but cannot be used.
     """
+    choice = config.annotations
     if choice == "none" or not root.is_dir():
         return None
-    folder = Folder(root)
-    documents = _documents(folder, choice)
-    wanted = [choice] if choice in _FINDERS else list(_FINDERS)
-    for name in wanted:
-        files = documents.get(name, {})
-        if choice == "auto" and name == "labelme" and _has_masks(folder, files):
-            continue
-        if found := _FINDERS[name](folder, files, names):
-            return found
-    if choice != "auto":
+    folder, by_name = Folder(root), config.labels != "auto"
+    found = _first(folder, () if by_name else names, choice)
+    if found is None and choice != "auto":
         raise DataError(
             f"data.annotations={choice}: nothing of the kind in {root}; choose auto, none, a file "
             f"in the folder, or one of {', '.join(FORMATS)}"
         )
-    return None
+    return found.relabeled(config.labels) if found and by_name else found
+
+
+def _first(folder: Folder, names: Sequence[str], choice: str) -> Annotations | None:
+    """Return the first format that the folder holds; it says which others are there."""
+    documents = _documents(folder, choice)
+    taken, others = None, []
+    for name in [choice] if choice in _FINDERS else _FINDERS:
+        if taken:
+            with suppress(DataError):
+                others += [name] if _FINDERS[name](folder, documents, names) else []
+        elif choice != "auto" or name != "labelme" or not _has_masks(folder, documents["labelme"]):
+            taken = _FINDERS[name](folder, documents, names)
+    if not (taken and others):
+        return taken
+    first, *more = taken.layout.warnings
+    choices = " or ".join(f"data.annotations={name}" for name in others)
+    layout = replace(taken.layout, warnings=(f"{first}; to use others set {choices}", *more))
+    return replace(taken, layout=layout)
 
 
 def _documents(folder: Folder, choice: str) -> dict[str, dict[str, Any]]:

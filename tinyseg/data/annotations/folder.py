@@ -45,6 +45,11 @@ class Folder:
         return sorted(found, key=natural)
 
     @cached_property
+    def known(self) -> frozenset[str]:
+        """All files."""
+        return frozenset(self.files)
+
+    @cached_property
     def images(self) -> list[str]:
         """The image files, in natural order."""
         return self.ending(*SUFFIXES)
@@ -70,8 +75,9 @@ class Folder:
         )
 
     def image_of(self, stem: str, near: str) -> str | None:
-        """Return the image with a stem, the one closest to the file `near`."""
-        return self._closest(self._by_stem.get(_plain(stem), []), [stem], near)
+        """Return the image with a stem, the one in the folders most like those of `near`."""
+        parts = [*near.split("/")[:-1], stem]
+        return self._closest(self._by_stem.get(_plain(stem), []), parts, near)
 
     def _closest(self, files: Sequence[str], parts: Sequence[str], near: str) -> str | None:
         if len(files) < 2:
@@ -125,8 +131,14 @@ class Folder:
 
 
 def case_names(images: Iterable[str]) -> dict[str, str]:
-    """Return a unique name for each image: its path without extension and shared folders."""
+    """Return a unique name for each image: its path without extension and shared folders.
+
+    Where all are called as labelme's NAME_json/img.png, it is their folder.
+    """
     files = list(images)
+    if files and {file.rpartition("/")[2] for file in files} == {"img.png"}:
+        folders = case_names(file.rpartition("/")[0] for file in files)
+        return {file: folders[file.rpartition("/")[0]] for file in files}
     parents = [file.split("/")[:-1] for file in files]
     first, last = min(parents, default=[]), max(parents, default=[])
     common = _shared(first, last)

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from tinyseg.config import IGNORE
 from tinyseg.data.annotations.folder import Folder, case_names
 from tinyseg.data.reading.annotation import Annotation, Size
+from tinyseg.data.reading.label_map import check_label_map
 from tinyseg.data.reading.layouts import Case, Layout, natural
 from tinyseg.data.sample import name_some
 from tinyseg.errors import DataError
@@ -34,12 +36,40 @@ class Annotations:
     layout: Layout
     """Its cases have an `annotation`; its first warning says what was found."""
     class_names: tuple[str, ...]
-    """Background first; the label of a case holds their numbers."""
+    """Background first; none where labels hold values whose classes a scan finds."""
+    label_map: Mapping[int, int]
+    """Value in a drawn label to class id; empty without class names."""
 
-    @property
-    def label_map(self) -> dict[int, int]:
-        """The class ids in a label, and 255."""
-        return {**{k: k for k in range(len(self.class_names))}, IGNORE: IGNORE}
+    def relabeled(self, text: str) -> "Annotations":
+        """Return the classes by data.labels: "background:0,cell:1,dead cell:1,dirt:ignore".
+
+        DataError unless it names all classes and their ids are 0, 1 ... without a gap.
+        """
+        if not self.class_names:
+            return self
+        names = ",".join(f"{name}:{number}" for number, name in enumerate(self.class_names))
+        table: dict[int, int] = {IGNORE: IGNORE}
+        for part in filter(str.strip, text.split(",")):
+            name, _, to = (word.strip() for word in part.rpartition(":"))
+            if name not in self.class_names or not (to == "ignore" or to.isdecimal()):
+                raise DataError(
+                    f"data.labels={text!r} is not understood at {part!r}; give each class of the "
+                    f'annotations its id, as in "{names}"'
+                )
+            table[self.class_names.index(name)] = IGNORE if to == "ignore" else int(to)
+        absent = [name for k, name in enumerate(self.class_names) if k not in table]
+        if absent:
+            raise DataError(
+                f"data.labels={text!r} does not say what {name_some(absent)} is; add "
+                f"{absent[0]}:0, or {absent[0]}:ignore"
+            )
+        check_label_map(table, f"data.labels={text!r}")
+        count = max(k for k in table.values() if k != IGNORE) + 1
+        merged = (
+            "+".join(n for k, n in enumerate(self.class_names) if table[k] == class_id)
+            for class_id in range(count)
+        )
+        return replace(self, label_map=table, class_names=tuple(merged))
 
 
 class Classes:
@@ -116,13 +146,17 @@ def gather(
         split = splits(image) if splits else split_of(one.file) or split_of(image, name_too=False)
         cases.append(Case(name, folder.root / image, masks, split, annotation=annotation))
     cases.sort(key=lambda case: natural(case.name))
-    return Annotations(format_name, Layout(tuple(cases), tuple(warnings)), tuple(names))
+    table = {**{k: k for k in range(len(names))}, IGNORE: IGNORE} if names else {}
+    return Annotations(format_name, Layout(tuple(cases), tuple(warnings)), tuple(names), table)
 
 
 def left_out(folder: Folder, used: Iterable[str], what: str) -> list[str]:
-    """Return the warning that images of the folder are not annotated, if any."""
-    used = set(used)
-    others = [image for image in folder.images if image not in used]
+    """Return the warning that images of the folder are not annotated, if any.
+
+    Files with the name of an annotated image, such as its mask, are not meant.
+    """
+    stems = {PurePosixPath(image).stem.casefold() for image in used}
+    others = [i for i in folder.images if PurePosixPath(i).stem.casefold() not in stems]
     if not others:
         return []
     return [f"{counted(len(others), 'image')} without {what} left out: {name_some(others)}"]

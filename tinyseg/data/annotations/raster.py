@@ -13,7 +13,7 @@ import numpy as np
 
 STEPS = 5
 """Steps of a pixel to which corners are rounded."""
-MOST_STEPS = 1 << 27
+MOST_STEPS = 1 << 25
 """Longest outline of one polygon, in steps; an outline that fills a large image has fewer."""
 _CHUNK = 1 << 20
 

@@ -104,8 +104,7 @@ def _half(progress: Progress | None, half: int) -> Progress | None:
 
 def _layout(source: str, config: Config) -> tuple[Layout, Mapping[int, int] | None]:
     """Return the cases, and the label map when it is known before the masks are read."""
-    annotations = config.data.annotations
-    named = find_named(source) or find_annotations(Path(source), annotations)
+    named = find_named(source) or find_annotations(Path(source), config.data)
     if named:
         return named.layout, named.label_map
     complete = not scans_rest(config.data.labels)
