@@ -14,7 +14,7 @@ from tinyseg.cli.reference import PAGES
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "tinyseg" / "docs"
 README = ROOT / "README.md"
-PAGES_IN_ORDER = ["train", "data", "predict", "evaluate", "debug", "augmentation"]
+PAGES_IN_ORDER = ["train", "data", "predict", "evaluate", "debug", "augmentation", "weights"]
 """Pages with commands, in the order in which a reader of all of them would run these."""
 RECIPES = sorted((DOCS / "recipes").glob("*.py"))
 

@@ -124,6 +124,10 @@ class ModelConfig:
     head: str = "auto"
     """Output of the network: sigmoid (1 channel), softmax (one channel per class), or auto: sigmoid
     for two classes, softmax for more."""
+    weights: str = ""
+    """File of weights to start from: safetensors, or PyTorch's .pth, .pt or .ckpt, of tinyseg,
+    segmentation-models-pytorch, torchvision, timm or milesial/Pytorch-UNet; see `tinyseg weights`.
+    Empty: random weights."""
 
     def __post_init__(self) -> None:
         ups, norms = ("transpose", "bilinear", "nearest"), ("batch", "group", "instance", "none")

@@ -31,6 +31,7 @@ from tinyseg.losses import Function, Loss
 from tinyseg.models import build, head_channels
 from tinyseg.nn import forward, state_dict
 from tinyseg.training.step import TrainStep
+from tinyseg.weights import load_weights
 
 Step = Callable[[Tensor, Tensor], Any]
 Batch = tuple[Tensor, Tensor]
@@ -175,7 +176,7 @@ class Project:
 
     @cached_property
     def model(self) -> Any:
-        """The untrained network, without dropout."""
+        """The network before training, without dropout."""
         if self._own["model"] is not None:
             realize_weights(state_dict(self._own["model"]))
             return self._own["model"]
@@ -183,7 +184,9 @@ class Project:
             return self._own["step"].model
         shape = (self.dataset.channels, self.dataset.classes)
         settings = replace(self.config.model, dropout=0.0)
-        return build(settings, *shape, self.config.train.seed, self.config.train.precision)
+        model = build(settings, *shape, self.config.train.seed, self.config.train.precision)
+        load_weights(model, settings, say=lambda text: None)
+        return model
 
     def forward(self, image: Tensor, training: bool) -> Tensor:
         """Return the logits in training or evaluation mode; running statistics stay as they are."""

@@ -30,6 +30,7 @@ from tinyseg.models import build
 from tinyseg.training.nan_report import first_not_finite
 from tinyseg.training.state import AnyLoss
 from tinyseg.training.step import TrainStep
+from tinyseg.weights import load_weights
 
 PASS_DICE = 0.9
 """Every single image must reach it; a mean would hide that only one was learned."""
@@ -156,6 +157,7 @@ class _FewImages:
         if model is None:
             shape = (dataset.channels, dataset.classes)
             model = build(config.model, *shape, train.seed, train.precision)
+        load_weights(model, config.model)
         self.step = TrainStep(
             model,
             train.loss if loss is None else loss,

@@ -34,6 +34,7 @@ from tinyseg.training.phases import phases_of
 from tinyseg.training.schedule import Schedule
 from tinyseg.training.state import AnyAugment, AnyLoss, AnyOptimizer
 from tinyseg.training.trainer import Callback, Say, Trainer
+from tinyseg.weights import check_weights
 
 Data = str | Path | Dataset | tuple[Any, Any]
 """A folder, a text such as "sim:cells?n=64", a `Dataset`, or (images, masks) arrays."""
@@ -133,6 +134,7 @@ def _prepare(
     config = parts.configure(config, dataset)
     split = make_split(dataset, config.data)
     _check(config, _count_tiles(config.data, dataset, split.train), dataset.classes)
+    check_weights(parts.model, config.model, dataset.channels, dataset.classes)
     _check_images(config.data, dataset, split)
     return config, dataset, split, cached_scale(dataset, split.train, config.data)
 

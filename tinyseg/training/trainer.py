@@ -41,6 +41,7 @@ from tinyseg.training.position import Position
 from tinyseg.training.schedule import Schedule
 from tinyseg.training.state import TrainState
 from tinyseg.training.step import EpochMeans, Measurements, TrainStep
+from tinyseg.weights import load_weights
 
 Say = Callable[[str], None]
 Callback = Callable[[dict[str, Any]], bool | None]
@@ -80,8 +81,11 @@ class Trainer:
         """Whether this process has written the last checkpoint."""
         self.phases = phases_of(self.config)
         self.epochs = sum(phase.epochs for phase in self.phases)
+        model = run.build()
+        if not checkpoint.any_in(run.checkpoints):  # else its weights are loaded below
+            load_weights(model, run.config.model, say)
         self.state = TrainState(
-            run.build(),
+            model,
             self.phases[0].loss if parts.loss is None else parts.loss,
             self.config.optimizer if parts.optimizer is None else parts.optimizer,
             self.config.augment if parts.augment is None else parts.augment,

@@ -7,5 +7,14 @@ know losses, data, or how anything is trained.
 
 from tinyseg.weights.describe import table, to_dict
 from tinyseg.weights.file import Weights, read_weights
+from tinyseg.weights.transfer import check_weights, load_weights, transfer
 
-__all__ = ["Weights", "read_weights", "table", "to_dict"]
+__all__ = [
+    "Weights",
+    "check_weights",
+    "load_weights",
+    "read_weights",
+    "table",
+    "to_dict",
+    "transfer",
+]

@@ -12,12 +12,15 @@ MOST = 10
 
 def table(weights: Weights) -> str:
     """Return names, shapes and types of all tensors, their total and their layout."""
-    rows = [(t["name"], t["shape"], t["dtype"]) for t in to_dict(weights)["tensors"]]
+    facts = to_dict(weights)
+    rows = [(t["name"], t["shape"], t["dtype"]) for t in facts["tensors"]]
     texts = [(name, "x".join(map(str, shape)) or "scalar", dtype) for name, shape, dtype in rows]
     widths = [max(len(row[column]) for row in texts) for column in (0, 1)]
     lines = [f"{n:{widths[0]}}  {s:{widths[1]}}  {d}".rstrip() for n, s, d in texts]
     numbers = sum(array.size for array in weights.tensors.values())
-    layout = to_dict(weights)["layout"] or "unknown: no names of a program that tinyseg knows"
+    layout = facts["layout"] or "unknown: no names of a program that tinyseg knows"
+    if facts["prefix"]:
+        layout += f", behind {facts['prefix']}"
     lines += [
         "",
         f"format   {weights.format}",
@@ -33,7 +36,7 @@ def table(weights: Weights) -> str:
 def to_dict(weights: Weights) -> dict[str, Any]:
     """Return the same as a dict for JSON."""
     prefix = prefix_of(weights.tensors)
-    layout = layout_of(name.removeprefix(prefix) for name in weights.tensors)
+    layout = layout_of(weights.tensors)
     return {
         "format": weights.format,
         "layout": layout.name if layout else None,
