@@ -91,7 +91,11 @@ class DataConfig:
 
 
 NETWORKS = ("unet", "unet++", "fpn", "deeplabv3+")
-ENCODERS = ("resnet18", "resnet34", "resnet50")
+ENCODERS = (
+    *("resnet18", "resnet34", "resnet50", "mobilenet_v2"),
+    *("efficientnet-b0", "efficientnet-b1", "efficientnet-b2", "efficientnet-b3"),
+    *("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"),
+)
 
 
 @dataclass(frozen=True)
@@ -101,8 +105,8 @@ class ModelConfig:
     name: str = "unet"
     """The network: unet, unet++, fpn or deeplabv3+; `tinyseg models` describes them."""
     encoder: str = "auto"
-    """The encoder: resnet18, resnet34 or resnet50; auto: the U-Net's own, and resnet34 for other
-    networks."""
+    """The encoder: resnet18, resnet34, resnet50, mobilenet_v2, efficientnet-b0 to -b3 or
+    efficientnet-lite0 to -lite2; auto: the U-Net's own, and resnet34 for other networks."""
     output_stride: int = 16
     """For deeplabv3+: how many times smaller the encoder's last features are, 16 or 8."""
     freeze: bool = False
@@ -121,6 +125,9 @@ class ModelConfig:
     dropout: float = 0.0
     """Probability of dropping a channel in training: of the deepest level (unet, unet++), or of the
     pyramid's output (fpn, where 0.2 is usual, and deeplabv3+, 0.5)."""
+    stochastic_depth: float = 0.0
+    """Probability of leaving out the encoder's last residual block in training; that of the blocks
+    before it grows from 0 (efficientnet: 0.2 in its paper)."""
     head: str = "auto"
     """Output of the network: sigmoid (1 channel), softmax (one channel per class), or auto: sigmoid
     for two classes, softmax for more."""
@@ -141,6 +148,8 @@ class ModelConfig:
         _check(self.upsample in ups, "model.upsample", self.upsample, f"one of {', '.join(ups)}")
         _check(self.norm in norms, "model.norm", self.norm, f"one of {', '.join(norms)}")
         _check(0 <= self.dropout < 1, "model.dropout", self.dropout, "a probability below 1")
+        depth, rule = self.stochastic_depth, "a probability below 1"
+        _check(0 <= depth < 1, "model.stochastic_depth", depth, rule)
         heads = ("auto", "sigmoid", "softmax")
         _check(self.head in heads, "model.head", self.head, f"one of {', '.join(heads)}")
         _check(self.name in NETWORKS, "model.name", self.name, f"one of {', '.join(NETWORKS)}")
@@ -165,7 +174,7 @@ class ModelConfig:
 
     def _check_use(self) -> None:
         """Refuse what the network would ignore."""
-        unused = ["freeze"] if self.plain else list(_PLAIN_ONLY)
+        unused = ["freeze", "stochastic_depth"] if self.plain else list(_PLAIN_ONLY)
         unused += ["output_stride"] if self.name != "deeplabv3+" else []
         for name in unused:
             if getattr(self, name) != getattr(ModelConfig, name):

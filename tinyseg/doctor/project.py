@@ -183,7 +183,7 @@ class Project:
         if isinstance(self._own["step"], TrainStep):
             return self._own["step"].model
         shape = (self.dataset.channels, self.dataset.classes)
-        settings = replace(self.config.model, dropout=0.0)
+        settings = replace(self.config.model, dropout=0.0, stochastic_depth=0.0)
         model = build(settings, *shape, self.config.train.seed, self.config.train.precision)
         load_weights(model, settings, say=lambda text: None)
         return model

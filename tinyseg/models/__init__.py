@@ -50,6 +50,7 @@ def build(
         encoder="resnet34" if config.encoder == "auto" else config.encoder,
         output_stride=config.output_stride if config.name == "deeplabv3+" else 32,
         dropout=config.dropout,
+        stochastic_depth=config.stochastic_depth,
         freeze=config.freeze,
         seed=seed,
         precision=precision,

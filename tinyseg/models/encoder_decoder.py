@@ -48,6 +48,7 @@ class EncoderDecoder:
         encoder: str = "resnet34",
         output_stride: int = 32,
         dropout: float = 0.0,
+        stochastic_depth: float = 0.0,
         freeze: bool = False,
         seed: int | None = 0,
         precision: str = "float32",
@@ -60,7 +61,7 @@ class EncoderDecoder:
         rng = None if seed is None else np.random.default_rng(seed)
         self.in_channels, self.out_channels = in_channels, out_channels
         self.precision, self.freeze = precision, freeze
-        self.encoder = ENCODERS[encoder](rng, in_channels, output_stride)
+        self.encoder = ENCODERS[encoder](rng, in_channels, output_stride, stochastic_depth)
         self.decoder = decoder(rng, self.encoder.channels, output_stride, dropout)
         kernel = self.decoder.head_kernel
         self.segmentation_head = [Conv2d(rng, self.decoder.out_channels, out_channels, kernel)]

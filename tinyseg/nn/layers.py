@@ -213,19 +213,22 @@ class Identity:
 class Dropout:
     """Drops whole channels of an image in training (Tompson et al. 2015).
 
+    `of` "images": all channels of an image at once, which in a residual block is stochastic depth
+    (Huang et al. 2016).
+
     Its random numbers come from a key and a counter that are saved as weights are: a resumed run
     continues with the next ones.
     """
 
-    def __init__(self, rng: Generator | None, probability: float):
-        self.probability = probability
+    def __init__(self, rng: Generator | None, probability: float, of: str = "channels"):
+        self.probability, self.of = probability, of
         seed = int(rng.integers(2**32)) if rng and probability else 0
         self.key = random.make_key(seed) if probability else None
 
     def __call__(self, x_bchw: Tensor, training: bool) -> Tensor:
         if self.key is None or not training:
             return x_bchw
-        batch, channels = x_bchw.shape[:2]
+        batch, channels = x_bchw.shape[0], 1 if self.of == "images" else x_bchw.shape[1]
         random.advance(self.key)
         kept = random.uniform(self.key, batch * channels) >= self.probability
         scale = kept.cast(dtypes.float32) / (1 - self.probability)

@@ -12,6 +12,8 @@ from typing import Protocol
 
 from tinygrad import Tensor
 
+from tinyseg.models.encoders.efficientnet import EfficientNet, Scaling
+from tinyseg.models.encoders.mobilenet import MobileNetV2
 from tinyseg.models.encoders.resnet import BasicBlock, Bottleneck, ResNet
 from tinyseg.nn import Generator
 
@@ -26,10 +28,18 @@ class Encoder(Protocol):
         """Return five features, the largest first."""
 
 
-ENCODERS: dict[str, Callable[[Generator | None, int, int], Encoder]] = {
+ENCODERS: dict[str, Callable[[Generator | None, int, int, float], Encoder]] = {
     "resnet18": partial(ResNet, BasicBlock, (2, 2, 2, 2)),
     "resnet34": partial(ResNet, BasicBlock, (3, 4, 6, 3)),
     "resnet50": partial(ResNet, Bottleneck, (3, 4, 6, 3)),
+    "mobilenet_v2": MobileNetV2,
+    "efficientnet-b0": partial(EfficientNet, Scaling(1.0, 1.0, 224, early=True)),
+    "efficientnet-b1": partial(EfficientNet, Scaling(1.0, 1.1, 240)),
+    "efficientnet-b2": partial(EfficientNet, Scaling(1.1, 1.2, 260)),
+    "efficientnet-b3": partial(EfficientNet, Scaling(1.2, 1.4, 300)),
+    "efficientnet-lite0": partial(EfficientNet, Scaling(1.0, 1.0, 224, lite=True)),
+    "efficientnet-lite1": partial(EfficientNet, Scaling(1.0, 1.1, 240, lite=True)),
+    "efficientnet-lite2": partial(EfficientNet, Scaling(1.1, 1.2, 260, lite=True)),
 }
 
 __all__ = ["ENCODERS", "Encoder"]

@@ -6,7 +6,7 @@ from tinygrad import Tensor
 
 from tinyseg import kernels
 from tinyseg.kernels import relu
-from tinyseg.nn import BatchNorm, Conv2d, Generator, normed
+from tinyseg.nn import BatchNorm, Conv2d, Dropout, Generator, normed
 
 
 class BasicBlock:
@@ -14,17 +14,26 @@ class BasicBlock:
 
     expansion = 1
 
-    def __init__(self, rng: Generator | None, inputs: int, width: int, stride: int, dilation: int):
+    def __init__(
+        self,
+        rng: Generator | None,
+        inputs: int,
+        width: int,
+        stride: int,
+        dilation: int,
+        drop: float,
+    ):
         self.conv1 = Conv2d(rng, inputs, width, 3, stride, bias=False, dilation=dilation)
         self.bn1 = BatchNorm(width)
         self.conv2 = Conv2d(rng, width, width, 3, bias=False, dilation=dilation)
         self.bn2 = BatchNorm(width, activation="none")
         self.downsample = _downsample(rng, inputs, width, stride)
+        self.drop = Dropout(rng, drop, of="images")
 
     def __call__(self, x_bchw: Tensor, training: bool) -> Tensor:
         y = normed(self.conv1, self.bn1, x_bchw, training)
         y = normed(self.conv2, self.bn2, y, training)
-        return _add(y, x_bchw, self.downsample, training)
+        return _add(self.drop(y, training), x_bchw, self.downsample, training)
 
 
 class Bottleneck:
@@ -35,7 +44,15 @@ class Bottleneck:
 
     expansion = 4
 
-    def __init__(self, rng: Generator | None, inputs: int, width: int, stride: int, dilation: int):
+    def __init__(
+        self,
+        rng: Generator | None,
+        inputs: int,
+        width: int,
+        stride: int,
+        dilation: int,
+        drop: float,
+    ):
         outputs = width * self.expansion
         self.conv1 = Conv2d(rng, inputs, width, 1, bias=False)
         self.bn1 = BatchNorm(width)
@@ -44,12 +61,13 @@ class Bottleneck:
         self.conv3 = Conv2d(rng, width, outputs, 1, bias=False)
         self.bn3 = BatchNorm(outputs, activation="none")
         self.downsample = _downsample(rng, inputs, outputs, stride)
+        self.drop = Dropout(rng, drop, of="images")
 
     def __call__(self, x_bchw: Tensor, training: bool) -> Tensor:
         y = normed(self.conv1, self.bn1, x_bchw, training)
         y = normed(self.conv2, self.bn2, y, training)
         y = normed(self.conv3, self.bn3, y, training)
-        return _add(y, x_bchw, self.downsample, training)
+        return _add(self.drop(y, training), x_bchw, self.downsample, training)
 
 
 Downsample = tuple[Conv2d, BatchNorm] | None
@@ -79,20 +97,23 @@ class ResNet:
         rng: Generator | None,
         in_channels: int,
         output_stride: int = 32,
+        stochastic_depth: float = 0.0,
     ):
         self.output_stride = output_stride
         self.conv1 = Conv2d(rng, in_channels, 64, 7, 2, bias=False)
         self.bn1 = BatchNorm(64)
         widths = (64, 128, 256, 512)
         self.channels = (64, *(width * block.expansion for width in widths))
-        stages, inputs = [], 64
+        stages, inputs, number = [], 64, 0
         for index, (width, count) in enumerate(zip(widths, blocks, strict=True)):
             # a stage that may not halve the resolution looks as far by dilation
             dilation = max(1, 2 ** (index + 2) // output_stride)
             stride = 1 if index == 0 or dilation > 1 else 2
             stage = []
             for place in range(count):
-                stage.append(block(rng, inputs, width, 1 if place else stride, dilation))
+                drop = stochastic_depth * number / sum(blocks)
+                stage.append(block(rng, inputs, width, 1 if place else stride, dilation, drop))
+                number += 1
                 inputs = width * block.expansion
             stages.append(stage)
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
