@@ -49,7 +49,7 @@ WITHOUT = {
     "config": {"tinygrad"},
 }
 RUNTIME = {"tinygrad", "numpy", "PIL", "scipy"}
-OPTIONAL = {"device": {"ziglang"}}
+OPTIONAL = {"device": {"ziglang"}, "data": {"tifffile", "pydicom", "nibabel"}}
 """Packages of an extra, and the one room that may try to import them."""
 
 

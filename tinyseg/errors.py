@@ -13,6 +13,13 @@ class DataError(TinysegError):
     """An image, a mask or a dataset folder cannot be used."""
 
 
+def missing_package(what: str, package: str, extra: str) -> DataError:
+    """Return the error for an input that only an extra of tinyseg can read."""
+    return DataError(
+        f'{what} is read by {package}, which is not installed: pip install "tinyseg[{extra}]"'
+    )
+
+
 class BackendError(TinysegError):
     """No device or compiler can run the network."""
 

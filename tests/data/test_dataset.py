@@ -129,7 +129,8 @@ def test_more_frames_are_remarked(folder):
     pages = [Image.fromarray(frame) for frame in frames]
     folder.save("images/t.tif", pages[0], save_all=True, append_images=pages[1:])
     folder.mask("masks/t.png")
-    assert Dataset(folder.path, CONFIG).warnings == ("only the first frame is used of 1 files: t",)
+    (warning,) = Dataset(folder.path, CONFIG).warnings
+    assert warning.startswith("only the first frame is used of 1 files: t; set data.pages=channels")
 
 
 def test_size_mismatch_names_both_files(folder):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tinyseg.config import IGNORE, Config, DataConfig
 from tinyseg.data import Dataset
-from tinyseg.data.reading.decode import decode_mask
+from tinyseg.data.reading.decode import decode_mask, load_image
 from tinyseg.data.reading.mask_pixels import COLOR
 from tinyseg.errors import DataError
 from tinyseg.inference.mask_files import file_values, mask_picture
@@ -53,6 +53,7 @@ def stub(label_map: dict[int, int] | None = None, predictor: object = None, **da
     run = SimpleNamespace(config=config, facts=facts, **rest)
     run.postprocess = lambda given: Postprocess(given or "")
     run.threshold_or = lambda given: given or 0.5
+    run.load_image = lambda path, page: load_image(path, 1, page)
     return run
 
 

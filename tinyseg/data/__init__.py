@@ -8,7 +8,12 @@ This room must not know tinygrad, networks, losses or run folders.
 from tinyseg.data.dataset import Dataset
 from tinyseg.data.prepare.batches import epoch_order
 from tinyseg.data.prepare.input_pipeline import InputPipeline, Tile, Tiles, find_scale
-from tinyseg.data.prepare.input_statistics import DriftMonitor, InputStatistics, image_moments
+from tinyseg.data.prepare.input_statistics import (
+    DriftMonitor,
+    InputStatistics,
+    channel_names,
+    image_moments,
+)
 from tinyseg.data.prepare.normalize import InputScale, Normalize
 from tinyseg.data.prepare.prepared_images import PreparedImages, cached_scale, prepare_images
 from tinyseg.data.prepare.resize import (
@@ -25,6 +30,7 @@ from tinyseg.data.prepare.selection import with_foreground
 from tinyseg.data.reading.arrays import to_image
 from tinyseg.data.reading.decode import load_image, to_channels
 from tinyseg.data.reading.label_map import is_foreground
+from tinyseg.data.reading.pixel_range import Ranges, ranges_from_json
 from tinyseg.data.sample import Sample
 from tinyseg.data.simulation.simulate import KINDS, simulate
 from tinyseg.data.splits.split import Split, make_split
@@ -41,12 +47,14 @@ __all__ = [
     "Normalize",
     "Placement",
     "PreparedImages",
+    "Ranges",
     "Sample",
     "Split",
     "Store",
     "Tile",
     "Tiles",
     "cached_scale",
+    "channel_names",
     "epoch_order",
     "find_scale",
     "image_files",
@@ -59,6 +67,7 @@ __all__ = [
     "place_tiles",
     "prepare_images",
     "prepare_label",
+    "ranges_from_json",
     "resize_planes",
     "restore_size",
     "simulate",

@@ -1,8 +1,9 @@
 """What a source holds: a folder, a dataset known by name, a simulation, or arrays."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from tinyseg.data.reading.label_map import (
 )
 from tinyseg.data.reading.label_scan import find_label_map
 from tinyseg.data.reading.layouts import Case, Layout, find_cases
+from tinyseg.data.reading.pixel_range import Ranges, find_ranges, range_warnings, to_unit
 from tinyseg.data.reading.scan import CaseReader, check_all_values, empty_warning, warnings_of
 from tinyseg.data.sample import Sample, name_some
 from tinyseg.data.simulation.simulate import FACTS, Simulation, parse_simulation
@@ -49,6 +51,8 @@ class Content:
     class_names: tuple[str, ...] = ()
     predefined: Mapping[str, tuple[str, ...]] | None = None
     """Names by split, when the folders give one."""
+    ranges: Ranges = field(default_factory=dict)
+    """The stored pixel values that become 0 and 1, see `find_ranges`."""
     warnings: tuple[str, ...] = ()
     duplicates: tuple[Duplicate, ...] = ()
     """Images that show one picture, which a split keeps together."""
@@ -65,6 +69,7 @@ def read_content(
     *,
     label_map: Mapping[int, int] | None = None,
     channels: int | None = None,
+    ranges: Ranges | None = None,
     labeled: bool = True,
     progress: Progress | None = None,
     layout: Layout | None = None,
@@ -76,10 +81,11 @@ def read_content(
     if text.startswith("sim:"):
         return _simulated(parse_simulation(text), text, label_map, channels, store)
     find = partial(find_annotations, config=config, names=class_names)
-    reader, warnings, own_labels, own_names = _open(source, text, layout, find, labeled, store)
-    if own_labels:
-        annotated = any(case.annotation for case in reader.cases)
-        _check_named(own_labels, text, label_map, "auto" if annotated else config.labels)
+    stacked = config.pages == "channels"
+    opened = _open(source, text, layout, find, labeled, store, stacked)
+    reader, warnings, own_labels, own_names = opened
+    annotated = any(case.annotation for case in reader.cases)
+    _check_named(own_labels, text, label_map, "auto" if annotated else config.labels)
     labels = own_labels or label_map or parse_labels(config.labels)
     scanned = not (own_labels or label_map) and scans_rest(config.labels)
     facts, mapping = _scan(reader, labels or {}, scanned, labeled, progress)
@@ -88,21 +94,22 @@ def read_content(
     _check_names(own_names, mapping.classes, text)
     if own_labels and label_map is None and config.labels == "auto":
         mapping, own_names = _without_unused(facts, mapping, own_names)
-    channels = channels or (1 if all(fact.gray for fact in facts) else 3)
+    channels = channels or _common_channels(facts, text)
+    ranges, depths = _ranges(facts, config.range) if ranges is None else (ranges, [])
     names = tuple(case.name for case in reader.cases)
-    thumbnails = [fact.thumbnail for fact in facts]
-    duplicates = find_duplicates(names, [fact.digest for fact in facts], thumbnails)
+    duplicates = find_duplicates(names, [f.digest for f in facts], [f.thumbnail for f in facts])
     more = warnings_of(facts, duplicates, mapping.table, scanned=scanned, color=channels == 3)
     return Content(
         text,
         names,
-        partial(_read_case, reader, mapping.table, channels),
-        _fingerprint(reader, own_labels),
+        partial(_read_case, reader, mapping.table, channels, ranges),
+        _fingerprint(reader, own_labels, stacked),
         mapping.table,
         channels,
+        ranges=ranges,
         class_names=own_names or tuple(class_names),
         predefined=_predefined(reader.cases),
-        warnings=(*warnings, *mapping.warnings, *more),
+        warnings=(*warnings, *depths, *mapping.warnings, *more),
         duplicates=duplicates,
         class_pixels=[fact.class_pixels(mapping.table) for fact in facts],
         sizes=[fact.size for fact in facts],
@@ -116,6 +123,7 @@ def _open(
     annotations: Callable[[Path], Annotations | None],
     labeled: bool,
     store: Store,
+    stacked: bool,
 ) -> tuple[CaseReader | Arrays, tuple[str, ...], Mapping[int, int], tuple[str, ...]]:
     """Return a reader, warnings, the labels of what has its own, and class names if known."""
     if isinstance(source, Arrays):
@@ -123,15 +131,17 @@ def _open(
     named = find_named(text) or (annotations(Path(source)) if labeled else None)
     if not named:
         layout = layout or find_cases(Path(source), labeled)
-        return CaseReader(layout.cases, store), layout.warnings, {}, ()
+        return CaseReader(layout.cases, store, stacked), layout.warnings, {}, ()
     layout = layout or named.layout
-    reader = CaseReader(layout.cases, store)
+    reader = CaseReader(layout.cases, store, stacked)
     return reader, layout.warnings, named.label_map, named.class_names
 
 
 def _check_named(
     own: Mapping[int, int], source: str, label_map: Mapping[int, int] | None, labels: str
 ) -> None:
+    if not own:
+        return
     if label_map is not None:
         _check_classes(label_map, LabelMap(dict(own)).classes, source)
     elif labels != "auto":
@@ -189,20 +199,49 @@ def _refuse_all_empty(
         )
 
 
+def _ranges(facts: Sequence[CaseFacts], text: str) -> tuple[Ranges, list[str]]:
+    extents = [fact.extent for fact in facts]
+    return find_ranges(extents, text), range_warnings(extents, text)
+
+
+def _common_channels(facts: Sequence[CaseFacts], source: str) -> int:
+    """Return the channels of all images, 3 where some are gray and some RGB; else DataError."""
+    counts = Counter(fact.channels for fact in facts)
+    if set(counts) <= {1, 3}:
+        return max(counts, default=1)
+    if len(counts) > 1:
+        rare = min(counts, key=lambda count: counts[count])
+        names = name_some(fact.case.name for fact in facts if fact.channels == rare)
+        numbers = " and ".join(map(str, sorted(counts)))
+        raise DataError(
+            f"{source}: images with {numbers} channels in one dataset; of {rare} are {names}: "
+            "remove them, or save all images with the same channels"
+        )
+    return next(iter(counts))
+
+
 def _read_case(
-    reader: CaseReader | Arrays, table: Mapping[int, int], channels: int, index: int
+    reader: CaseReader | Arrays,
+    table: Mapping[int, int],
+    channels: int,
+    ranges: Ranges,
+    index: int,
 ) -> Sample:
     arrays, facts = reader.read(index)
     check_values(facts, table)
-    case, image = facts.case, to_channels(arrays["image"], channels)
+    case = facts.case
+    try:
+        image = to_channels(to_unit(arrays["image"], ranges), channels)
+    except (DataError, ValueError) as error:
+        raise DataError(f"{case.image}: {error}") from None
     label = facts.classes(table)[arrays["sets"]] if case.masks else None
     files = () if isinstance(reader, Arrays) else (case.image, *case.masks)
     return Sample(case.name, image, label, files)
 
 
-def _fingerprint(reader: CaseReader | Arrays, own: Mapping[int, int]) -> str:
+def _fingerprint(reader: CaseReader | Arrays, own: Mapping[int, int], stacked: bool) -> str:
     """Of names and contents; of a named dataset also of the labels that its options chose."""
-    whole = hashlib.sha256()
+    whole = hashlib.sha256(b"pages are channels" * stacked)
     for case, files in zip(reader.cases, reader.contents, strict=True):
         whole.update(case.name.encode(errors="surrogateescape") + b"\0")
         labels = case.labels or own

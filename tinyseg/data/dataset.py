@@ -19,6 +19,7 @@ from tinyseg.data.prepare.prepared_images import cached_scale, prepare_images
 from tinyseg.data.reading.arrays import Arrays
 from tinyseg.data.reading.label_map import LabelMap
 from tinyseg.data.reading.layouts import Layout
+from tinyseg.data.reading.pixel_range import Ranges
 from tinyseg.data.sample import Sample
 from tinyseg.data.splits.split import PARTS, Split, make_split
 from tinyseg.data.storage.store import Store
@@ -41,7 +42,8 @@ class Dataset:
         config: The settings; `settings` by keyword (`size=256`, `val_fraction=0.3`) change it.
         label_map: Mask value to class id of a run, used instead of a found one. Datasets that know
             their labels (named, simulated) must have the same number of classes.
-        channels: Channels of a run: 1 (gray) or 3 (RGB).
+        channels: Channels of a run: 1 (gray), 3 (RGB), or those of all images.
+        ranges: Pixel values of a run that become 0 and 1, used instead of those that are found.
         labeled: Whether masks are needed; without, only images are read.
         progress: Called as `progress(done, total)` while files are read.
         layout: The pairs of files, in place of those that would be found.
@@ -62,6 +64,7 @@ class Dataset:
         *,
         label_map: Mapping[int, int] | None = None,
         channels: int | None = None,
+        ranges: Ranges | None = None,
         labeled: bool = True,
         progress: Progress | None = None,
         layout: Layout | None = None,
@@ -85,6 +88,7 @@ class Dataset:
                 self.store,
                 label_map=label_map,
                 channels=channels,
+                ranges=ranges,
                 labeled=labeled,
                 progress=progress,
                 layout=layout,
@@ -92,6 +96,8 @@ class Dataset:
             )
         self._content = source
         self.source, self.names, self.channels = source.source, source.names, source.channels
+        self.ranges: Ranges = source.ranges
+        """The stored pixel values that become 0 and 1."""
         self.label_map = dict(source.label_map)
         self.classes = LabelMap(self.label_map).classes
         self.class_names = source.class_names or tuple(f"class {k}" for k in range(self.classes))
@@ -114,7 +120,7 @@ class Dataset:
         """Return the dataset of images and masks in memory: one array of each, or lists of arrays.
 
         Args:
-            images: Each (H, W), (H, W, 1) or (H, W, 3): uint8, uint16, or floats in [0, 1].
+            images: Each (H, W) or (H, W, channels): uint8, uint16, or floats in [0, 1].
             masks: Each (H, W), of the image's size: bools, or integers from 0 to 65535, which mean
                 what they would mean in mask files: 0 and 255 are background and object, 0, 1, 2 ...
                 are class ids; `labels="0:0,7:1"` says it.

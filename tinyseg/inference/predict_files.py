@@ -9,7 +9,7 @@ from statistics import fmean
 
 from tinyseg.common.arrays import Array
 from tinyseg.common.progress import Progress
-from tinyseg.data import DriftMonitor, load_image
+from tinyseg.data import DriftMonitor
 from tinyseg.data.prepare.resize import place_image
 from tinyseg.data.reading.decode import count_pages
 from tinyseg.data.reading.layouts import find_images
@@ -72,7 +72,8 @@ def predict(
     runs, out, clean = [run, *others], Path(out), run.postprocess(postprocess)
     threshold = fmean(one.threshold_or(threshold) for one in runs)
     tta = choose_views(tta, runs, say)
-    jobs = _find_jobs([paths] if isinstance(paths, str | Path) else paths, out)
+    stacked = run.config.data.pages == "channels"
+    jobs = _find_jobs([paths] if isinstance(paths, str | Path) else paths, out, stacked)
     manifest = Manifest(out, _key(runs, tta, threshold, clean.text, probability))
     todo = [job for job in jobs if not manifest.has(job.file, job.page, job.mask)]
     if not force:
@@ -105,8 +106,8 @@ def predict(
     return Written(tuple(out / job.mask for job in jobs if job.mask in written), tuple(problems))
 
 
-def _find_jobs(paths: Sequence[str | Path], out: Path) -> list["_Job"]:
-    jobs = list(_jobs([Path(path) for path in paths]))
+def _find_jobs(paths: Sequence[str | Path], out: Path, stacked: bool) -> list["_Job"]:
+    jobs = list(_jobs([Path(path) for path in paths], stacked))
     if not jobs:
         raise DataError(f"{', '.join(map(str, paths))}: no image there; give files or folders")
     _protect_images(jobs, out)
@@ -129,7 +130,7 @@ def _key(runs: Sequence[Run], *settings: object) -> str:
     return hashlib.sha256(repr(([run.key for run in runs], settings)).encode()).hexdigest()
 
 
-def _jobs(paths: Sequence[Path]) -> Iterator[_Job]:
+def _jobs(paths: Sequence[Path], stacked: bool) -> Iterator[_Job]:
     """Yield the images with the names of their masks, each name once."""
     taken: set[Path] = set()
     for path in paths:
@@ -137,7 +138,7 @@ def _jobs(paths: Sequence[Path]) -> Iterator[_Job]:
             raise DataError(f"{path}: no such file or folder")
         for file in _files(path):
             name = file.relative_to(path) if path.is_dir() else Path(file.name)
-            for page in _pages(file):
+            for page in [None] if stacked else _pages(file):
                 number = "" if page is None else f"_{page + 1:04}"
                 target = name.with_name(f"{name.stem}{number}.png")
                 if target in taken:  # a.jpg and a.png would share a.png
@@ -192,7 +193,7 @@ def _readable(
     """Yield the images that can be used, and note the problems of the others."""
     for job in jobs:
         try:
-            image = load_image(job.file, runs[0].facts.channels, job.page)
+            image = runs[0].load_image(job.file, job.page)
         except TinysegError as error:
             problems.append(str(error))
             continue

@@ -66,12 +66,17 @@ class Run(RunFolder):
 
         K = 1 is the foreground of two classes (sigmoid), K >= 2 are all classes (softmax).
         """
-        channels = self.facts.channels
         if isinstance(image, str | Path):
-            pixels = load_image(Path(image), channels)
+            pixels = self.load_image(Path(image))
         else:
-            pixels = to_channels(to_image("the image", np.asarray(image)), channels)
+            pixels = to_image("the image", np.asarray(image), self.facts.ranges)
+            pixels = to_channels(pixels, self.facts.channels)
         return next(self.predictor([pixels]))
+
+    def load_image(self, path: Path, page: int | None = None) -> Array:
+        """Read an image as this run read those that it was trained on; see `load_image`."""
+        stacked = self.config.data.pages == "channels"
+        return load_image(path, self.facts.channels, page, stacked, self.facts.ranges)
 
     @cached_property
     def predictor(self) -> Predictor:

@@ -45,10 +45,11 @@ def best_gray_threshold(images: Sequence[Map], labels: Sequence[Map]) -> GrayThr
 
 
 def _gray(image: Map) -> Map:
-    """The luma (ITU-R 601) of an image as (H, W) uint8."""
+    """The luma (ITU-R 601) of an RGB image, else the mean of all channels, as (H, W) uint8."""
     scale = 1 if image.dtype == np.uint8 else 255
     image = image.reshape(*image.shape[:2], -1)
-    weights = np.array([0.299, 0.587, 0.114]) if image.shape[2] == 3 else np.ones(1)
+    count = image.shape[2]
+    weights = np.array([0.299, 0.587, 0.114]) if count == 3 else np.full(count, 1 / count)
     return np.asarray((image @ weights * scale).round()).astype(np.uint8)
 
 
@@ -71,7 +72,7 @@ def baselines(
 ) -> list[Baseline]:
     """Return rules that the training images give, with their scores on the other images.
 
-    Images are (H, W), (H, W, 1) or (H, W, 3), uint8 or float from 0 to 1; labels (H, W).
+    Images are (H, W) or (H, W, C), uint8 or float from 0 to 1; labels (H, W).
     Two classes: all background, all foreground, best gray threshold. More: each class everywhere,
     the one with the most training pixels marked in its rule.
     """

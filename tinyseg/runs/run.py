@@ -20,7 +20,9 @@ from tinyseg.data import (
     InputScale,
     InputStatistics,
     Normalize,
+    Ranges,
     Split,
+    ranges_from_json,
 )
 from tinyseg.device.choose import backend
 from tinyseg.device.environment import versions
@@ -54,6 +56,8 @@ class RunFacts:
     """What train.postprocess=auto chose."""
     class_names: tuple[str, ...] = ()
     """Background first; older runs have none."""
+    ranges: Ranges = field(default_factory=dict)
+    """Stored pixel values that become 0 and 1; none where all are 8-bit, and in older runs."""
     custom: dict[str, str] = field(default_factory=dict)
     """The user's own parts, such as {"model": "MyNet"}: not in the folder, to be passed again."""
 
@@ -88,6 +92,7 @@ class RunFacts:
             input_statistics=statistics,
             postprocess=str(table.get("postprocess", "")),
             class_names=_class_names(table.get("class_names", ()), classes),
+            ranges=ranges_from_json(table.get("ranges", {})),
             custom={str(part): str(name) for part, name in table.get("custom", {}).items()},
         )
 
@@ -121,6 +126,7 @@ class RunFolder:
             dataset.label_map,
             scale,
             class_names=dataset.class_names,
+            ranges=dataset.ranges,
             custom=custom or {},
         )
         write_atomic(folder / "config.toml", config.to_toml())
@@ -148,7 +154,7 @@ class RunFolder:
         return cls(folder, config, facts, Split.load(folder / "split.json"))
 
     def open(self, data: "str | Path | Dataset | tuple[Any, Any]") -> Dataset:
-        """Open a dataset as this run reads it: with its channels and its label map."""
+        """Open a dataset as this run reads it: with its channels, ranges and label map."""
         with Progress("reading the images") as progress:
             return Dataset(
                 data,
@@ -156,6 +162,7 @@ class RunFolder:
                 label_map=self.facts.label_map,
                 channels=self.facts.channels,
                 class_names=self.facts.class_names,
+                ranges=self.facts.ranges,
                 progress=progress.update,
             )
 

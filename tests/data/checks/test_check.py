@@ -67,7 +67,7 @@ def test_a_healthy_folder_is_all_well(cells):
     assert result.images == 30
     assert result.split == make_split(Dataset(cells.path, config().data), config().data)
     assert result.table().endswith("PASS (all well)")
-    assert [f.check for f in result.findings] == ["image sizes", "classes", "split"]
+    assert [f.check for f in result.findings] == ["image sizes", "channels", "classes", "split"]
 
 
 @pytest.mark.parametrize("kind", ["cells", "ultrasound", "membranes", "shapes"])

@@ -42,7 +42,7 @@ def test_a_flat_image_is_not_divided_by_nothing(grey: int, text: str) -> None:
 
 def test_a_std_that_is_only_rounding_counts_as_none() -> None:
     pixels = np.full((31, 33, 1), 0.1, np.float32)
-    pixels[::2] += 1e-5
+    pixels[::2] += 1e-6
     assert InputScale.of([pixels, np.full((7, 3, 1), 0.1, np.float32)]).std == (1.0,)
 
 

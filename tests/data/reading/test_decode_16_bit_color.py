@@ -12,7 +12,7 @@ from PIL import Image
 from tinyseg.config import Config, DataConfig
 from tinyseg.data import Dataset
 from tinyseg.data.checks.check import check
-from tinyseg.data.reading.decode import decode_image, decode_mask, load_image, stored_mode
+from tinyseg.data.reading.decode import decode_image, decode_mask, load_image
 from tinyseg.errors import DataError
 
 COLOURS = {2: 4, 3: 2, 4: 6}
@@ -82,7 +82,7 @@ def test_every_filter_gives_the_samples_that_were_written(folder, shape, samples
     path = folder.text("a.png", png(values, rows, interlace, pieces=3))
     read = decode_image(path).pixels
     shown = values[..., : 1 if samples == 2 else 3]
-    np.testing.assert_array_equal(read, (shown / 65535).astype(np.float32)[..., : read.shape[2]])
+    np.testing.assert_array_equal(read, shown[..., : read.shape[2]])
     assert read.shape[2] == shown.shape[2] or (shown == shown[..., :1]).all()
     with Image.open(path) as pillow:  # it keeps the high bytes
         high = np.asarray(pillow.convert(("LA", "RGB", "RGBA")[samples - 2]))
@@ -103,7 +103,7 @@ def test_grey_of_deep_colours_is_the_luma(folder):
     np.testing.assert_allclose(load_image(path, 1)[..., 0], wanted, atol=2e-5)
     equal = np.repeat(values[..., :1], 3, axis=2)
     path = folder.text("b.png", png(equal, filtered(equal, [1] * 7)))
-    np.testing.assert_array_equal(decode_image(path).pixels, (equal[..., :1] / 65535).astype("f4"))
+    np.testing.assert_array_equal(decode_image(path).pixels, equal[..., :1])
 
 
 def test_it_is_turned_as_its_exif_says(folder):
@@ -118,12 +118,12 @@ def test_it_is_turned_as_its_exif_says(folder):
 def test_only_16_bits_with_colour_or_alpha_are_read_here(folder):
     values = deep((6, 4), 4)
     path = folder.text("a.png", png(values, filtered(values, [0] * 6)))
-    assert stored_mode(path) == "16-bit RGBA"
+    assert decode_image(path).mode == "16-bit RGBA"
     for shape, mode in (((6, 4), "L"), ((6, 4, 3), "RGB")):
         eight = folder.save("b.png", np.zeros(shape, np.uint8))
-        assert stored_mode(eight) == mode
+        assert decode_image(eight).mode == mode
         assert decode_image(eight).pixels.dtype == np.uint8
-    assert stored_mode(folder.save("c.png", np.zeros((6, 4), np.uint16))) == "I;16"
+    assert decode_image(folder.save("c.png", np.zeros((6, 4), np.uint16))).mode == "I;16"
     np.testing.assert_array_equal(decode_mask(path).pixels >= 0, True)  # masks stay at 8 bits
 
 

@@ -48,9 +48,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for name in ("decode_image", "decode_mask"):
         original = getattr(cases, name)
 
-        def counted(path, page=None, original=original):
+        def counted(path, *args, original=original):
             visible.append(f"{path.parent.name}/{path.name}")
-            return original(path, page)
+            return original(path, *args)
 
         monkeypatch.setattr(cases, name, counted)
     return visible
@@ -333,8 +333,8 @@ def test_a_file_that_is_written_while_it_is_decoded_is_not_kept(folder, own_cach
     folder.pairs(1)
     original = cases.decode_mask
 
-    def written(path, page=None):
-        found = original(path, page)
+    def written(*args):
+        found = original(*args)
         folder.mask("masks/a0.png", (255, 0, 255))
         return found
 

@@ -9,10 +9,11 @@ from tinyseg.common.findings import Finding, printable, table, tally, worst
 from tinyseg.common.threads import Progress
 from tinyseg.config import Config
 from tinyseg.data.annotations import find_annotations
-from tinyseg.data.checks.inspection import InspectedCase, file_findings, inspect_files
+from tinyseg.data.checks.inspection import DEPTHS, InspectedCase, file_findings, inspect_files
 from tinyseg.data.checks.labels import label_findings
 from tinyseg.data.checks.split import STOPS, duplicate_findings, fold_findings, split_findings
 from tinyseg.data.dataset import Dataset
+from tinyseg.data.prepare.input_statistics import channel_names
 from tinyseg.data.reading.label_map import parse_labels, scans_rest
 from tinyseg.data.reading.label_scan import find_label_map
 from tinyseg.data.reading.layouts import Layout, find_cases
@@ -66,7 +67,9 @@ def check(source: str | Path, config: Config, progress: Progress | None = None) 
     if not found.source.startswith("sim:"):
         layout, label_map = _layout(found.source, config)
         scanned = label_map is None
-        inspected = inspect_files(layout.cases, label_map, _half(progress, 0))
+        inspected = inspect_files(
+            layout.cases, label_map, _half(progress, 0), config.data.pages == "channels"
+        )
         usable = [one for one in inspected if not one.faults]
         found.findings += file_findings(inspected, layout, config.data)
         found.findings += _scan_findings(usable, config) if scanned else []
@@ -82,6 +85,7 @@ def check(source: str | Path, config: Config, progress: Progress | None = None) 
             found.findings.append(Finding("error", "labels", str(error), STOPS))
         return found
     found.images = len(dataset)
+    found.findings += _pixel_findings(dataset)
     found.findings += label_findings(dataset, config.data, scanned)
     try:
         found.split = draw_split(dataset, config.data)
@@ -110,6 +114,15 @@ def _layout(source: str, config: Config) -> tuple[Layout, Mapping[int, int] | No
     complete = not scans_rest(config.data.labels)
     label_map = parse_labels(config.data.labels) if complete else None
     return find_cases(Path(source), strict=False), label_map
+
+
+def _pixel_findings(dataset: Dataset) -> Iterator[Finding]:
+    """Yield the channels of the images, and which stored values become black and white."""
+    ranges = {kind: list(map(str, found)) for kind, found in dataset.ranges.items()}
+    values = "".join(f", {kind} values {' or '.join(found)}" for kind, found in ranges.items())
+    yield Finding("ok", "channels", f"{', '.join(channel_names(dataset.channels))}{values}")
+    if any(len(found) > 1 for found in ranges.values()):
+        yield Finding("warning", "bit depths", "12-bit images among 16-bit ones", *DEPTHS)
 
 
 def _scan_findings(usable: Sequence[InspectedCase], config: Config) -> Iterator[Finding]:

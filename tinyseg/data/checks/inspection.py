@@ -9,7 +9,7 @@ from tinyseg.common.findings import Finding, listed
 from tinyseg.common.threads import Progress, in_threads
 from tinyseg.config import DataConfig
 from tinyseg.data.reading.cases import check_same_size, read_mask
-from tinyseg.data.reading.decode import decode_image, stored_mode
+from tinyseg.data.reading.decode import decode_image
 from tinyseg.data.reading.label_map import check_known, in_colors
 from tinyseg.data.reading.layouts import Case, Layout
 from tinyseg.data.reading.mask_facts import MaskFacts, count_values, mask_facts
@@ -35,13 +35,20 @@ FAULTS = {
 """What a run cannot read: the finding, why it matters, and what to do."""
 
 
+DEPTHS = (
+    "each depth is scaled to black and white by its own range of values",
+    'if all share one scale set data.range="LOW,HIGH", e.g. data.range="0,4095"',
+)
+"""Of images of several depths: why it matters, and what to do."""
+
+
 @dataclass
 class InspectedCase:
     """What the files of one case hold."""
 
     case: Case
     mode: str = ""
-    """How the image is stored, see `stored_mode`."""
+    """How the image is stored, see `Decoded`."""
     shape: tuple[int, int, int] | None = None
     """Rows, columns, channels (1 if gray) of the image; None when it is unreadable."""
     flat: bool = False
@@ -55,7 +62,9 @@ class InspectedCase:
     @property
     def deep(self) -> bool:
         """Whether the image is stored with more than 8 bits."""
-        return self.mode.startswith(("I", "F", "16-bit"))
+        return self.mode.startswith(("I", "F", "16-bit")) or " x " in self.mode * (
+            not self.mode.endswith("uint8")
+        )
 
     @contextmanager
     def collect(self, fault: str) -> Iterator[None]:
@@ -67,17 +76,19 @@ class InspectedCase:
 
 
 def inspect_files(
-    cases: Sequence[Case], label_map: Mapping[int, int] | None, progress: Progress | None = None
+    cases: Sequence[Case],
+    label_map: Mapping[int, int] | None,
+    progress: Progress | None = None,
+    stacked: bool = False,
 ) -> list[InspectedCase]:
     """Decode every file of every case, in threads; check mask values if there is a label map."""
-    return list(in_threads(lambda case: _inspect(case, label_map), cases, progress))
+    return list(in_threads(lambda case: _inspect(case, label_map, stacked), cases, progress))
 
 
-def _inspect(case: Case, label_map: Mapping[int, int] | None) -> InspectedCase:
+def _inspect(case: Case, label_map: Mapping[int, int] | None, stacked: bool) -> InspectedCase:
     one = InspectedCase(case)
     with one.collect("unreadable"):
-        one.mode = stored_mode(case.image)
-        image, one.more_frames = decode_image(case.image, case.page)
+        image, one.more_frames, one.mode = decode_image(case.image, case.page, stacked)
         one.shape, one.flat = image.shape, bool((image == image[:1, :1]).all())
     for path in case.masks:
         if case.annotation and not one.shape:
@@ -117,11 +128,8 @@ def file_findings(
     yield from listed("note", "alpha", "images with transparency, which is ignored", alpha)
     deep = [name for name, one in readable.items() if one.deep]
     title = f"images with more than 8 bits, of {len(readable)}"
-    why = "each is scaled by its own bit depth: 12-bit data in a 16-bit file is dark"
     if len(deep) < len(readable):
-        yield from listed(
-            "warning", "bit depths", title, deep, why, "convert all images to the same bit depth"
-        )
+        yield from listed("warning", "bit depths", title, deep, *DEPTHS)
     if config.color == "auto":
         yield from _colors({name: one.shape[2] for name, one in readable.items() if one.shape})
     yield from (Finding("note", "layout", text) for text in layout.warnings)
@@ -133,7 +141,10 @@ def file_findings(
     )
     title = "files with several frames, of which only the first is used"
     frames = [names[one.case.name] for one in inspected if one.more_frames]
-    remedy = "to use the other frames, save each as a separate file"
+    remedy = (
+        "if the pages of a TIFF are channels set data.pages=channels; to use other frames, save "
+    )
+    remedy += "each as a separate file"
     yield from listed("note", "frames", title, frames, remedy=remedy)
 
 

@@ -10,6 +10,7 @@ from scipy import ndimage
 from tinyseg.common.progress import Progress
 from tinyseg.config import IGNORE, DataConfig
 from tinyseg.data.dataset import Dataset
+from tinyseg.data.prepare.input_statistics import channel_names
 from tinyseg.data.prepare.normalize import unit_range
 from tinyseg.data.prepare.preprocess import Preprocess
 from tinyseg.data.reading.label_map import is_foreground
@@ -70,7 +71,7 @@ class DatasetStats:
     @property
     def channel_names(self) -> tuple[str, ...]:
         """The names of the channels."""
-        return ("red", "green", "blue") if len(self.images[0].counts) == 3 else ("gray",)
+        return channel_names(len(self.images[0].counts))
 
     @property
     def channels(self) -> dict[str, ChannelStats]:

@@ -90,9 +90,15 @@ class InputStatistics:
         """Return ["red, blue mean 3.00, 2.10 where training had 0.00, 0.01"] if anything is far."""
         if not far.any():
             return []
-        names = np.array(("red", "green", "blue") if len(self.channels) == 3 else ("gray",))
+        names = np.array(channel_names(len(self.channels)))
         now, before = (", ".join(f"{v + 0.0:.2f}" for v in a[far].round(2)) for a in (new, old))
         return [f"{', '.join(names[far])} {what} {now} where training had {before}"]
+
+
+def channel_names(count: int) -> tuple[str, ...]:
+    """Return the names of so many channels of images."""
+    known = {1: ("gray",), 3: ("red", "green", "blue")}
+    return known.get(count) or tuple(f"channel {number}" for number in range(1, count + 1))
 
 
 class DriftMonitor:

@@ -8,7 +8,7 @@ import numpy as np
 from tinyseg.common.spec import Value, check_name, fill, parse_call
 from tinyseg.errors import ConfigError, DataError
 
-FLAT = 1e-4
+FLAT = 2e-6
 """A std below this is the rounding of one flat gray: it counts as 1."""
 
 

@@ -95,7 +95,14 @@ def cached_scale(dataset: "Dataset", names: Sequence[str], config: DataConfig) -
 
 def _source(dataset: "Dataset", names: Sequence[str]) -> tuple[object, ...]:
     """Return what shapes the pixels before the input pipeline."""
-    return dataset.fingerprint(), tuple(names), dataset.channels, dataset.label_map
+    return (
+        dataset.fingerprint(),
+        tuple(names),
+        dataset.channels,
+        dataset.config.pages,
+        dict(dataset.ranges),
+        dataset.label_map,
+    )
 
 
 class _DeepImage(Exception):

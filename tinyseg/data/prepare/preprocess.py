@@ -18,7 +18,7 @@ from PIL import Image
 from scipy import ndimage
 
 from tinyseg.common.spec import Call, Value, check_name, fill, parse_sum
-from tinyseg.errors import ConfigError
+from tinyseg.errors import ConfigError, DataError
 
 BINS = 256
 """Gray levels of CLAHE's histograms; its curve is linear between two of them."""
@@ -70,7 +70,13 @@ def reduce_colors(image_hwc: np.ndarray, colors: int) -> np.ndarray:
     """Give each pixel the nearest color of a palette: median cut, refined by k-means (Pillow).
 
     The palette of a float32 image has 256 levels between the image's minimum and maximum.
+    DataError for images that are neither gray nor RGB.
     """
+    if image_hwc.shape[2] not in (1, 3):
+        raise DataError(
+            f"data.preprocess: quantize(colors) needs images with 1 or 3 channels, these have "
+            f"{image_hwc.shape[2]}; use quantize(bits)"
+        )
     low, span = 0.0, 1.0
     levels = image_hwc
     if image_hwc.dtype != np.uint8:
@@ -92,7 +98,7 @@ def clahe(image_hwc: np.ndarray, tiles: int, clip: float) -> np.ndarray:
     are whole.
     """
     unit = image_hwc / _top(image_hwc)
-    luma = (unit * (LUMA if unit.shape[2] == 3 else 1.0)).sum(axis=2)
+    luma = (unit * (LUMA if unit.shape[2] == 3 else 1 / unit.shape[2])).sum(axis=2)
     rows, cols = (-(-side // tiles) for side in luma.shape)
     # the center of region i lies at (i + 0.5) * rows - 0.5
     row = (np.arange(luma.shape[0])[:, None] + 0.5) / rows - 0.5

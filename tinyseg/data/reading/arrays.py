@@ -12,6 +12,8 @@ from tinyseg.common.threads import Progress, in_threads
 from tinyseg.data.reading.cases import CaseFacts, check_values, describe
 from tinyseg.data.reading.layouts import Case
 from tinyseg.data.reading.mask_pixels import Mask, whole_numbers
+from tinyseg.data.reading.pixel_range import Ranges, extent, to_unit
+from tinyseg.data.reading.tiff import MOST_CHANNELS
 from tinyseg.data.sample import name_some
 from tinyseg.data.storage.store import NamedArrays
 from tinyseg.errors import DataError
@@ -77,10 +79,18 @@ def _names(names: Sequence[str] | None, count: int) -> list[str]:
     return listed
 
 
-def to_image(name: object, image: np.ndarray) -> np.ndarray:
-    """Return an image in memory as (H, W, C): uint8, or float32 in [0, 1]; DataError for others."""
-    if image.ndim not in (2, 3) or image.size == 0 or image.shape[2:] not in ((), (1,), (3,)):
-        raise DataError(f"{name} has the shape {image.shape}; give (H, W), (H, W, 1) or (H, W, 3)")
+def to_image(name: object, image: np.ndarray, ranges: Ranges | None = None) -> np.ndarray:
+    """Return an image in memory as (H, W, C): uint8, or float32 in [0, 1]; DataError for others.
+
+    Its values are as in the files of a dataset with these `ranges`, if it has one for them.
+    """
+    first = image.ndim == 3 and image.shape[0] < min(image.shape[1:]) and image.shape[0] <= 16
+    few = image.ndim == 3 and image.shape[2] <= MOST_CHANNELS
+    if image.size == 0 or (image.ndim != 2 and (not few or (first and image.shape[2] > 16))):
+        raise DataError(f"{name} has the shape {image.shape}; give (H, W) or (H, W, channels)")
+    image = image.reshape(*image.shape[:2], -1)
+    if ranges and image.dtype.kind in "uif" and extent(image).kind in ranges:
+        return to_unit(image, ranges)
     if image.dtype not in (np.uint8, np.uint16) and image.dtype.kind != "f":
         raise DataError(f"{name} is {image.dtype}; give uint8, uint16, or floats from 0 to 1")
     if image.dtype.kind == "f" and not (image.min() >= 0 and image.max() <= 1):
@@ -90,9 +100,7 @@ def to_image(name: object, image: np.ndarray) -> np.ndarray:
         )
     if image.dtype == np.uint16:
         image = image.astype(np.float64) / 65535
-    return image.reshape(*image.shape[:2], -1).astype(
-        np.uint8 if image.dtype == np.uint8 else np.float32, copy=False
-    )
+    return image.astype(np.uint8 if image.dtype == np.uint8 else np.float32, copy=False)
 
 
 def _mask(case: Case, mask: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from tinyseg.data.reading.label_map import check_known, class_of, in_colors
 from tinyseg.data.reading.layouts import Case
 from tinyseg.data.reading.mask_facts import MaskFacts, count_values, mask_facts
 from tinyseg.data.reading.mask_pixels import Mask, one_palette
+from tinyseg.data.reading.pixel_range import Extent, extent
 from tinyseg.data.storage.store import NamedArrays
 from tinyseg.errors import DataError
 
@@ -33,7 +34,9 @@ class CaseFacts:
     """What a scan keeps of one case, without its pixels."""
 
     case: Case
-    gray: bool
+    channels: int
+    extent: Extent
+    """Of the pixel values, from which the range of all images is chosen."""
     digest: bytes
     """Of the decoded pixels: equal for the same image in two files."""
     masks: tuple[MaskFacts, ...]
@@ -77,7 +80,7 @@ class CaseFacts:
 
     def to_json(self) -> dict[str, Any]:
         """Return all but the names of the files, which are not part of the content."""
-        plain = ("gray", "sets", "areas", "more_frames", "size")
+        plain = ("channels", "extent", "sets", "areas", "more_frames", "size")
         return {
             **{name: getattr(self, name) for name in plain},
             "digest": self.digest.hex(),
@@ -92,7 +95,8 @@ class CaseFacts:
         rows, columns = facts["size"]
         return CaseFacts(
             case,
-            gray=facts["gray"],
+            channels=facts["channels"],
+            extent=Extent(facts["extent"][0], *map(tuple, facts["extent"][1:])),
             digest=bytes.fromhex(facts["digest"]),
             masks=tuple(
                 MaskFacts.from_json(mask, path)
@@ -118,9 +122,9 @@ def check_values(facts: CaseFacts, table: Mapping[int, int]) -> None:
     check_known(values, labels, max(facts.masks, key=lambda mask: len(mask.counts)).path)
 
 
-def decode_case(case: Case) -> tuple[NamedArrays, CaseFacts]:
-    """Decode the files of one case; see `describe`."""
-    image = decode_image(case.image, case.page)
+def decode_case(case: Case, stacked: bool = False) -> tuple[NamedArrays, CaseFacts]:
+    """Decode the files of one case, the image as stored; see `describe` and `decode_image`."""
+    image = decode_image(case.image, case.page, stacked)
     masks = [read_mask(case, path, image.pixels.shape[:2]) for path in case.masks]
     more_frames = image.more_frames or any(mask.more_frames for mask in masks)
     return describe(case, image.pixels, masks, more_frames)
@@ -150,7 +154,8 @@ def describe(
         arrays["sets"], sets, areas = join([mask.pixels for mask in masks])
     return arrays, CaseFacts(
         case,
-        gray=channels == 1,
+        channels=channels,
+        extent=extent(image),
         digest=digest.digest(),
         masks=tuple(map(mask_facts, masks, case.masks)),
         sets=sets,

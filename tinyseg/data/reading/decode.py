@@ -1,10 +1,13 @@
 """Image files to arrays: the content decides the format, and every bad file is a DataError."""
 
+import logging
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import IO, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -18,9 +21,13 @@ from tinyseg.data.reading.mask_pixels import (
     mask_values,
     note_storage,
 )
+from tinyseg.data.reading.pixel_range import Ranges, to_unit
 from tinyseg.data.reading.png import check_png
+from tinyseg.data.reading.tiff import MAGIC as TIFF_MAGIC
+from tinyseg.data.reading.tiff import MOST_CHANNELS, beyond_pillow, count_frames, read_tiff
 from tinyseg.errors import DataError
 
+logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)  # tifffile may read it
 Result = TypeVar("Result")
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "PPM", "WEBP")
@@ -28,6 +35,7 @@ PIXEL_LIMIT = 178_956_970
 """Largest image, in pixels; also where Pillow itself refuses one as a decompression bomb."""
 SIDE_LIMIT = 65_535
 """Longest side, in pixels: of longer ones a tiny file can take gigabytes."""
+PNG = b"\x89PNG\r\n\x1a\n"
 ORIENTATION = 0x0112
 """The EXIF tag that says how an image is turned."""
 
@@ -58,40 +66,56 @@ class Decoded(NamedTuple):
 
     pixels: np.ndarray
     more_frames: bool
+    mode: str = ""
+    """How an image is stored, in Pillow's words ("L", "RGBA", "I;16"), "P+A" with transparency,
+    "16-bit RGB" for what Pillow calls RGB; "5 x uint16" where Pillow has no word."""
 
 
-def load_image(path: Path, channels: int | None, page: int | None = None) -> np.ndarray:
-    """Read an image upright (EXIF applied) as (H, W, C): uint8, or float32 in [0, 1] from 16 bits.
+def load_image(
+    path: Path,
+    channels: int | None,
+    page: int | None = None,
+    stacked: bool = False,
+    ranges: Ranges | None = None,
+) -> np.ndarray:
+    """Read an image upright (EXIF applied) as (H, W, C): uint8, or float32 in [0, 1].
 
-    `channels` 1 or 3 converts; None keeps 1 where all channels are equal, else 3. Alpha is
-    dropped. `page` is of a TIFF stack. DataError when the file cannot be used. Of 16-bit color
-    files only PNG is read at full depth, others at 8 bits.
+    `channels` 1 or 3 converts gray and RGB; None keeps all, 1 where the three of RGB are equal.
+    Alpha is dropped. `page` is of a TIFF stack; with `stacked` its pages are channels. `ranges`
+    are those of a dataset; without, 16 bits are 0 to 65535 and floats 0 to 1. DataError when the
+    file cannot be used.
     """
-    return to_channels(decode_image(path, page).pixels, channels)
+    pixels = decode_image(path, page, stacked).pixels
+    try:
+        return to_channels(to_unit(pixels, ranges), channels)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}; save it with 8 or 16 bits") from None
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
 
 
 def count_pages(path: Path) -> int:
     """Return the number of images in a TIFF stack."""
-    return _guarded(path, lambda image: int(getattr(image, "n_frames", 1)))
 
+    def count() -> int:
+        with _opened(path) as image:
+            if image is None or (image.format == "TIFF" and beyond_pillow(image)):
+                return count_frames(path)
+            return int(getattr(image, "n_frames", 1))
 
-def stored_mode(path: Path) -> str:
-    """Return Pillow's name of how pixels are stored: "L", "RGBA", "I;16"; "P+A" has transparency.
-
-    "16-bit RGB" is what Pillow calls RGB. DataError when the file cannot be used.
-    """
-
-    def mode(image: ImageFile) -> str:
-        deep = "16-bit " * (_low_bytes(image) is not None)
-        return deep + image.mode + "+A" * ("transparency" in image.info)
-
-    return _guarded(path, mode)
+    return _guarded(path, count)
 
 
 def to_channels(image_hwc: np.ndarray, channels: int | None) -> np.ndarray:
-    """Convert gray to RGB by repeating, RGB to gray by ITU-R 601 luma; None keeps the image."""
-    if channels in (None, image_hwc.shape[2]):
+    """Convert gray to RGB by repeating, RGB to gray by ITU-R 601 luma; None keeps the image.
+
+    DataError for other numbers of channels.
+    """
+    own = image_hwc.shape[2]
+    if channels in (None, own):
         return image_hwc
+    if not {own, channels} <= {1, 3}:
+        raise DataError(f"the image has {own} channels, but {channels} are needed; give others")
     if channels == 3:
         return np.repeat(image_hwc, 3, axis=2)
     if image_hwc.dtype != np.uint8:
@@ -101,22 +125,77 @@ def to_channels(image_hwc: np.ndarray, channels: int | None) -> np.ndarray:
     return luma.astype(np.uint8)[..., None]
 
 
-def decode_image(path: Path, page: int | None = None) -> Decoded:
-    """Read (H, W, 1) where gray, else (H, W, 3); see `load_image`."""
-    deep = _deep_color(path)
-    if deep is not None:
-        return Decoded(_thin(deep), more_frames=False)
-    image, more_frames = _open_upright(path, page)
+def decode_image(path: Path, page: int | None = None, stacked: bool = False) -> Decoded:
+    """Read all channels (H, W, C) as stored: uint8, uint16, int32 or float32; see `load_image`.
+
+    One channel where the file is gray or three channels are equal. With `stacked` the pages of a
+    TIFF are channels.
+    """
+
+    def read() -> Decoded:
+        with _opened(path) as image:
+            if image is None or (image.format == "TIFF" and beyond_pillow(image)):
+                return _from_tiff(path, page, stacked)
+            _check_size(path, image)
+            mode, pages = _mode(image), int(getattr(image, "n_frames", 1))
+            if raw_mode := _low_bytes(image):
+                return Decoded(_thin(_deep_color(path, image, raw_mode)), False, mode)
+            if stacked and image.format == "TIFF" and pages > 1:
+                return Decoded(_stack(path, image, pages), False, mode)
+            more = image.format in ("TIFF", "GIF") and pages > 1 and page is None
+            return Decoded(_pixels(_upright(path, image, page)), more, mode)
+
+    decoded = _guarded(path, read)
+    if decoded.pixels.dtype.kind == "f" and not np.isfinite(decoded.pixels).all():
+        raise DataError(
+            f"{path}: has pixels that are NaN or infinite (outside 0 to 1 and any other range); "
+            "replace them, e.g. numpy.nan_to_num"
+        )
+    return decoded
+
+
+def _from_tiff(path: Path, page: int | None, stacked: bool) -> Decoded:
+    pixels, frames = read_tiff(path, page, stacked)
+    mode = f"{pixels.shape[2]} x {pixels.dtype}"
+    pixels = _plain_type(pixels)
+    more = frames > 1 and page is None
+    return Decoded(_thin(pixels) if pixels.shape[2] == 3 else pixels, more, mode)
+
+
+def _plain_type(pixels: np.ndarray) -> np.ndarray:
+    """Return bool as 0 and 255, and every other type as one of uint8, uint16, int32, float32."""
+    if pixels.dtype == bool:
+        return pixels * np.uint8(255)
+    if pixels.dtype.kind not in "uif":
+        raise ValueError(f"its pixels are {pixels.dtype}")
+    for kind in (np.uint8, np.uint16, np.int32):
+        if np.can_cast(pixels.dtype, kind):
+            return np.ascontiguousarray(pixels, kind)
+    return np.ascontiguousarray(pixels, np.float32)
+
+
+def _stack(path: Path, image: ImageFile, pages: int) -> np.ndarray:
+    """Return the pages of a TIFF as channels of one image."""
+    if pages > MOST_CHANNELS or pages * image.width * image.height > PIXEL_LIMIT * 4:
+        raise DataError(f"{path}: {pages} pages are too many for channels; set data.pages=first")
+    planes = [_pixels(_upright(path, image, number)) for number in range(pages)]
+    if len({plane.shape[:2] for plane in planes}) > 1:
+        raise DataError(f"{path}: its pages have several sizes; set data.pages=first")
+    return np.concatenate(planes, axis=2)
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+    """Return (H, W, 1) where an upright image is gray, else (H, W, 3)."""
     if _is_deep(image):
-        return Decoded(_unit_range(np.asarray(image), path)[..., None], more_frames)
+        return _plain_type(np.asarray(image))[..., None]
     if image.mode in GRAY_MODES:
-        return Decoded(gray(image)[..., None], more_frames)
-    return Decoded(_thin(color(image)), more_frames)
+        return gray(image)[..., None]
+    return _thin(color(image))
 
 
 def decode_mask(path: Path, page: int | None = None) -> Mask:
     """Read the values of a mask as (H, W) integers; see `mask_values`."""
-    image, more_frames = _open_upright(path, page)
+    image, more_frames = _guarded(path, lambda: _open_upright(path, page))
     try:
         return mask_values(image, more_frames)
     except ValueError as error:
@@ -138,52 +217,68 @@ def _low_bytes(image: ImageFile) -> str | None:
     return _LOW_BYTES.get(str(image.tile[0][3])) if image.format == "PNG" and image.tile else None
 
 
-def _deep_color(path: Path) -> np.ndarray | None:
-    """(H, W, 1 or 3) float32 in [0, 1] of a 16-bit PNG with color or alpha; None for others."""
+def _mode(image: ImageFile) -> str:
+    deep = "16-bit " * (_low_bytes(image) is not None)
+    return deep + image.mode + "+A" * ("transparency" in image.info)
 
-    def planes(image: ImageFile) -> np.ndarray | None:
-        raw_mode = _low_bytes(image)
-        if raw_mode is None:
-            return None
-        _check_size(path, image)
-        image.tile = [(*image.tile[0][:3], raw_mode)]  # type: ignore[list-item]
-        low = np.asarray(ImageOps.exif_transpose(image))
-        return low[..., 1:2] if raw_mode == "RGBA" else low[..., :3]
 
-    low = _guarded(path, planes)
-    if low is None:
-        return None
+def _deep_color(path: Path, image: ImageFile, raw_mode: str) -> np.ndarray:
+    """Return (H, W, 1 or 3) uint16 of an opened 16-bit PNG with color or alpha."""
+    image.tile = [(*image.tile[0][:3], raw_mode)]  # type: ignore[list-item]
+    low = np.asarray(ImageOps.exif_transpose(image))
+    low = low[..., 1:2] if raw_mode == "RGBA" else low[..., :3]
     high = np.asarray(_open_upright(path, None)[0])[..., : low.shape[2]]
-    unit: np.ndarray = high.astype(np.float32)
-    unit *= 256
-    unit += low
-    unit /= 65535
-    return unit
+    deep: np.ndarray = (high.astype(np.uint16) << 8) | low
+    return deep
 
 
 def _open_upright(path: Path, page: int | None) -> tuple[Image.Image, bool]:
-    def upright(image: ImageFile) -> tuple[Image.Image, bool]:
+    with _opened(path) as image:
+        if image is None:
+            raise ValueError("no TIFF that can be read")
         more_frames = image.format in ("TIFF", "GIF") and getattr(image, "is_animated", False)
-        if page:
-            image.seek(page)
-        _check_size(path, image)
-        if image.format == "PNG":
-            check_png(path.read_bytes())
-        note_storage(image, image.getexif().get(ORIENTATION, 1))
-        image.load()
-        return ImageOps.exif_transpose(image), bool(more_frames) and page is None
-
-    return _guarded(path, upright)
+        return _upright(path, image, page), bool(more_frames) and page is None
 
 
-def _guarded(path: Path, read: Callable[[ImageFile], Result]) -> Result:
-    """Return what `read` does of an opened image; whatever a damaged file raises is a DataError."""
+def _upright(path: Path, image: ImageFile, page: int | None) -> Image.Image:
+    if page:
+        image.seek(page)
+    _check_size(path, image)
+    note_storage(image, image.getexif().get(ORIENTATION, 1))
+    image.load()
+    return ImageOps.exif_transpose(image)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[ImageFile | None]:
+    """Open an image, a PNG from memory once it proves whole; None for a TIFF Pillow cannot open."""
+    with path.open("rb") as file:  # by name Pillow 13 maps a turned TIFF at the wrong width
+        source: IO[bytes] = file
+        start = file.read(len(PNG))
+        file.seek(0)
+        if start == PNG:
+            content = file.read()
+            source = BytesIO(content)
+        try:
+            image = Image.open(source, formats=FORMATS)
+        except UnidentifiedImageError:
+            if not start.startswith(TIFF_MAGIC):
+                raise
+            yield None
+            return
+        with image:
+            if start == PNG:
+                _check_size(path, image)
+                check_png(content)
+            yield image
+
+
+def _guarded(path: Path, read: Callable[[], Result]) -> Result:
+    """Return what `read` does; whatever a damaged file makes it raise is a DataError."""
     if not path.is_file():
         raise DataError(f"{path}: no such file; give the path of an image")
     try:
-        # From an open file: by name Pillow 13 maps a turned TIFF at the wrong width.
-        with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
-            return read(image)
+        return read()
     except _BOMBS:
         raise _too_large(path) from None
     except MemoryError:
@@ -216,15 +311,6 @@ def _why(path: Path, error: BaseException) -> str:
     if isinstance(error, UnidentifiedImageError):
         return f"not an image that can be read ({', '.join(FORMATS)}); convert or remove it"
     text = " ".join(str(error).split()) or type(error).__name__
+    if "imagecodecs" in text:
+        return f'its compression needs imagecodecs ({text}): pip install "tinyseg[tiff]"'
     return f"damaged or truncated ({text}); replace or remove it"
-
-
-def _unit_range(values: np.ndarray, path: Path) -> np.ndarray:
-    low, high = float(values.min()), float(values.max())
-    top = 1 if values.dtype.kind == "f" else 65535
-    if not (low >= 0 and high <= top):
-        raise DataError(
-            f"{path}: pixel values from {low:g} to {high:g} are outside 0 to {top}; "
-            "save it with 8 or 16 bits"
-        )
-    return (values.astype(np.float64) / top).astype(np.float32)

@@ -72,11 +72,22 @@ class Duplicate:
 
 
 def thumbnail(image_hwc: np.ndarray) -> np.ndarray:
-    """Shrink an image (H, W, 1 or 3) to (SIDE, SIDE) gray, float32 in [0, 1]."""
-    scale = 255 if image_hwc.dtype == np.uint8 else 1
-    gray = Image.fromarray(to_channels(image_hwc, 1)[..., 0]).convert("F")
-    small = gray.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-    return np.asarray(small, np.float32) / np.float32(scale)
+    """Shrink an image (H, W, C) to (SIDE, SIDE) gray, float32 in [0, 1].
+
+    8 bits and floats in [0, 1] keep their scale; others are stretched to it.
+    """
+    if image_hwc.shape[2] in (1, 3) and image_hwc.dtype == np.uint8:
+        gray_hw = to_channels(image_hwc, 1)[..., 0]
+    else:
+        gray_hw = image_hwc.mean(axis=2, dtype=np.float32)
+    gray = Image.fromarray(gray_hw).convert("F")
+    small = np.asarray(gray.resize((SIDE, SIDE), Image.Resampling.BILINEAR), np.float32)
+    if image_hwc.dtype == np.uint8:
+        return small / np.float32(255)
+    low, high = float(gray_hw.min()), float(gray_hw.max())
+    if low >= 0 and high <= 1:
+        return small
+    return (small - np.float32(low)) / np.float32(max(high - low, 1))
 
 
 def find_duplicates(

@@ -25,8 +25,9 @@ Item = TypeVar("Item")
 class CaseReader:
     """Read cases by index, from the store when it has them; else decode and store them."""
 
-    def __init__(self, cases: Sequence[Case], store: Store):
-        self.cases, self.store = cases, store
+    def __init__(self, cases: Sequence[Case], store: Store, stacked: bool = False):
+        """With `stacked` the pages of a TIFF are channels of one image."""
+        self.cases, self.store, self.stacked = cases, store, stacked
         self.contents: list[tuple[bytes, ...]] = [()] * len(cases)
         """SHA-256 of the files of each case, as they were scanned."""
         self._facts: dict[int, CaseFacts] = {}
@@ -66,7 +67,7 @@ class CaseReader:
 
     def _decode(self, index: int) -> tuple[NamedArrays, CaseFacts]:
         case = self.cases[index]
-        arrays, facts = decode_case(case)
+        arrays, facts = decode_case(case, self.stacked)
         # a file that was written to meanwhile is not the one that the key stands for
         same = all(self.contents[index]) and _stamps(case) == self._stamps[index]
         if same and len(facts.sets) <= MOST_SETS:
@@ -76,7 +77,7 @@ class CaseReader:
     def _key(self, index: int) -> str:
         case = self.cases[index]
         drawn = (case.annotation.key,) if case.annotation else ()
-        return digest("case", case.page, *drawn, *self.contents[index])
+        return digest("case", case.page, self.stacked, *drawn, *self.contents[index])
 
     def _content(self, path: Path, stamp: object) -> bytes:
         """SHA-256 of a file, once per file of many pages; empty where decoding will say why."""
@@ -155,8 +156,11 @@ def warnings_of(
         )
     frames = [fact.case.name for fact in facts if fact.more_frames]
     if frames:
-        lines.append(f"only the first frame is used of {len(frames)} files: {name_some(frames)}")
-    colored = [fact.case.name for fact in facts if not fact.gray]
+        lines.append(
+            f"only the first frame is used of {len(frames)} files: {name_some(frames)}; set "
+            "data.pages=channels if the pages are channels of one image"
+        )
+    colored = [fact.case.name for fact in facts if fact.channels == 3]
     if color and 0 < len(colored) < len(facts) / 2:
         lines.append(
             f"only {len(colored)} of {len(facts)} images have color: {name_some(colored)}; "
