@@ -84,8 +84,7 @@ def read_content(
     stacked = config.pages == "channels"
     opened = _open(source, text, layout, find, labeled, store, stacked)
     reader, warnings, own_labels, own_names = opened
-    annotated = any(case.annotation for case in reader.cases)
-    _check_named(own_labels, text, label_map, "auto" if annotated else config.labels)
+    _check_named(own_labels, text, label_map, _unless_drawn(reader.cases, config.labels))
     labels = own_labels or label_map or parse_labels(config.labels)
     scanned = not (own_labels or label_map) and scans_rest(config.labels)
     facts, mapping = _scan(reader, labels or {}, scanned, labeled, progress)
@@ -146,6 +145,11 @@ def _check_named(
         _check_classes(label_map, LabelMap(dict(own)).classes, source)
     elif labels != "auto":
         raise DataError(f"{source}: has its own label map; remove data.labels={labels!r}")
+
+
+def _unless_drawn(cases: Sequence[Case], labels: str) -> str:
+    """Return `data.labels`, which drawn annotations use themselves."""
+    return "auto" if any(case.annotation for case in cases) else labels
 
 
 def _check_names(names: Sequence[str], classes: int, source: str) -> None:
