@@ -16,6 +16,12 @@ from tinyseg.data.annotations.coco import find_coco, is_coco
 from tinyseg.data.annotations.folder import Folder
 from tinyseg.data.annotations.found import Annotations
 from tinyseg.data.annotations.imagej import find_imagej
+from tinyseg.data.annotations.label_studio import (
+    SORTED,
+    find_label_studio,
+    find_sorted,
+    is_label_studio,
+)
 from tinyseg.data.annotations.labelme import find_labelme, is_labelme, shorten
 from tinyseg.data.annotations.named_masks import find_labelme_folders, find_voc
 from tinyseg.data.annotations.yolo import find_yolo
@@ -25,20 +31,26 @@ __all__ = ["Annotations", "find_annotations"]
 
 Documents = Mapping[str, Mapping[str, Any]]
 """Content of the JSON files by format and name."""
-_MARKS = (b'"segmentation"', b'"shapes"', b'"shape_type"')
+_MARKS = (b'"segmentation"', b'"shapes"', b'"shape_type"', b'"polygonlabels"', b'"brushlabels"')
 """What a damaged JSON file holds if it was meant as an annotation."""
 _JSON: dict[str, tuple[Callable[[Any], bool], Callable[[Any], Any]]] = {
     "coco": (is_coco, lambda content: content),
     "labelme": (is_labelme, shorten),
+    "label_studio": (is_label_studio, lambda content: content),
 }
 _FINDERS: dict[str, Callable[[Folder, Documents, Sequence[str]], Annotations | None]] = {
     "labelme_folders": lambda folder, _, names: find_labelme_folders(folder, names),
     "voc": lambda folder, _, names: find_voc(folder, names),
     "coco": lambda folder, files, names: find_coco(folder, files["coco"], names),
     "labelme": lambda folder, files, names: find_labelme(folder, files["labelme"], names),
+    "label_studio": lambda folder, files, names: find_label_studio(
+        folder, files["label_studio"], names
+    ),
     "yolo": lambda folder, _, names: find_yolo(folder, names),
     "imagej": lambda folder, _, names: find_imagej(folder, names),
 }
+_ON_REQUEST = {SORTED: find_sorted}
+"""Formats that are a guess, and taken only if they are asked for."""
 FORMATS = tuple(_FINDERS)
 
 
@@ -55,7 +67,11 @@ def find_annotations(
     if choice == "none" or not root.is_dir():
         return None
     folder, by_name = Folder(root), config.labels != "auto"
-    found = _first(folder, () if by_name else names, choice)
+    names = () if by_name else names
+    if choice in _ON_REQUEST:
+        found = _ON_REQUEST[choice](folder, names)
+    else:
+        found = _first(folder, names, choice)
     if found is None and choice != "auto":
         raise DataError(
             f"data.annotations={choice}: nothing of the kind in {root}; choose auto, none, a file "
