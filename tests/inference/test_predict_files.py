@@ -47,7 +47,10 @@ def stub(label_map: dict[int, int] | None = None, predictor: object = None, **da
     """What `predict` needs of a Run."""
     config = Config().override([f"data.{key}={value}" for key, value in data.items()])
     facts = SimpleNamespace(
-        channels=1, label_map=label_map or {0: 0, 255: 1}, input_statistics=None
+        channels=1,
+        label_map=label_map or {0: 0, 255: 1},
+        input_statistics=None,
+        class_names=(),
     )
     rest = {"predictor": predictor or Bright(), "folder": Path("run"), "key": repr(config)}
     run = SimpleNamespace(config=config, facts=facts, **rest)
@@ -55,6 +58,18 @@ def stub(label_map: dict[int, int] | None = None, predictor: object = None, **da
     run.threshold_or = lambda given: given or 0.5
     run.load_image = lambda path, page: load_image(path, 1, page)
     return run
+
+
+def test_class_names_are_written_with_the_values_of_the_masks(tmp_path: Path) -> None:
+    image(tmp_path / "in" / "a.png")
+    run = stub({0: 0, 4: 1, 0x1FF8000: 2}, Bright(3))
+    run.facts.class_names = ("background", "lion", "red fox")
+    predict(run, tmp_path / "in", tmp_path / "out")
+    listing = tmp_path / "out" / "classes.txt"
+    assert listing.read_text() == "0 background\n4 lion\n#ff8000 red fox\n"
+    listing.write_text("mine")
+    predict(run, tmp_path / "in", tmp_path / "out")
+    assert listing.read_text() == "mine"
 
 
 def image(path: Path, height: int = 6, width: int = 9, grey: int | None = None) -> np.ndarray:

@@ -47,8 +47,9 @@ class DataConfig:
     """Mask values to class ids: "0:0,255:1" ("3:255" ignores value 3); annotations by name:
     "background:0,cell:1,dirt:ignore"; auto: scan the masks."""
     annotations: str = "auto"
-    """Labels that are no masks: coco, labelme, labelme_folders, voc, yolo, imagej, or a file in
-    the folder; auto: what is found; none: masks only."""
+    """Labels that are no masks: coco, labelme, labelme_folders, voc, label_studio,
+    label_studio_sorted, yolo, imagej, or a file in the folder; auto: what is found; none: masks
+    only."""
     split_file: str = ""
     """JSON file with a saved split or saved folds; empty: split by seed and fractions."""
     val_fraction: float = 0.2

@@ -1,18 +1,22 @@
 """Masks and probabilities as image files, with the values of the masks a run was trained on."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from tinyseg.common.arrays import Array
+from tinyseg.common.files import write_atomic
 from tinyseg.config import IGNORE
-from tinyseg.data.reading.label_map import ANY
+from tinyseg.data.reading.label_map import ANY, value_text
 from tinyseg.data.reading.mask_pixels import COLOR, is_color
 from tinyseg.drawing.pictures import palette, write_png
 
 PROBABILITY = "probability"
 """The folder of the probabilities, inside that of the masks."""
+CLASSES = "classes.txt"
+"""Which class each value of the masks is."""
 DARK = 64
 """Grays below this look black."""
 
@@ -28,6 +32,21 @@ def write_mask(
     for folder, channel in foreground.items():
         deep = (np.clip(p_khw[channel], 0, 1) * 65535).round().astype(np.uint16)
         write_png(out / PROBABILITY / folder / name, Image.fromarray(deep))
+
+
+def write_class_names(
+    out: Path, class_names: Sequence[str], label_map: dict[int, int], force: bool
+) -> None:
+    """Write out/classes.txt, "value name" on each line, if classes have names of their own.
+
+    A file that is there stays without `force`.
+    """
+    if not class_names or list(class_names) == [f"class {k}" for k in range(len(class_names))]:
+        return
+    values = file_values(label_map)
+    lines = (f"{value_text(int(values[k]))} {name}\n" for k, name in enumerate(class_names))
+    if force or not (out / CLASSES).exists():
+        write_atomic(out / CLASSES, "".join(lines))
 
 
 def file_values(label_map: dict[int, int]) -> Array:

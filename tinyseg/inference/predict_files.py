@@ -15,7 +15,7 @@ from tinyseg.data.reading.decode import count_pages
 from tinyseg.data.reading.layouts import find_images
 from tinyseg.errors import DataError, TinysegError
 from tinyseg.inference.manifest import Manifest
-from tinyseg.inference.mask_files import write_mask
+from tinyseg.inference.mask_files import write_class_names, write_mask
 from tinyseg.inference.predictor import predict_each, to_classes
 from tinyseg.inference.run import Run
 from tinyseg.inference.tta import choose_views, combine_runs
@@ -103,6 +103,7 @@ def predict(
         say(f"warning: {drift}")
     if not written:
         raise DataError(f"none of {len(jobs)} images can be used; the first: {problems[0]}")
+    write_class_names(out, run.facts.class_names, run.facts.label_map, force)
     return Written(tuple(out / job.mask for job in jobs if job.mask in written), tuple(problems))
 
 
