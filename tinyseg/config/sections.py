@@ -143,6 +143,7 @@ class ModelConfig:
     weights: str = ""
     """File of weights to start from: safetensors, or PyTorch's .pth, .pt or .ckpt, of tinyseg,
     segmentation-models-pytorch, torchvision, timm or milesial/Pytorch-UNet; see `tinyseg weights`.
+    imagenet: those of the encoder's package (efficientnet-lite0 to -lite2, extra `pretrained`).
     Empty: random weights."""
 
     def __post_init__(self) -> None:

@@ -6,8 +6,11 @@ name gives ours, and a tensor that none fits is not used.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+
+Rules = tuple[tuple[str, str], ...]
+"""Patterns of whole names there, and the names here, which refer to the patterns' groups."""
 
 WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.")
 """Prefixes that DataParallel, torch.compile and Lightning put before every name."""
@@ -22,13 +25,13 @@ class Layout:
     name: str
     telltales: tuple[str, ...]
     """Names that this layout has, and those above it in LAYOUTS have not."""
-    rules: tuple[tuple[str, str], ...]
-    """A pattern of their names and the name here, in which \\1 is the pattern's first group."""
+    rules: Rules | Callable[[Collection[str]], Rules]
+    """They may depend on the names in the file."""
     encoder_only: bool = False
     """Whether it is a network for classification: decoder and head keep their initial weights."""
 
 
-def _milesial() -> tuple[tuple[str, str], ...]:
+def _milesial() -> Rules:
     layers = {0: "conv1", 1: "norm1", 3: "conv2", 4: "norm2"}
     rules = [("outc\\.conv\\.(.+)", r"head.\1")]
     for number, layer in layers.items():
@@ -44,6 +47,46 @@ def _milesial() -> tuple[tuple[str, str], ...]:
     return tuple(rules)
 
 
+_LUKEMELAS: Rules = (
+    # an underscore before every name
+    (r"(encoder\.)?_blocks\.(\d+)\._(.+)", r"encoder.blocks.\2.\3"),
+    (r"(encoder\.)?_(conv_stem|bn0)\.(.+)", r"encoder.\2.\3"),
+)
+_TIMM_PARTS = {
+    **{"conv_pw": "expand_conv", "bn1": "bn0", "conv_dw": "depthwise_conv", "bn2": "bn1"},
+    **{"conv_pwl": "project_conv", "bn3": "bn2"},
+    **{r"se\.conv_reduce": "se_reduce", r"se\.conv_expand": "se_expand"},
+}
+_TIMM_FIRST_PARTS = {
+    **_TIMM_PARTS,  # the blocks of the first stage expand nothing
+    **{"conv_pw": "project_conv", "bn1": "bn1", "bn2": "bn2"},
+}
+
+
+def _timm_efficientnet(names: Collection[str]) -> Rules:
+    """Number the blocks through, which timm numbers anew in each stage."""
+    before = r"(?:encoder\.)?(?:model\.)?"
+    blocks = {re.match(before + r"blocks\.(\d+)\.(\d+)\.", name) for name in names}
+    places = sorted({(int(found[1]), int(found[2])) for found in blocks if found})
+    rules = [
+        (before + r"conv_stem\.(.+)", r"encoder.conv_stem.\1"),
+        (before + r"bn1\.(.+)", r"encoder.bn0.\1"),
+    ]
+    for number, (stage, place) in enumerate(places):
+        for theirs, ours in (_TIMM_PARTS if stage else _TIMM_FIRST_PARTS).items():
+            pattern = rf"{before}blocks\.{stage}\.{place}\.{theirs}\.(.+)"
+            rules.append((pattern, rf"encoder.blocks.{number}.{ours}.\1"))
+    return tuple(rules)
+
+
+_SMP: Rules = ((r"((?:encoder|decoder|segmentation_head)\..+)", r"\1"),)
+
+
+def _smp(names: Collection[str]) -> Rules:
+    timm = any(name.endswith("blocks.0.0.conv_dw.weight") for name in names)
+    return (*(_timm_efficientnet(names) if timm else _LUKEMELAS), *_SMP)
+
+
 LAYOUTS = (
     Layout("tinyseg", ("down.0.conv1.weight", "head.weight"), (("(.+)", r"\1"),)),
     Layout("milesial/Pytorch-UNet", ("inc.double_conv.0.weight", "outc.conv.weight"), _milesial()),
@@ -52,10 +95,26 @@ LAYOUTS = (
     Layout(
         "segmentation-models-pytorch",
         ("segmentation_head.0.weight",),
-        ((r"((?:encoder|decoder|segmentation_head)\..+)", r"\1"),),
+        _smp,
     ),
-    Layout("EfficientNet-PyTorch", ("_conv_stem.weight", "_blocks.0._depthwise_conv.weight"), ()),
-    Layout("timm EfficientNet", ("conv_stem.weight", "blocks.0.0.conv_dw.weight"), ()),
+    Layout(
+        "EfficientNet-PyTorch",
+        ("_conv_stem.weight", "_blocks.0._depthwise_conv.weight"),
+        _LUKEMELAS,
+        encoder_only=True,
+    ),
+    Layout(
+        "timm EfficientNet",
+        ("conv_stem.weight", "blocks.0.0.conv_dw.weight"),
+        _timm_efficientnet,
+        encoder_only=True,
+    ),
+    Layout(
+        "torchvision MobileNetV2",
+        ("features.0.0.weight", "features.1.conv.0.0.weight"),
+        ((r"(features\..+)", r"encoder.\1"),),
+        encoder_only=True,
+    ),
     Layout(
         "torchvision or timm ResNet",
         ("conv1.weight", "layer1.0.conv1.weight"),
@@ -89,9 +148,10 @@ def layout_of(names: Collection[str]) -> Layout | None:
 def our_names(names: Collection[str], layout: Layout) -> dict[str, str]:
     """Return their names by ours, without those that have none here."""
     prefix, ours = prefix_of(names), {}
+    rules = layout.rules if isinstance(layout.rules, tuple) else layout.rules(names)
     for name in names:
         if name.startswith(prefix):
-            for pattern, template in layout.rules:
+            for pattern, template in rules:
                 if match := re.fullmatch(pattern, name.removeprefix(prefix)):
                     ours[match.expand(template)] = name
                     break

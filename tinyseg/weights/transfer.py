@@ -15,11 +15,17 @@ from tinyseg.models import build
 from tinyseg.nn import state_dict
 from tinyseg.weights.file import Weights, read_weights
 from tinyseg.weights.layouts import SAME_NAMES, Layout, layout_of, our_names
+from tinyseg.weights.pretrained import weights_file
 
-FIRST = ("down.0.conv1.weight", "encoder.conv1.weight", "encoder.conv_stem.weight")
+FIRST = (
+    *("down.0.conv1.weight", "encoder.conv1.weight", "encoder.conv_stem.weight"),
+    "encoder.features.0.0.weight",
+)
 """The first convolution of a network, which may meet images of another number of channels."""
 HEADS = ("head.", "segmentation_head.0.")
 """The last convolution, which may meet another number of classes."""
+EVEN_PADDING = "encoder.blocks.0.0.conv_dw.weight"
+"""A name in SMP's `timm-efficientnet` encoders, which do not pad as TensorFlow does."""
 COUNTER = "num_batches_tracked"
 """PyTorch's count of batches, which BatchNorm with a fixed momentum does not use."""
 MOST_NAMES = 8
@@ -41,7 +47,7 @@ def load_weights(model: Any, config: ModelConfig, say: Callable[[str], None] = p
     """Copy the file of `model.weights`, if any, into a network; say what was used and what not."""
     if not config.weights:
         return
-    weights = read_weights(config.weights)
+    weights = read_weights(weights_file(config))
     found = transfer(model, weights)
     state = state_dict(model)
     realize_weights(state)
@@ -59,7 +65,7 @@ def check_weights(model: Any, config: ModelConfig, channels: int, classes: int) 
     """
     if config.weights:
         model = build(config, channels, classes, seed=None) if model is None else model
-        transfer(model, read_weights(config.weights))
+        transfer(model, read_weights(weights_file(config)))
 
 
 def transfer(model: Any, weights: Weights) -> Transfer:
@@ -87,6 +93,11 @@ def transfer(model: Any, weights: Weights) -> Transfer:
         raise WeightsError(
             f"{weights.path}: its tensors ({layout.name}) do not fit the network; "
             f"{'; '.join(reasons)}; `tinyseg weights {weights.path}` says which settings fit it"
+        )
+    if EVEN_PADDING in weights.tensors:
+        result.notes.append(
+            "the file's encoder pads evenly and has eps 1e-5 in normalization; this one pads as "
+            "TensorFlow and has 1e-3, so that outputs differ a little until it is trained"
         )
     used = {theirs[name] for name in result.arrays} | _fold_biases(result, theirs, weights)
     used |= {theirs[name] for name in state if name in theirs}  # also of a head that is not used

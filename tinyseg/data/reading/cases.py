@@ -16,7 +16,6 @@ from tinyseg.config import IGNORE
 from tinyseg.data.reading.decode import decode_image, decode_mask
 from tinyseg.data.reading.duplicates import SIDE, thumbnail
 from tinyseg.data.reading.label_map import check_known, class_of, in_colors
-from tinyseg.data.reading.lay import Lay, lay_of
 from tinyseg.data.reading.layouts import Case
 from tinyseg.data.reading.mask_facts import MaskFacts, count_values, mask_facts
 from tinyseg.data.reading.mask_pixels import Mask, one_palette
@@ -48,8 +47,6 @@ class CaseFacts:
     more_frames: bool
     size: tuple[int, int]
     """Rows and columns."""
-    lay: Lay
-    """Of the sets."""
     thumbnail: np.ndarray = field(compare=False)
     """Small and gray, see `duplicates.thumbnail`."""
 
@@ -88,7 +85,6 @@ class CaseFacts:
             **{name: getattr(self, name) for name in plain},
             "digest": self.digest.hex(),
             "masks": [mask.to_json() for mask in self.masks],
-            "lay": self.lay.to_json(),
             "thumbnail": self.thumbnail.tobytes().hex(),
         }
 
@@ -110,7 +106,6 @@ class CaseFacts:
             areas=tuple(facts["areas"]),
             more_frames=facts["more_frames"],
             size=(rows, columns),
-            lay=Lay.from_json(facts["lay"]),
             thumbnail=thumbnail.reshape(SIDE, SIDE),
         )
 
@@ -154,10 +149,9 @@ def describe(
     digest = hashlib.blake2b(image.tobytes(), digest_size=16)
     digest.update(repr(image.shape).encode())
     arrays: NamedArrays = {"image": image}
-    sets, areas, lay = Sets(), tuple[int, ...](), Lay()
+    sets, areas = Sets(), tuple[int, ...]()
     if masks:
         arrays["sets"], sets, areas = join([mask.pixels for mask in masks])
-        lay = lay_of(image, arrays["sets"], len(sets))
     return arrays, CaseFacts(
         case,
         channels=channels,
@@ -168,7 +162,6 @@ def describe(
         areas=areas,
         more_frames=more_frames,
         size=(height, width),
-        lay=lay,
         thumbnail=thumbnail(image),
     )
 
