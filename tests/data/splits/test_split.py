@@ -6,6 +6,7 @@ from tinyseg.config import DataConfig
 from tinyseg.data import Dataset, Split, make_split
 from tinyseg.data.content import Content
 from tinyseg.data.reading.duplicates import Duplicate
+from tinyseg.data.reading.label_map import LabelMap
 from tinyseg.data.splits.groups import group_of
 from tinyseg.data.splits.split import Folds, load_split, make_folds
 from tinyseg.errors import DataError
@@ -18,7 +19,7 @@ def dataset(names, predefined=None, twins=(), pixels=None):
         names,
         read=lambda index: pytest.fail("a split must not read images"),
         fingerprint="",
-        label_map={0: 0, 255: 1},
+        decided=LabelMap({0: 0, 255: 1}),
         channels=1,
         predefined=predefined,
         duplicates=[Duplicate(names, "identical") for names in twins],

@@ -361,6 +361,7 @@ import numpy as np
 from tinyseg.config import DataConfig
 from tinyseg.data import Dataset, InputPipeline, InputScale, Sample, prepare_images
 from tinyseg.data.content import Content
+from tinyseg.data.reading.label_map import LabelMap
 
 def read(index):
     pixels = np.full((2048, 2048), index, np.uint8)
@@ -368,7 +369,7 @@ def read(index):
 
 def fit(count):
     names = [str(index) for index in range(count)]
-    data = Dataset(Content("", names, read, "", {0: 0, 1: 1}, 1))
+    data = Dataset(Content("", names, read, "", LabelMap({0: 0, 1: 1}), 1))
     data.cache_bytes = 8 << 20
     pipeline = InputPipeline(DataConfig(size=512), InputScale((0.0,), (1.0,)))
     tiles = prepare_images(data, names, pipeline)
