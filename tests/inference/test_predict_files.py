@@ -1,5 +1,6 @@
 """Predictions as files. The network is a stand-in, so that nothing is compiled."""
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -301,6 +302,19 @@ def test_nothing_to_predict_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.png: no such file or folder"):
         predict(stub(), [tmp_path / "none.png"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_pipes_loops_and_endless_stacks_are_left_out_by_name(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("tinyseg.data.reading.decode.MOST_PAGES", 2)
+    image(tmp_path / "a.png")
+    pages = [Image.new("L", (4, 4)) for _ in range(3)]
+    pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    done = predict(stub(), [tmp_path, tmp_path / "pipe.png"], tmp_path / "out", say=lambda _: None)
+    assert [mask.name for mask in done.masks] == ["a.png"]
+    left = [problem.partition(": ")[0].rpartition("/")[2] for problem in done.problems]
+    assert sorted(left) == ["loop.png", "pages.tif", "pipe.png", "pipe.png"]
 
 
 def test_no_usable_image_at_all_is_an_error_that_tells_why(tmp_path: Path) -> None:

@@ -124,6 +124,8 @@ class _Job:
     """Of a TIFF of several."""
     mask: Path
     """Relative to the output folder."""
+    problem: str = ""
+    """Why its pages cannot be counted."""
 
 
 def _key(runs: Sequence[Run], *settings: object) -> str:
@@ -139,7 +141,8 @@ def _jobs(paths: Sequence[Path], stacked: bool) -> Iterator[_Job]:
             raise DataError(f"{path}: no such file or folder")
         for file in _files(path):
             name = file.relative_to(path) if path.is_dir() else Path(file.name)
-            for page in [None] if stacked else _pages(file):
+            pages, problem = ([None], "") if stacked else _pages(file)
+            for page in pages:
                 number = "" if page is None else f"_{page + 1:04}"
                 target = name.with_name(f"{name.stem}{number}.png")
                 if target in taken:  # a.jpg and a.png would share a.png
@@ -147,19 +150,19 @@ def _jobs(paths: Sequence[Path], stacked: bool) -> Iterator[_Job]:
                 while target in taken:
                     target = target.with_name(f"{target.name}.png")
                 taken.add(target)
-                yield _Job(file, page, target)
+                yield _Job(file, page, target, problem)
 
 
-def _pages(file: Path) -> Iterable[int | None]:
-    """Return the pages of a TIFF that has several."""
+def _pages(file: Path) -> tuple[Iterable[int | None], str]:
+    """Return the pages of a TIFF that has several, or why they cannot be counted."""
     if file.suffix.casefold() in (".tif", ".tiff"):
         try:
             count = count_pages(file)
-        except DataError:  # reported when it is read
-            count = 1
+        except DataError as error:
+            return [None], str(error)
         if count > 1:
-            return range(count)
-    return [None]
+            return range(count), ""
+    return [None], ""
 
 
 def _protect_images(jobs: Sequence[_Job], out: Path) -> None:
@@ -183,7 +186,7 @@ def _protect_files(jobs: Sequence[_Job], manifest: Manifest) -> None:
 
 def _files(path: Path) -> list[Path]:
     """Return the file, or a folder's images: PNG first, so that these keep their names."""
-    if path.is_file():
+    if not path.is_dir():
         return [path]
     return sorted(find_images(path), key=lambda file: (file.suffix.casefold() != ".png", file))
 
@@ -193,6 +196,9 @@ def _readable(
 ) -> Iterator[tuple[_Job, Array]]:
     """Yield the images that can be used, and note the problems of the others."""
     for job in jobs:
+        if job.problem:
+            problems.append(job.problem)
+            continue
         try:
             image = runs[0].load_image(job.file, job.page)
         except TinysegError as error:

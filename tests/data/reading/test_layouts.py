@@ -130,6 +130,13 @@ def test_symlink_loops_end(folder):
     assert list(found(folder)) == ["a"]
 
 
+def test_pipes_and_broken_links_are_listed_like_the_images_they_are_named_as(folder):
+    touch(folder, "images/a.png", "masks/a.png", "masks/b.png", "masks/c.png")
+    os.mkfifo(folder.path / "images" / "b.png")
+    os.symlink("c.png", folder.path / "images" / "c.png")
+    assert list(found(folder)) == ["a", "b", "c"]
+
+
 def test_without_labels_masks_are_not_needed_and_not_images(folder):
     touch(folder, "a.png", "b.png", "b_mask.png", "lonely_mask.png")
     assert found(folder, labeled=False) == {"a": [], "b": [], "lonely_mask": []}

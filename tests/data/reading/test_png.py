@@ -2,6 +2,7 @@
 
 import io
 import struct
+import time
 import zlib
 from pathlib import Path
 
@@ -108,6 +109,15 @@ def test_a_tiny_file_of_a_very_long_image_is_refused_before_it_takes_memory(
     parts = [(b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
     content = b"\x89PNG\r\n\x1a\n" + b"".join(chunk(kind, data) for kind, data in parts)
     refuse(tmp_path, content, "a side longer than 65535")
+
+
+def test_a_stream_far_longer_than_its_image_is_not_inflated() -> None:
+    header = struct.pack(">IIBBBBB", 8, 8, 8, 0, 0, 0, 0)
+    endless = zlib.compress(bytes(64 << 20), 1) * 20  # 1.3 GB, and it does not end
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", endless) + chunk(b"IEND", b"")
+    begin = time.process_time()
+    check_png(b"\x89PNG\r\n\x1a\n" + parts)
+    assert time.process_time() - begin < 0.1
 
 
 def refuse(folder: Path, content: bytes, words: str) -> None:

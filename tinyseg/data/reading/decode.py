@@ -1,6 +1,7 @@
 """Image files to arrays: the content decides the format, and every bad file is a DataError."""
 
 import logging
+import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -36,6 +37,13 @@ PIXEL_LIMIT = 178_956_970
 SIDE_LIMIT = 65_535
 """Longest side, in pixels: of longer ones a tiny file can take gigabytes."""
 PNG = b"\x89PNG\r\n\x1a\n"
+MOST_BYTES = 2**31
+"""Memory that decoding one image may take, see `_BYTES`."""
+MOST_PAGES = 4096
+"""Of a TIFF stack: Pillow reads all pages before the one it opens."""
+_BYTES = {"1": 6, "L": 3, "RGB": 10, "P": 13, "I;16": 16}
+"""Bytes per pixel at the peak of decoding, measured, by Pillow's mode; 16 for others, 26 for 16-bit
+color."""
 ORIENTATION = 0x0112
 """The EXIF tag that says how an image is turned."""
 
@@ -95,13 +103,18 @@ def load_image(
 
 
 def count_pages(path: Path) -> int:
-    """Return the number of images in a TIFF stack."""
+    """Return the number of images in a TIFF stack; DataError for more than MOST_PAGES."""
 
     def count() -> int:
         with _opened(path) as image:
             if image is None or (image.format == "TIFF" and beyond_pillow(image)):
                 return count_frames(path)
-            return int(getattr(image, "n_frames", 1))
+            for page in range(1, MOST_PAGES + 1):
+                try:
+                    image.seek(page)
+                except EOFError:
+                    return page
+            raise DataError(f"{path}: more than {MOST_PAGES} pages; split it into several files")
 
     return _guarded(path, count)
 
@@ -275,8 +288,12 @@ def _opened(path: Path) -> Iterator[ImageFile | None]:
 
 def _guarded(path: Path, read: Callable[[], Result]) -> Result:
     """Return what `read` does; whatever a damaged file makes it raise is a DataError."""
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise DataError(f"{path}: no such file; give the path of an image")
+    if not path.is_file():
+        raise DataError(
+            f"{path}: not a file (a broken link, a folder, a pipe or a device); remove it"
+        )
     try:
         return read()
     except _BOMBS:
@@ -290,18 +307,20 @@ def _guarded(path: Path, read: Callable[[], Result]) -> Result:
         raise DataError(f"{path}: {_why(path, error)}") from None
 
 
-def _check_size(path: Path, image: Image.Image) -> None:
+def _check_size(path: Path, image: ImageFile) -> None:
     if min(image.size) < 1:
         raise DataError(f"{path}: the image has no pixels; replace or remove it")
-    if image.width * image.height > PIXEL_LIMIT or max(image.size) > SIDE_LIMIT:
+    pixels = image.width * image.height
+    taken = pixels * (26 if _low_bytes(image) else _BYTES.get(image.mode, 16))
+    if pixels > PIXEL_LIMIT or max(image.size) > SIDE_LIMIT or taken > MOST_BYTES:
         raise _too_large(path)
 
 
 def _too_large(path: Path) -> DataError:
     limit = PIXEL_LIMIT // 1_000_000
     return DataError(
-        f"{path}: larger than {limit} million pixels, or a side longer than {SIDE_LIMIT}; "
-        "cut it into tiles first"
+        f"{path}: larger than {limit} million pixels, a side longer than {SIDE_LIMIT}, or more "
+        f"than {MOST_BYTES >> 30} GiB when decoded; cut it into tiles first"
     )
 
 

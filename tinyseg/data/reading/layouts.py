@@ -163,7 +163,7 @@ def _walk(root: Path) -> Iterator[Path]:
         for path in _entries(folder):
             if path.is_dir():
                 folders.append(path)
-            elif path.is_file() or path.is_symlink():
+            else:  # also a pipe or a device named like an image, so that somebody hears of it
                 yield path
 
 

@@ -22,8 +22,8 @@ def check_png(content: bytes) -> None:
             header = data
         elif kind == b"IDAT":
             compressed.append(data)
-    size = _inflated_size(b"".join(compressed))
-    if size < (wanted := _pixel_bytes(header)):
+    wanted = _pixel_bytes(header)
+    if (size := _inflated_size(b"".join(compressed), wanted)) < wanted:
         raise ValueError(f"it holds {size} of {wanted} bytes of pixels")
 
 
@@ -46,10 +46,10 @@ def _chunks(content: bytes) -> list[tuple[bytes, memoryview]]:
     raise ValueError("it ends before its last chunk")
 
 
-def _inflated_size(compressed: bytes) -> int:
-    """Return the number of bytes in a zlib stream, in little memory."""
+def _inflated_size(compressed: bytes, most: int) -> int:
+    """Return the number of bytes in a zlib stream, in little memory, counted up to `most`."""
     stream, size = zlib.decompressobj(), 0
-    while not stream.eof:
+    while not stream.eof and size <= most:
         piece = stream.decompress(compressed, PIECE)
         size, compressed = size + len(piece), stream.unconsumed_tail
         if not piece and not compressed:

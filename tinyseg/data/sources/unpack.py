@@ -28,6 +28,8 @@ MOST_RATIO = 100
 _ALWAYS = 64 << 20
 """Bytes that even the smallest archive may hold."""
 _MOST_HEADER = 16 << 20
+_MOST_DIRECTORY = 8 << 20
+"""Of a zip file, which is read at once: about 100,000 names."""
 _CHUNK = 1 << 20
 
 _DAMAGED = (
@@ -136,7 +138,7 @@ def _members(file: BinaryIO, limit: int) -> Iterator[_Member]:
 
 
 def _zip_members(file: BinaryIO) -> Iterator[_Member]:
-    with zipfile.ZipFile(file) as archive:
+    with zipfile.ZipFile(_Careful(file, _MOST_DIRECTORY)) as archive:
         for info in archive.infolist():
             kind = stat.S_IFMT(info.external_attr >> 16)
             plain = kind in (0, stat.S_IFREG, stat.S_IFDIR)
@@ -145,22 +147,24 @@ def _zip_members(file: BinaryIO) -> Iterator[_Member]:
 
 
 def _tar_members(stream: Any) -> Iterator[_Member]:
-    with closing(tarfile.TarFile(fileobj=_Careful(stream))) as archive:  # type: ignore[arg-type]
+    with closing(tarfile.TarFile(fileobj=_Careful(stream, _MOST_HEADER))) as archive:  # type: ignore[arg-type]
         for info in archive:
             read = None if info.isdir() else partial(archive.extractfile, info)
             yield _Member(info.name, info.size, info.isreg() or info.isdir(), read)
 
 
 class _Careful:
-    """A file for tarfile, whose headers may otherwise have gigabytes read at once."""
+    """A file for tarfile and zipfile, which may otherwise read gigabytes of headers at once."""
 
-    def __init__(self, file: Any) -> None:
-        self.file, self.seek, self.tell = file, file.seek, file.tell
+    def __init__(self, file: Any, most: int) -> None:
+        self.file, self.most, self.seek, self.tell = file, most, file.seek, file.tell
+        self.seekable = file.seekable
 
     def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= _MOST_HEADER:
-            raise tarfile.ReadError(f"a header of {size} bytes")
-        return bytes(self.file.read(size))
+        content = bytes(self.file.read(size if 0 <= size <= self.most else self.most + 1))
+        if len(content) > self.most:
+            raise tarfile.ReadError(f"a header of more than {self.most} bytes")
+        return content
 
 
 def _check_rest(stream: GzipFile, limit: int) -> None:
