@@ -6,6 +6,7 @@ import pytest
 from tinyseg.config import ModelConfig, sections
 from tinyseg.errors import ConfigError
 from tinyseg.models import DECODERS, ENCODERS, build
+from tinyseg.models.catalog import NETWORKS, entry
 from tinyseg.nn import parameters
 
 REFERENCE = {
@@ -31,7 +32,7 @@ REFERENCE = {
 
 
 def test_the_settings_know_every_network_and_encoder() -> None:
-    assert set(sections.NETWORKS) == set(DECODERS)
+    assert set(sections.NETWORKS) == set(NETWORKS) == {*DECODERS, "resunet"}
     assert set(sections.ENCODERS) == set(ENCODERS)
 
 
@@ -59,6 +60,24 @@ def test_settings_that_a_network_would_ignore_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         ModelConfig(**options)
+
+
+def test_the_residual_unet_is_nnunets_preset() -> None:
+    """dynamic_network_architectures' ResidualEncoderUNet, without heads of lower resolutions."""
+    config = ModelConfig(name="resunet", base_channels=32, depth=5)
+    state = build(config, 1, 2, seed=None).state_dict()
+    assert sum(int(np.prod(tensor.shape)) for tensor in state.values()) == 71814625
+    assert {"encoder.stages.1.blocks.0.skip.1.conv.weight", "decoder.seg_layers.4.bias"} <= set(
+        state
+    )
+
+
+def test_operations_are_those_of_the_reference() -> None:
+    """ResNet-18 has 1.81 G multiply-adds for 224 x 224, its last layer's 0.5 M left out."""
+    encoder = ENCODERS["resnet18"](None, 3, 32, 0.0)
+    found = entry("resnet18", encoder, 224, 3, "")
+    assert found.operations / 2 == pytest.approx(1.8136e9, rel=1e-3)
+    assert found.parameters == 11176512
 
 
 def test_a_frozen_encoder_has_no_parameters() -> None:

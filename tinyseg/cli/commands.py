@@ -23,12 +23,13 @@ from tinyseg.device.kernel_cache import kernel_files
 from tinyseg.doctor import Project, diagnose
 from tinyseg.drawing.plots import draw_stats
 from tinyseg.drawing.preview import preview
-from tinyseg.errors import RunError
+from tinyseg.errors import ConfigError, RunError
 from tinyseg.evaluation.evaluate import evaluate as evaluate_runs
 from tinyseg.inference.predict_files import predict as predict_files
 from tinyseg.inference.run import Run, load_run, load_runs
 from tinyseg.jit.store import StepCache
 from tinyseg.kernels import kernels_of
+from tinyseg.models import catalog
 from tinyseg.report import diagnosis_page
 from tinyseg.report import report as write_report
 from tinyseg.runs.run import RunFolder, run_folders
@@ -202,6 +203,19 @@ def data_stats(options: Options) -> int:
     _write_json(options, {"sets": [stats.to_dict() for stats in sets], **compared})
     if options.picture:
         draw_stats(options.picture, sets, comparison)
+    return 0
+
+
+def models(options: Options) -> int:
+    """Print what networks and encoders there are."""
+    if not (16 <= options.size <= 4096 and 1 <= options.channels <= 64):
+        raise ConfigError(
+            f"--size {options.size} --channels {options.channels} cannot be used: give 16 to 4096 "
+            "pixels and 1 to 64 channels"
+        )
+    found = catalog(options.size, options.channels)
+    _write_json(options, found.to_dict())
+    print(found.table())
     return 0
 
 

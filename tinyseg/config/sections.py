@@ -1,7 +1,7 @@
 """The sections of the settings: what each setting means, its default and what it may be."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from tinyseg.errors import ConfigError
 
@@ -99,7 +99,7 @@ class DataConfig:
         )
 
 
-NETWORKS = ("unet", "unet++", "fpn", "deeplabv3+")
+NETWORKS = ("unet", "unet++", "fpn", "deeplabv3+", "transunet", "resunet")
 ENCODERS = (
     *("resnet18", "resnet34", "resnet50", "mobilenet_v2"),
     *("efficientnet-b0", "efficientnet-b1", "efficientnet-b2", "efficientnet-b3"),
@@ -112,7 +112,8 @@ class ModelConfig:
     """The settings of the network: which one, and how large."""
 
     name: str = "unet"
-    """The network: unet, unet++, fpn or deeplabv3+; `tinyseg models` describes them."""
+    """The network: unet, unet++, fpn, deeplabv3+, transunet or resunet; `tinyseg models` describes
+    them."""
     encoder: str = "auto"
     """The encoder: resnet18, resnet34, resnet50, mobilenet_v2, efficientnet-b0 to -b3 or
     efficientnet-lite0 to -lite2; auto: the U-Net's own, and resnet34 for other networks."""
@@ -121,9 +122,11 @@ class ModelConfig:
     freeze: bool = False
     """Whether weights and statistics of the encoder stay as they are."""
     base_channels: int = 16
-    """For the U-Net's own encoder: channels of the first level; each level down doubles them."""
+    """For the U-Net's own encoder and resunet (nnU-Net's has 32): channels of the first level; each
+    level down doubles them."""
     depth: int = 4
-    """For the U-Net's own encoder: number of times the resolution is halved."""
+    """For the U-Net's own encoder and resunet (nnU-Net's: 5): number of times the resolution is
+    halved."""
     upsample: str = "transpose"
     """For the U-Net's own encoder: how the decoder doubles the resolution: transpose, bilinear or
     nearest."""
@@ -176,28 +179,32 @@ class ModelConfig:
         return self.name == "unet" and self.encoder == "auto"
 
     @property
+    def used(self) -> tuple[str, ...]:
+        """The settings that this network goes by, besides head and weights."""
+        if self.plain:
+            return ("base_channels", "depth", "upsample", "norm", "attention", "dropout")
+        if self.name == "resunet":
+            return ("base_channels", "depth", "dropout")
+        own = ("output_stride",) if self.name == "deeplabv3+" else ()
+        return ("encoder", "freeze", "stochastic_depth", "dropout", *own)
+
+    @property
     def larger(self) -> str:
         """The setting that makes the network larger, for advice."""
-        if self.plain:
+        if "base_channels" in self.used:
             return f"model.base_channels={2 * self.base_channels}"
         return "model.encoder=resnet50"
 
     def _check_use(self) -> None:
         """Refuse what the network would ignore."""
-        unused = ["freeze", "stochastic_depth"] if self.plain else list(_PLAIN_ONLY)
-        unused += ["output_stride"] if self.name != "deeplabv3+" else []
-        for name in unused:
-            if getattr(self, name) != getattr(ModelConfig, name):
-                value = getattr(self, name)
-                network = f"model.name={self.name} with model.encoder={self.encoder}"
+        for name in {f.name for f in fields(self)} - {"name", "head", "weights", *self.used}:
+            value = getattr(self, name)
+            if value != getattr(ModelConfig, name):
                 raise ConfigError(
-                    f"model.{name}={value!r} has no effect on {network}: omit it, or choose "
-                    "another network (`tinyseg models`)"
+                    f"model.{name}={value!r} has no effect on model.name={self.name} with "
+                    f"model.encoder={self.encoder}: omit it, or choose another network (`tinyseg "
+                    "models`)"
                 )
-
-
-_PLAIN_ONLY = ("base_channels", "depth", "upsample", "norm", "attention")
-"""Settings of the U-Net's own encoder and decoder."""
 
 
 @dataclass(frozen=True)

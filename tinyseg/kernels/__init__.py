@@ -11,7 +11,7 @@ from tinyseg.kernels.memory import wide
 from tinyseg.kernels.normalization import batch_norm
 from tinyseg.kernels.optimizer import adam, joint_norm, moving_averages
 from tinyseg.kernels.pixels import join, max_pool
-from tinyseg.kernels.plans import fallbacks, kernels_of
+from tinyseg.kernels.plans import count, fallbacks, kernels_of, operations
 from tinyseg.kernels.reference import relu
 from tinyseg.kernels.resample import smooth, warp
 from tinyseg.kernels.shapes import AdamSettings
@@ -22,12 +22,14 @@ __all__ = [
     "batch_norm",
     "conv2d",
     "conv_transpose2d",
+    "count",
     "fallbacks",
     "join",
     "joint_norm",
     "kernels_of",
     "max_pool",
     "moving_averages",
+    "operations",
     "plain",
     "plan",
     "relu",

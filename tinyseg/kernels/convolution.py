@@ -9,6 +9,7 @@ from tinyseg.kernels.gpu import convolution as gpu
 from tinyseg.kernels.memory import HALF, nchw, nhwc, rounded, wide
 from tinyseg.kernels.plans import (
     Plan,
+    count,
     fallback_reason,
     forward_plan,
     forward_warp,
@@ -73,6 +74,7 @@ def _grouped(
     if x_bchw.dtype in HALF:
         weight = rounded(w_oihw, x_bchw.dtype)
     y_bchw = plain.conv2d(x, weight, bias, stride, padding, relu, groups, dilation)
+    count(2 * int(y_bchw.numel() * weight[0].numel()))
     return y_bchw.cast(x_bchw.dtype)
 
 
@@ -146,6 +148,7 @@ def _describe(
 
 
 def _plan(conv: Convolution, *tensors: Tensor | None) -> Plan:
+    count(conv.operations)
     if reason := fallback_reason(*tensors):
         return report(conv, Plan(None, reason))
     if conv.out_rows < 1 or conv.out_columns < 1 or conv.padding >= conv.kernel:

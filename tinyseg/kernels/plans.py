@@ -104,6 +104,31 @@ def fallbacks() -> Iterator[list[str]]:
         _collecting.pop()
 
 
+_counting: list[list[int]] = []
+
+
+@contextmanager
+def operations() -> Iterator[list[int]]:
+    """Collect the floating-point operations of each convolution and attention that is traced.
+
+    Meanwhile no kernels of ours are built, which would take longer than all else.
+    """
+    global overridden
+    before, overridden = overridden, "plain"
+    _counting.append([])
+    try:
+        yield _counting[-1]
+    finally:
+        overridden = before
+        _counting.pop()
+
+
+def count(operations: int) -> None:
+    """Add operations, a multiply-add counted as two, to all that collect them."""
+    for each in _counting:
+        each.append(operations)
+
+
 def report(conv: Convolution, plan: Plan) -> Plan:
     """Return the plan; a plain one is reported to all that collect `fallbacks`."""
     for reasons in _collecting if plan.tile is None else ():

@@ -2,69 +2,25 @@
 
 A network is a class made of `nn`'s layers: images (B, C, H, W) in, logits (B, K, H, W) out. It
 knows neither losses, nor data, nor runs. A new one is a file here and an entry in DECODERS, or, if
-it has no encoder to choose, in `build`.
+it has no encoder to choose, in `build`; and its source in `catalog`.
 """
 
-from dataclasses import asdict
-
-from tinyseg.config import ModelConfig
-from tinyseg.errors import ConfigError
-from tinyseg.models.deeplabv3plus import DeepLabV3PlusDecoder
-from tinyseg.models.encoder_decoder import Decoder, EncoderDecoder
+from tinyseg.models.build import DECODERS, Network, build, head_channels
+from tinyseg.models.catalog import Catalog, catalog
+from tinyseg.models.encoder_decoder import EncoderDecoder
 from tinyseg.models.encoders import ENCODERS
-from tinyseg.models.fpn import FPNDecoder
+from tinyseg.models.resunet import ResUNet
 from tinyseg.models.unet import UNet
-from tinyseg.models.unet_decoder import UNetDecoder
-from tinyseg.models.unetplusplus import UNetPlusPlusDecoder
 
-DECODERS: dict[str, type[Decoder]] = {
-    "unet": UNetDecoder,
-    "unet++": UNetPlusPlusDecoder,
-    "fpn": FPNDecoder,
-    "deeplabv3+": DeepLabV3PlusDecoder,
-}
-"""Networks of an encoder, which can be chosen, and a decoder."""
-
-Network = UNet | EncoderDecoder
-
-
-def build(
-    config: ModelConfig,
-    in_channels: int,
-    classes: int,
-    seed: int | None = 0,
-    precision: str = "float32",
-) -> Network:
-    """Return the network that `config` describes, for images of so many channels and classes.
-
-    Without a `seed` its weights hold nothing yet: they are to be loaded.
-    """
-    shape = in_channels, head_channels(config, classes)
-    if config.plain:
-        names = ("base_channels", "depth", "upsample", "norm", "attention", "dropout")
-        options = {name: value for name, value in asdict(config).items() if name in names}
-        return UNet(*shape, seed=seed, precision=precision, **options)
-    return EncoderDecoder(
-        DECODERS[config.name],
-        *shape,
-        encoder="resnet34" if config.encoder == "auto" else config.encoder,
-        output_stride=config.output_stride if config.name == "deeplabv3+" else 32,
-        dropout=config.dropout,
-        stochastic_depth=config.stochastic_depth,
-        freeze=config.freeze,
-        seed=seed,
-        precision=precision,
-    )
-
-
-def head_channels(config: ModelConfig, classes: int) -> int:
-    """Return the channels of the head: 1 is a sigmoid, else a softmax over the classes."""
-    head = config.head if config.head != "auto" else "sigmoid" if classes == 2 else "softmax"
-    if head == "sigmoid" and classes != 2:
-        raise ConfigError(
-            f"model.head='sigmoid' has one channel but the data has {classes} classes; use softmax"
-        )
-    return 1 if head == "sigmoid" else classes
-
-
-__all__ = ["DECODERS", "ENCODERS", "EncoderDecoder", "UNet", "build", "head_channels"]
+__all__ = [
+    "DECODERS",
+    "ENCODERS",
+    "Catalog",
+    "EncoderDecoder",
+    "Network",
+    "ResUNet",
+    "UNet",
+    "build",
+    "catalog",
+    "head_channels",
+]

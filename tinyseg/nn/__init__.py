@@ -17,6 +17,7 @@ from tinyseg.nn.layers import (
     activate,
     resize,
     same_padding,
+    stretch,
     update_running_stats,
     upsample,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "resize",
     "same_padding",
     "state_dict",
+    "stretch",
     "update_running_stats",
     "upsample",
 ]

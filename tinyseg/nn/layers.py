@@ -21,14 +21,19 @@ Generator = np.random.Generator
 
 
 def _he_normal(rng: Generator | None, shape: tuple[int, ...], fan_in: int) -> Tensor:
-    """Draw weights that keep the variance through ReLU layers (He et al. 2015, eq. 10).
+    """Draw weights that keep the variance through ReLU layers (He et al. 2015, eq. 10)."""
+    return normal(rng, shape, math.sqrt(2 / fan_in))
+
+
+def normal(rng: Generator | None, shape: tuple[int, ...], std: float) -> Tensor:
+    """Draw normal weights.
 
     Without a generator they hold nothing yet: for a network whose weights are loaded or counted.
     """
     if rng is None:
         return Tensor.empty(*shape)
     # on the host: one tinygrad kernel per weight made building a U-Net take 4-8 s
-    return to_device((rng.standard_normal(shape) * math.sqrt(2 / fan_in)).astype(np.float32))
+    return to_device((rng.standard_normal(shape) * std).astype(np.float32))
 
 
 class Conv2d:
@@ -245,16 +250,22 @@ def resize(x_bchw: Tensor, mode: str) -> Tensor:
 
 def upsample(x_bchw: Tensor, scale: int) -> Tensor:
     """Return images `scale` times as large, bilinear with the corners aligned (as SMP's models)."""
-    if scale == 1:
+    rows, columns = (int(size) * scale for size in x_bchw.shape[2:])
+    return stretch(x_bchw, rows, columns)
+
+
+def stretch(x_bchw: Tensor, rows: int, columns: int) -> Tensor:
+    """Return images of another size, bilinear with the corners aligned."""
+    if (rows, columns) == x_bchw.shape[2:]:
         return x_bchw
-    x = wide(x_bchw)
-    rows, columns = (_spread(int(size), int(size) * scale) for size in x.shape[2:])
-    return (rows @ (x @ columns.transpose())).cast(x_bchw.dtype)
+    height, width = (int(size) for size in x_bchw.shape[2:])
+    x = wide(x_bchw) @ _spread(width, columns).transpose()
+    return (_spread(height, rows) @ x).cast(x_bchw.dtype)
 
 
 def _spread(size: int, outputs: int) -> Tensor:
     """Return the weights (outputs, size) of linear interpolation between aligned ends."""
-    places = Tensor.arange(outputs).reshape(-1, 1) * ((size - 1) / (outputs - 1))
+    places = Tensor.arange(outputs).reshape(-1, 1) * ((size - 1) / max(outputs - 1, 1))
     return (1 - (places - Tensor.arange(size)).abs()).maximum(0).contiguous()
 
 

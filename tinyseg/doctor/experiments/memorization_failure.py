@@ -174,8 +174,8 @@ def _default_loss_is_better(project: Project, result: Memorization) -> list[Find
 
 
 def _too_small(project: Project, result: Memorization) -> list[Finding]:
-    base = project.config.model.base_channels
-    if _needs_more_steps(result.last) or base > MAX_BASE or not project.config.model.plain:
+    base, sized = project.config.model.base_channels, "base_channels" in project.config.model.used
+    if _needs_more_steps(result.last) or base > MAX_BASE or not sized:
         return []
     why = f"a network with model.base_channels={base} has too few channels for these images"
     return _setting_is_better(project, result, "capacity", f"model.base_channels={4 * base}", why)
