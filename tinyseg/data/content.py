@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from tinyseg.data.reading.label_map import (
     scans_rest,
 )
 from tinyseg.data.reading.label_scan import find_label_map
+from tinyseg.data.reading.label_warnings import label_warnings
 from tinyseg.data.reading.layouts import Case, Layout, find_cases
 from tinyseg.data.reading.pixel_range import Ranges, find_ranges, range_warnings, to_unit
 from tinyseg.data.reading.scan import CaseReader, check_all_values, empty_warning, warnings_of
@@ -46,7 +47,8 @@ class Content:
     read: Callable[[int], Sample]
     fingerprint: str
     """16 hex digits over names and contents, or over the arguments of a simulation."""
-    label_map: Mapping[int, int]
+    decided: LabelMap
+    """The label map, with what was decided on the way: its warnings are also in `warnings`."""
     channels: int
     class_names: tuple[str, ...] = ()
     predefined: Mapping[str, tuple[str, ...]] | None = None
@@ -97,13 +99,13 @@ def read_content(
     ranges, depths = _ranges(facts, config.range) if ranges is None else (ranges, [])
     names = tuple(case.name for case in reader.cases)
     duplicates = find_duplicates(names, [f.digest for f in facts], [f.thumbnail for f in facts])
-    more = warnings_of(facts, duplicates, mapping.table, scanned=scanned, color=channels == 3)
+    more = warnings_of(facts, duplicates, mapping.table, color=channels == 3)
     return Content(
         text,
         names,
         partial(_read_case, reader, mapping.table, channels, ranges),
         _fingerprint(reader, own_labels, stacked),
-        mapping.table,
+        mapping,
         channels,
         ranges=ranges,
         class_names=own_names or tuple(class_names),
@@ -183,13 +185,19 @@ def _scan(
 ) -> tuple[list[CaseFacts], LabelMap]:
     """Return the facts of all cases, and the label map: `labels`, or one made from a scan."""
     if not scanned:
-        return reader.scan(labels, progress), LabelMap(dict(labels))
+        facts, mapping = reader.scan(labels, progress), LabelMap(dict(labels))
+        return facts, _with_warnings(mapping, facts, scanned)
     facts = reader.scan(None, progress)
     if not labeled:
         return facts, LabelMap({0: 0, 255: 1})
     mapping = find_label_map([mask for fact in facts for mask in fact.masks], labels)
     check_all_values(facts, mapping.table)
-    return facts, mapping
+    return facts, _with_warnings(mapping, facts, scanned)
+
+
+def _with_warnings(mapping: LabelMap, facts: Sequence[CaseFacts], scanned: bool) -> LabelMap:
+    more = label_warnings(facts, mapping.table, scanned)
+    return replace(mapping, warnings=(*mapping.warnings, *more))
 
 
 def _refuse_all_empty(
@@ -289,7 +297,7 @@ def _simulated(
         simulation.names,
         read,
         simulation.fingerprint(),
-        label_map or simulation.label_map,
+        LabelMap(dict(label_map or simulation.label_map)),
         channels,
         warnings=tuple(empty_warning(empty, simulation.n)),
     )

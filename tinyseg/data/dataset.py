@@ -98,7 +98,7 @@ class Dataset:
         self.source, self.names, self.channels = source.source, source.names, source.channels
         self.ranges: Ranges = source.ranges
         """The stored pixel values that become 0 and 1."""
-        self.label_map = dict(source.label_map)
+        self.label_map = dict(source.decided.table)
         self.classes = LabelMap(self.label_map).classes
         self.class_names = source.class_names or tuple(f"class {k}" for k in range(self.classes))
         self.predefined, self.duplicates = source.predefined, source.duplicates
@@ -221,6 +221,16 @@ class Dataset:
             return {}
         counts = np.bincount(label.ravel())
         return {int(class_id): int(counts[class_id]) for class_id in np.flatnonzero(counts)}
+
+    @property
+    def label_warnings(self) -> tuple[str, ...]:
+        """What was decided about the labels and could be wrong: part of `warnings`."""
+        return self._content.decided.warnings
+
+    @property
+    def label_notes(self) -> tuple[str, ...]:
+        """What was decided about the labels and is hardly ever wrong."""
+        return self._content.decided.notes
 
     def _keep(self, index: int, sample: Sample) -> None:
         if index not in self._cache and sample.bytes <= self.cache_bytes:

@@ -166,7 +166,7 @@ def test_a_bright_background(cells):
     for index in range(30):
         mask = picture(cells, f"masks/cells_{index:04}.png")
         cells.save(f"masks/cells_{index:04}.png", 255 - mask)
-    finding = only(found(cells), "warning", "foreground")
+    finding = only(found(cells), "warning", "labels")
     assert 'data.labels="0:1,255:0"' in finding.remedy
     assert found(cells, "data.labels=0:1,255:0").level == "ok"
 

@@ -1,6 +1,6 @@
 """Check a dataset for everything that could ruin a run, before training: `tinyseg data check`."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,12 @@ from tinyseg.common.findings import Finding, printable, table, tally, worst
 from tinyseg.common.threads import Progress
 from tinyseg.config import Config
 from tinyseg.data.annotations import find_annotations
-from tinyseg.data.checks.inspection import DEPTHS, InspectedCase, file_findings, inspect_files
+from tinyseg.data.checks.inspection import DEPTHS, file_findings, inspect_files
 from tinyseg.data.checks.labels import label_findings
 from tinyseg.data.checks.split import STOPS, duplicate_findings, fold_findings, split_findings
 from tinyseg.data.dataset import Dataset
 from tinyseg.data.prepare.input_statistics import channel_names
 from tinyseg.data.reading.label_map import parse_labels, scans_rest
-from tinyseg.data.reading.label_scan import find_label_map
 from tinyseg.data.reading.layouts import Layout, find_cases
 from tinyseg.data.sources import find_named
 from tinyseg.data.splits.split import Folds, Split, draw_split, make_folds
@@ -63,16 +62,14 @@ def check(source: str | Path, config: Config, progress: Progress | None = None) 
 
     DataError when there is nothing to check: no folder, or no images in it.
     """
-    found, layout, scanned = Check(str(source)), None, False
+    found, layout = Check(str(source)), None
     if not found.source.startswith("sim:"):
         layout, label_map = _layout(found.source, config)
-        scanned = label_map is None
         inspected = inspect_files(
             layout.cases, label_map, _half(progress, 0), config.data.pages == "channels"
         )
         usable = [one for one in inspected if not one.faults]
         found.findings += file_findings(inspected, layout, config.data)
-        found.findings += _scan_findings(usable, config) if scanned else []
         found.images = len(usable)
         layout = replace(layout, cases=tuple(one.case for one in usable))
         if not usable:
@@ -86,7 +83,7 @@ def check(source: str | Path, config: Config, progress: Progress | None = None) 
         return found
     found.images = len(dataset)
     found.findings += _pixel_findings(dataset)
-    found.findings += label_findings(dataset, config.data, scanned)
+    found.findings += label_findings(dataset, config.data)
     try:
         found.split = draw_split(dataset, config.data)
         if config.data.folds and not config.data.split_file:
@@ -123,17 +120,3 @@ def _pixel_findings(dataset: Dataset) -> Iterator[Finding]:
     yield Finding("ok", "channels", f"{', '.join(channel_names(dataset.channels))}{values}")
     if any(len(found) > 1 for found in ranges.values()):
         yield Finding("warning", "bit depths", "12-bit images among 16-bit ones", *DEPTHS)
-
-
-def _scan_findings(usable: Sequence[InspectedCase], config: Config) -> Iterator[Finding]:
-    """Yield what the scan of the mask values has to say."""
-    masks = [mask for one in usable for mask in one.masks]
-    if not masks:
-        return
-    try:
-        scan = find_label_map(masks, parse_labels(config.data.labels) or {})
-    except DataError as error:
-        yield Finding("error", "labels", str(error), STOPS)
-        return
-    yield from (Finding("warning", "labels", text) for text in scan.warnings)
-    yield from (Finding("note", "labels", text) for text in scan.notes)

@@ -8,10 +8,11 @@ from tinyseg.common.findings import Finding, listed
 from tinyseg.config import IGNORE, DataConfig
 from tinyseg.data.dataset import Dataset
 from tinyseg.data.prepare.resize import prepare_label
-from tinyseg.data.reading.label_map import is_foreground, ranges_text, swapped_text
+from tinyseg.data.reading.label_map import is_foreground, ranges_text
 
 RARE = 0.01
 """Share of foreground below which a plain loss may learn to predict nothing."""
+GUESS = "decided from the masks alone, so it could be wrong"
 
 Pixels = Mapping[str, Mapping[int, int]]
 """For each image the number of pixels of each class id in its label."""
@@ -36,8 +37,12 @@ def class_name(dataset: Dataset, class_id: int) -> str:
     return name if name == f"class {class_id}" else f"class {class_id} {name}"
 
 
-def label_findings(dataset: Dataset, config: DataConfig, scanned: bool) -> Iterator[Finding]:
-    """Yield what the labels hold; `scanned` when the label map was guessed from the masks."""
+def label_findings(dataset: Dataset, config: DataConfig) -> Iterator[Finding]:
+    """Yield what the labels hold, and what was decided about them."""
+    for text in dataset.label_warnings:
+        seen, _, remedy = text.partition("; ")
+        yield Finding("warning", "labels", seen, GUESS, remedy)
+    yield from (Finding("note", "labels", text) for text in dataset.label_notes)
     pixels = pixels_of(dataset)
     yield _classes(dataset, pixels)
     shares = {name: foreground_share(counts) for name, counts in pixels.items()}
@@ -62,7 +67,7 @@ def label_findings(dataset: Dataset, config: DataConfig, scanned: bool) -> Itera
     title = f"masks that lose all objects when scaled to data.size={config.size}"
     lost, why = _lost(dataset, shares, config), "the network is trained to predict background there"
     yield from listed("warning", "lost objects", title, lost, why, "raise data.size")
-    yield from _foreground(dataset, float(np.mean([*shares.values()])), scanned)
+    yield from _foreground(float(np.mean([*shares.values()])))
 
 
 def _classes(dataset: Dataset, pixels: Pixels) -> Finding:
@@ -88,14 +93,8 @@ def _lost(dataset: Dataset, shares: Mapping[str, float], config: DataConfig) -> 
                 yield name
 
 
-def _foreground(dataset: Dataset, share: float, scanned: bool) -> Iterator[Finding]:
-    if scanned and share > 0.5 and dataset.classes == 2:
-        seen = f"{share:.0%} of the pixels are foreground"
-        why = "any prediction that fills the image gets a high score"
-        low = ranges_text([value for value, c in dataset.label_map.items() if c == 0])
-        remedy = f"if value {low} is the object, set {swapped_text(dataset.label_map)}"
-        yield Finding("warning", "foreground", seen, why, remedy)
-    elif 0 < share < RARE:
+def _foreground(share: float) -> Iterator[Finding]:
+    if 0 < share < RARE:
         seen = f"{share:.2%} of the pixels are foreground"
         why = "cross-entropy alone may learn to predict nothing"
         remedy = 'keep the default loss, which has a Dice term, or set train.loss="focal_tversky"'

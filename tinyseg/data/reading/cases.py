@@ -16,6 +16,7 @@ from tinyseg.config import IGNORE
 from tinyseg.data.reading.decode import decode_image, decode_mask
 from tinyseg.data.reading.duplicates import SIDE, thumbnail
 from tinyseg.data.reading.label_map import check_known, class_of, in_colors
+from tinyseg.data.reading.lay import Lay, lay_of
 from tinyseg.data.reading.layouts import Case
 from tinyseg.data.reading.mask_facts import MaskFacts, count_values, mask_facts
 from tinyseg.data.reading.mask_pixels import Mask, one_palette
@@ -47,6 +48,8 @@ class CaseFacts:
     more_frames: bool
     size: tuple[int, int]
     """Rows and columns."""
+    lay: Lay
+    """Of the sets."""
     thumbnail: np.ndarray = field(compare=False)
     """Small and gray, see `duplicates.thumbnail`."""
 
@@ -85,6 +88,7 @@ class CaseFacts:
             **{name: getattr(self, name) for name in plain},
             "digest": self.digest.hex(),
             "masks": [mask.to_json() for mask in self.masks],
+            "lay": self.lay.to_json(),
             "thumbnail": self.thumbnail.tobytes().hex(),
         }
 
@@ -106,6 +110,7 @@ class CaseFacts:
             areas=tuple(facts["areas"]),
             more_frames=facts["more_frames"],
             size=(rows, columns),
+            lay=Lay.from_json(facts["lay"]),
             thumbnail=thumbnail.reshape(SIDE, SIDE),
         )
 
@@ -149,9 +154,10 @@ def describe(
     digest = hashlib.blake2b(image.tobytes(), digest_size=16)
     digest.update(repr(image.shape).encode())
     arrays: NamedArrays = {"image": image}
-    sets, areas = Sets(), tuple[int, ...]()
+    sets, areas, lay = Sets(), tuple[int, ...](), Lay()
     if masks:
         arrays["sets"], sets, areas = join([mask.pixels for mask in masks])
+        lay = lay_of(image, arrays["sets"], len(sets))
     return arrays, CaseFacts(
         case,
         channels=channels,
@@ -162,6 +168,7 @@ def describe(
         areas=areas,
         more_frames=more_frames,
         size=(height, width),
+        lay=lay,
         thumbnail=thumbnail(image),
     )
 

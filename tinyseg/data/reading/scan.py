@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from tinyseg.common.threads import Progress, in_threads
-from tinyseg.config import IGNORE
 from tinyseg.data.reading.cases import MOST_SETS, CaseFacts, check_values, decode_case
 from tinyseg.data.reading.duplicates import Duplicate
-from tinyseg.data.reading.label_map import swapped_text
 from tinyseg.data.reading.layouts import Case
 from tinyseg.data.sample import name_some
 from tinyseg.data.storage.store import NamedArrays, Store, digest
@@ -142,18 +140,11 @@ def warnings_of(
     duplicates: Sequence[Duplicate],
     table: Mapping[int, int],
     *,
-    scanned: bool,
     color: bool,
 ) -> list[str]:
     """Return the warnings that do not stop a run, a line each."""
     empty = [fact.case.name for fact in facts if fact.masks and not fact.foreground(table)]
     lines = empty_warning(empty, len(facts))
-    share = sum(f.foreground(table) for f in facts) / max(1, sum(f.pixels for f in facts))
-    if scanned and share > 0.5 and {*table.values()} <= {0, 1, IGNORE}:
-        lines.append(
-            f"{share:.0%} of all pixels are foreground; if what is now background is the object "
-            f"set {swapped_text(table)}"
-        )
     frames = [fact.case.name for fact in facts if fact.more_frames]
     if frames:
         lines.append(

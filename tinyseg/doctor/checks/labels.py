@@ -7,6 +7,7 @@ from tinyseg.common.arrays import Array
 from tinyseg.common.findings import Finding
 from tinyseg.config import IGNORE
 from tinyseg.data import is_foreground
+from tinyseg.data.reading.label_map import swapped_text
 from tinyseg.doctor.check import Check, error, finding, ok, only_if, warning
 from tinyseg.doctor.experiments.label_agreement import (
     TURNS,
@@ -65,12 +66,11 @@ def objects_are_foreground(project: Project) -> list[Finding]:
     around = [tile for tile in tiles if flags[tile]]
     known = sum(flag is not None for flag in flags)
     if 2 * len(around) > known:
-        values = {class_id: value for value, class_id in project.dataset.label_map.items()}
         what = f"in {len(around)} of {known} masks the foreground touches all four borders and "
         what += "surrounds islands of background"
         why = "such islands are usually the objects; predicting everything except the objects "
         why += "gets a high score from the start"
-        remedy = f'to segment the islands, set data.labels="{values[0]}:1,{values[1]}:0"'
+        remedy = f"to segment the islands, set {swapped_text(project.dataset.label_map)}"
         names = map(project.name_of, around)
         picture = label_picture(project, project.foreground_tiles)
         return warning("inverted", what, why, remedy, names, picture)
