@@ -48,8 +48,8 @@ class DataConfig:
     "background:0,cell:1,dirt:ignore"; auto: scan the masks."""
     annotations: str = "auto"
     """Labels that are no masks: coco, labelme, labelme_folders, voc, label_studio,
-    label_studio_sorted, yolo, imagej, or a file in the folder; auto: what is found; none: masks
-    only."""
+    label_studio_sorted, yolo, imagej, numpy, or a file in the folder; auto: what is found;
+    none: masks only."""
     split_file: str = ""
     """JSON file with a saved split or saved folds; empty: split by seed and fractions."""
     val_fraction: float = 0.2

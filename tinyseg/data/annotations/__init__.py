@@ -24,6 +24,7 @@ from tinyseg.data.annotations.label_studio import (
 )
 from tinyseg.data.annotations.labelme import find_labelme, is_labelme, shorten
 from tinyseg.data.annotations.named_masks import find_labelme_folders, find_voc
+from tinyseg.data.annotations.numpy_arrays import find_numpy
 from tinyseg.data.annotations.yolo import find_yolo
 from tinyseg.errors import DataError
 
@@ -48,6 +49,7 @@ _FINDERS: dict[str, Callable[[Folder, Documents, Sequence[str]], Annotations | N
     ),
     "yolo": lambda folder, _, names: find_yolo(folder, names),
     "imagej": lambda folder, _, names: find_imagej(folder, names),
+    "numpy": lambda folder, _, names: find_numpy(folder, names),
 }
 _ON_REQUEST = {SORTED: find_sorted}
 """Formats that are a guess, and taken only if they are asked for."""

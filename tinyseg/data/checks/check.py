@@ -106,11 +106,11 @@ def _half(progress: Progress | None, half: int) -> Progress | None:
 def _layout(source: str, config: Config) -> tuple[Layout, Mapping[int, int] | None]:
     """Return the cases, and the label map when it is known before the masks are read."""
     named = find_named(source) or find_annotations(Path(source), config.data)
-    if named:
+    if named and named.label_map:
         return named.layout, named.label_map
     complete = not scans_rest(config.data.labels)
     label_map = parse_labels(config.data.labels) if complete else None
-    return find_cases(Path(source), strict=False), label_map
+    return named.layout if named else find_cases(Path(source), strict=False), label_map
 
 
 def _pixel_findings(dataset: Dataset) -> Iterator[Finding]:

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from tinyseg.common.findings import Finding, listed
 from tinyseg.common.threads import Progress, in_threads
 from tinyseg.config import DataConfig
-from tinyseg.data.reading.cases import check_same_size, read_mask
-from tinyseg.data.reading.decode import decode_image
+from tinyseg.data.reading.cases import check_same_size, read_image, read_mask
 from tinyseg.data.reading.label_map import check_known, in_colors
 from tinyseg.data.reading.layouts import Case, Layout
 from tinyseg.data.reading.mask_facts import MaskFacts, count_values, mask_facts
@@ -88,7 +87,7 @@ def inspect_files(
 def _inspect(case: Case, label_map: Mapping[int, int] | None, stacked: bool) -> InspectedCase:
     one = InspectedCase(case)
     with one.collect("unreadable"):
-        image, one.more_frames, one.mode = decode_image(case.image, case.page, stacked)
+        image, one.more_frames, one.mode = read_image(case, stacked)
         one.shape, one.flat = image.shape, bool((image == image[:1, :1]).all())
     for path in case.masks:
         if case.annotation and not one.shape:

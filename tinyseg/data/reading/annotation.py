@@ -22,3 +22,5 @@ class Annotation:
     """A digest of all that shapes the label beyond the content of the case's files."""
     size: Size | None = None
     """Rows and columns that the file gives for the image; None where it gives none."""
+    image: Callable[[], np.ndarray] | None = None
+    """Return the image (H, W, C) as stored, where it is in no image file."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinyseg.config import IGNORE
-from tinyseg.data.reading.decode import decode_image, decode_mask
+from tinyseg.data.reading.decode import Decoded, decode_image, decode_mask
 from tinyseg.data.reading.duplicates import SIDE, thumbnail
 from tinyseg.data.reading.label_map import check_known, class_of, in_colors
 from tinyseg.data.reading.lay import Lay, lay_of
@@ -129,10 +129,18 @@ def check_values(facts: CaseFacts, table: Mapping[int, int]) -> None:
 
 def decode_case(case: Case, stacked: bool = False) -> tuple[NamedArrays, CaseFacts]:
     """Decode the files of one case, the image as stored; see `describe` and `decode_image`."""
-    image = decode_image(case.image, case.page, stacked)
+    image = read_image(case, stacked)
     masks = [read_mask(case, path, image.pixels.shape[:2]) for path in case.masks]
     more_frames = image.more_frames or any(mask.more_frames for mask in masks)
     return describe(case, image.pixels, masks, more_frames)
+
+
+def read_image(case: Case, stacked: bool = False) -> Decoded:
+    """Decode the image of a case, or take it from its annotation."""
+    if case.annotation is None or case.annotation.image is None:
+        return decode_image(case.image, case.page, stacked)
+    pixels = case.annotation.image()
+    return Decoded(pixels, more_frames=False, mode=f"{pixels.shape[2]} x {pixels.dtype}")
 
 
 def read_mask(case: Case, path: Path, size: tuple[int, ...]) -> Mask:

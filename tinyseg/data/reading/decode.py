@@ -170,13 +170,16 @@ def decode_image(path: Path, page: int | None = None, stacked: bool = False) -> 
 def _from_tiff(path: Path, page: int | None, stacked: bool) -> Decoded:
     pixels, frames = read_tiff(path, page, stacked)
     mode = f"{pixels.shape[2]} x {pixels.dtype}"
-    pixels = _plain_type(pixels)
+    pixels = plain_type(pixels)
     more = frames > 1 and page is None
     return Decoded(_thin(pixels) if pixels.shape[2] == 3 else pixels, more, mode)
 
 
-def _plain_type(pixels: np.ndarray) -> np.ndarray:
-    """Return bool as 0 and 255, and every other type as one of uint8, uint16, int32, float32."""
+def plain_type(pixels: np.ndarray) -> np.ndarray:
+    """Return bool as 0 and 255, and every other type as one of uint8, uint16, int32, float32.
+
+    ValueError for what is no number.
+    """
     if pixels.dtype == bool:
         return pixels * np.uint8(255)
     if pixels.dtype.kind not in "uif":
@@ -200,7 +203,7 @@ def _stack(path: Path, image: ImageFile, pages: int) -> np.ndarray:
 def _pixels(image: Image.Image) -> np.ndarray:
     """Return (H, W, 1) where an upright image is gray, else (H, W, 3)."""
     if _is_deep(image):
-        return _plain_type(np.asarray(image))[..., None]
+        return plain_type(np.asarray(image))[..., None]
     if image.mode in GRAY_MODES:
         return gray(image)[..., None]
     return _thin(color(image))
