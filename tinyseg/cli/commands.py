@@ -29,14 +29,15 @@ from tinyseg.inference.predict_files import predict as predict_files
 from tinyseg.inference.run import Run, load_run, load_runs
 from tinyseg.jit.store import StepCache
 from tinyseg.kernels import kernels_of
-from tinyseg.models import catalog
+from tinyseg.models import catalog, head_channels
 from tinyseg.report import diagnosis_page
 from tinyseg.report import report as write_report
+from tinyseg.runs import checkpoint
 from tinyseg.runs.run import RunFolder, run_folders
 from tinyseg.training.cross_validation import cross_validate
 from tinyseg.training.overfit import overfit as overfit_images
 from tinyseg.training.train import train as train_run
-from tinyseg.weights import read_weights
+from tinyseg.weights import read_weights, to_torch
 from tinyseg.weights import table as weights_table
 from tinyseg.weights import to_dict as weights_to_dict
 
@@ -224,6 +225,21 @@ def weights(options: Options) -> int:
     found = read_weights(options.file)
     _write_json(options, weights_to_dict(found))
     print(weights_table(found))
+    return 0
+
+
+def export(options: Options) -> int:
+    """Write a run's weights under PyTorch's names."""
+    run = RunFolder.load(options.folder)
+    if run.facts.custom.get("model"):
+        raise RunError(f"{options.folder} has a network of yours: its checkpoint has its own names")
+    arrays, _, path = run.load_checkpoint()
+    begin, settings, shape = "model.", run.config.model, (run.facts.channels, run.facts.classes)
+    tensors = {n.removeprefix(begin): a for n, a in arrays.items() if n.startswith(begin)}
+    out_channels = head_channels(settings, shape[1])
+    named, made = to_torch(settings, shape[0], out_channels, tensors)
+    checkpoint.save(options.out, named, {"network": made, "run": str(options.folder)})
+    print(f"{len(named)} tensors of {path} for\nmodel = {made}")
     return 0
 
 

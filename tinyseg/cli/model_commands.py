@@ -1,6 +1,6 @@
 """The commands on networks and files of weights."""
 
-from tinyseg.cli.options import FORCE, JSON, Command, option, path
+from tinyseg.cli.options import FORCE, JSON, RUN, Command, option, path
 
 MODEL_COMMANDS = (
     Command(
@@ -23,5 +23,20 @@ MODEL_COMMANDS = (
         "PyTorch's files are read without PyTorch, and nothing in them is run.",
         (option("file", type=path, metavar="FILE", help="the file"), JSON, FORCE),
         "tinyseg weights run/checkpoints/best.safetensors",
+    ),
+    Command(
+        "export",
+        "Write the best weights of a run as safetensors with PyTorch's names.",
+        "Prints the call that makes the network in PyTorch, of segmentation-models-pytorch or of "
+        "milesial/Pytorch-UNet; normalize its images as the run does (mean and std in run.json).",
+        (
+            RUN,
+            option("--to", choices=["torch"], default="torch", help="default: %(default)s"),
+            option(
+                "--out", writes=(".safetensors",), required=True, help="the safetensors to write"
+            ),
+            FORCE,
+        ),
+        "tinyseg export run --out torch.safetensors",
     ),
 )

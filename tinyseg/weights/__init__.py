@@ -6,6 +6,7 @@ know losses, data, or how anything is trained.
 """
 
 from tinyseg.weights.describe import table, to_dict
+from tinyseg.weights.export import to_torch
 from tinyseg.weights.file import Weights, read_weights
 from tinyseg.weights.transfer import check_weights, load_weights, transfer
 
@@ -16,5 +17,6 @@ __all__ = [
     "read_weights",
     "table",
     "to_dict",
+    "to_torch",
     "transfer",
 ]
