@@ -60,6 +60,20 @@ def png(mask):
     return base64.b64encode(data.getvalue()).decode()
 
 
+def test_images_inside_the_files(folder):
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    content = labelme("gone.jpg", [("a", "polygon", TRIANGLE)])
+    write_json(folder, "x.json", {**content, "imageData": png(pixels)})
+    write_json(folder, "y.json", {**content, "imageData": png(pixels[..., 0])})
+    x, y = Dataset(folder.path)
+    assert (x.name, y.name) == ("x", "y")
+    np.testing.assert_array_equal(x.image, pixels)
+    np.testing.assert_array_equal(y.image, pixels[..., :1].repeat(3, axis=2))
+    write_json(folder, "y.json", {**content, "imageData": png(pixels)[:-40]})
+    with pytest.raises(DataError, match=r"y\.json: its imageData is damaged"):
+        Dataset(folder.path)
+
+
 def test_mask_shapes(folder, labels):
     folder.image("x.png")
     content = labelme("x.png", [("a", "mask", [[2, 3], [5, 4]])])

@@ -122,6 +122,8 @@ def _documents(folder: Folder, choice: str) -> dict[str, dict[str, Any]]:
 
 def _has_masks(folder: Folder, files: Mapping[str, Any]) -> bool:
     """Return whether most labelme files have an exported mask next to their image."""
+    if not files:
+        return False
     stems: dict[str, int] = {}
     for image in folder.images:
         stem = image.rpartition(".")[0]

@@ -29,19 +29,19 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.files: list[str] = []
-        """Paths relative to the root, in natural order, without hidden ones."""
+        """Paths relative to the root, without hidden ones."""
         for folder, folders, names in os.walk(root):
             folders[:] = [f for f in folders if f[0] != "." and f.casefold() not in _HIDDEN]
             inside = os.path.relpath(folder, root).replace(os.sep, "/")
             prefix = "" if inside == "." else inside + "/"
             self.files += [prefix + name for name in names if name[0] != "."]
-        self.suffixes = {PurePosixPath(file).suffix.casefold() for file in self.files}
+        self.suffixes = {_suffix(file) for file in self.files}
 
     def ending(self, *suffixes: str) -> list[str]:
         """Return the files with one of these extensions, in natural order."""
         if not self.suffixes.intersection(suffixes):
             return []
-        found = [f for f in self.files if PurePosixPath(f).suffix.casefold() in suffixes]
+        found = [file for file in self.files if _suffix(file) in suffixes]
         return sorted(found, key=natural)
 
     @cached_property
@@ -148,6 +148,10 @@ def case_names(images: Iterable[str]) -> dict[str, str]:
     for stem in stems.values():
         times[stem] = times.get(stem, 0) + 1
     return {file: stem if times[stem] == 1 else short[file] for file, stem in stems.items()}
+
+
+def _suffix(file: str) -> str:
+    return os.path.splitext(file)[1].casefold()
 
 
 def _grouped(files: Iterable[str], key: Any) -> dict[str, list[str]]:

@@ -117,6 +117,8 @@ class Drawn:
     content: Any
     """All that shapes the label, as JSON takes it."""
     size: Size | None = None
+    read: Callable[[], np.ndarray] | None = None
+    """Returns the image (H, W, C) where it is inside the annotation file, which `image` names."""
 
 
 def gather(
@@ -141,7 +143,7 @@ def gather(
     cases = []
     for image, name in case_names(by_image).items():
         one = by_image[image]
-        annotation = Annotation(one.draw, digest_of([list(names), one.content]), one.size)
+        annotation = Annotation(one.draw, digest_of([list(names), one.content]), one.size, one.read)
         masks = (folder.root / one.file,)
         split = splits(image) if splits else split_of(one.file) or split_of(image, name_too=False)
         cases.append(Case(name, folder.root / image, masks, split, annotation=annotation))

@@ -3,7 +3,6 @@
 import re
 import struct
 import zipfile
-import zlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import PurePosixPath
@@ -23,6 +22,7 @@ from tinyseg.data.annotations.found import (
 from tinyseg.data.annotations.imagej_file import ROI_LIMIT, Roi, parse_roi
 from tinyseg.data.annotations.raster import fill_polygons
 from tinyseg.data.reading.annotation import Size
+from tinyseg.data.reading.decode import DAMAGED
 from tinyseg.data.sample import name_some
 from tinyseg.errors import DataError
 
@@ -31,17 +31,7 @@ ZIP_LIMIT = 1 << 28
 MOST_ROIS = 200_000
 _SET = re.compile(r"[ _.-]*(?:roi[ _-]*sets?|rois?)[ _.-]*", re.IGNORECASE)
 _NUMBER = re.compile(r"(?:[ _-]+\d+)+$")
-_DAMAGED = (
-    zipfile.BadZipFile,
-    zlib.error,
-    EOFError,
-    OSError,
-    ValueError,
-    RuntimeError,
-    NotImplementedError,
-    LookupError,
-    OverflowError,
-)
+_BAD = (*DAMAGED, zipfile.BadZipFile)
 
 
 def find_imagej(folder: Folder, known: Sequence[str]) -> Annotations | None:
@@ -102,7 +92,7 @@ def _contents(folder: Folder, file: str) -> list[tuple[str, bytes]]:
             if len(entries) > MOST_ROIS or sum(e.file_size for e in entries) > ZIP_LIMIT:
                 raise ValueError("it holds too much for selections")
             return [(entry.filename, _unpack(archive, entry)) for entry in entries]
-    except _DAMAGED as error:
+    except _BAD as error:
         if "roi" not in file.casefold():
             return []
         raise DataError(

@@ -130,6 +130,8 @@ def _masks_by_task(folder: Folder) -> tuple[dict[int, list[tuple[str, str]]], li
     """Return (file, label) of the masks of each task, of its first annotation; and the images."""
     found: dict[int, dict[int, list[tuple[str, str]]]] = {}
     images = []
+    if not any("-annotation-" in file for file in folder.files):
+        return {}, []
     for file in folder.images:
         if match := _MASK.fullmatch(PurePosixPath(file).stem):
             by_annotation = found.setdefault(int(match[1]), {})

@@ -1,7 +1,6 @@
 """labelme JSON: the shapes of one image in one file, drawn as labelme itself exports them."""
 
 import base64
-import binascii
 import io
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from tinyseg.data.annotations.folder import Folder
 from tinyseg.data.annotations.found import (
@@ -26,7 +25,9 @@ from tinyseg.data.annotations.found import (
     text_of,
 )
 from tinyseg.data.reading.annotation import Size
+from tinyseg.data.reading.decode import DAMAGED, FORMATS, PIXEL_LIMIT, plain_type
 from tinyseg.data.reading.layouts import natural
+from tinyseg.data.reading.mask_pixels import GRAY_MODES
 from tinyseg.data.sample import name_some
 from tinyseg.errors import DataError
 
@@ -59,13 +60,14 @@ def shorten(content: Mapping[str, Any]) -> dict[str, Any]:
     keys = ("imagePath", "imageHeight", "imageWidth")
     kept = ("label", "points", "shape_type", "mask")
     shapes = [{key: shape[key] for key in kept if key in shape} for shape in content["shapes"]]
-    return {**{key: content.get(key) for key in keys}, "shapes": shapes}
+    embedded = isinstance(content.get("imageData"), str) and bool(content["imageData"])
+    return {**{key: content.get(key) for key in keys}, "shapes": shapes, "embedded": embedded}
 
 
 def find_labelme(
     folder: Folder, files: Mapping[str, Any], known: Sequence[str]
 ) -> Annotations | None:
-    """Return the images of labelme files: by their `imagePath`, else by the file's own name."""
+    """Return the images of labelme files: by `imagePath`, from inside, or by the file's name."""
     pairs = {file: _image_of(folder, file, content) for file, content in files.items()}
     if not any(pairs.values()):
         return None
@@ -80,7 +82,8 @@ def find_labelme(
         shapes = [(classes.id(text_of(s["label"])), s) for s in content["shapes"] if _drawable(s)]
         thin += [file] * (len(shapes) < len(content["shapes"]))
         draw = partial(_draw, str(folder.root / file), shapes, size)
-        drawn.append(Drawn(image, file, draw, [shapes, size], size))
+        read = partial(_embedded, folder, file) if image == file else None
+        drawn.append(Drawn(image, file, draw, [shapes, size], size, read))
     count = sum(len(drawing.content[0]) for drawing in drawn)
     warnings = [
         f"labelme annotations: {counted(len(drawn), 'image')}, {counted(count, 'shape')} of "
@@ -103,7 +106,26 @@ def find_labelme(
 def _image_of(folder: Folder, file: str, content: Mapping[str, Any]) -> str | None:
     named = content["imagePath"]
     image = folder.image(named, file) if isinstance(named, str) else None
+    if image is None and content["embedded"]:
+        return file
     return image or folder.image_of(PurePosixPath(file).stem, file)
+
+
+def _embedded(folder: Folder, file: str) -> np.ndarray:
+    """Return the image (H, W, C) inside a labelme file."""
+    try:
+        data = base64.b64decode(str(folder.json(file).get("imageData")), validate=True)
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.width * image.height > PIXEL_LIMIT:
+                raise ValueError(f"more than {PIXEL_LIMIT} pixels")
+            upright = ImageOps.exif_transpose(image)
+            gray = upright.mode in GRAY_MODES
+            deep = upright.mode in ("I", "F") or upright.mode.startswith("I;16")
+            pixels = np.asarray(upright if deep else upright.convert("L" if gray else "RGB"))
+            return plain_type(pixels.reshape(upright.height, upright.width, -1))
+    except (*DAMAGED, Image.DecompressionBombError) as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{folder.root / file}: its imageData is damaged ({text})") from None
 
 
 def _kind(shape: Mapping[str, Any]) -> str:
@@ -172,13 +194,7 @@ def _paint_mask(
             if image.size != (right - left + 1, bottom - top + 1):
                 raise ValueError(f"its mask of {image.size} does not fill its rectangle")
             mask = np.asarray(image.convert("L")) > 0
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        binascii.Error,
-        Image.DecompressionBombError,
-    ) as error:
+    except (*DAMAGED, Image.DecompressionBombError) as error:
         raise DataError(f"{where}: its mask cannot be read ({error}); export it again") from None
     if min(left, top) < 0 or right >= label.shape[1] or bottom >= label.shape[0]:
         raise DataError(f"{where}: its mask reaches out of the image; export it again")

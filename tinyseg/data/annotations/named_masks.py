@@ -72,10 +72,10 @@ def _by_value(path: Path, table: Sequence[int], size: Size) -> np.ndarray:
 def find_voc(folder: Folder, known: Sequence[str]) -> Annotations | None:
     """Return JPEGImages/NAME with SegmentationClass/NAME.png, whose colors labelmap.txt names."""
     maps = [file for file in folder.ending(".txt") if file.casefold().endswith("labelmap.txt")]
-    masks = {file: "/".join(file.split("/")[:-2]) for file in folder.images if _is_class(file)}
-    tables = {file: _read_labelmap(folder, file) for file in maps}
-    tables = {file: table for file, table in tables.items() if table}
-    if not masks or not tables:
+    tables = {file: table for file in maps if (table := _read_labelmap(folder, file))}
+    images = folder.images if tables else []
+    masks = {file: "/".join(file.split("/")[:-2]) for file in images if _is_class(file)}
+    if not masks:
         return None
     colors: dict[str, int] = {}
     for file, table in tables.items():

@@ -5,7 +5,6 @@ import io
 import math
 import tokenize
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,28 +12,14 @@ from typing import IO, Any
 
 import numpy as np
 
+from tinyseg.data.reading.decode import DAMAGED
 from tinyseg.errors import DataError
 
 ARRAY_LIMIT = 1 << 32
 """Largest array inside an .npz file, in bytes: it is unpacked as a whole."""
 MOST_ARRAYS = 10_000
 MOST_NUMBERS = 1 << 50
-_BAD = (
-    zipfile.BadZipFile,
-    zlib.error,
-    tokenize.TokenError,
-    ValueError,
-    OSError,
-    EOFError,
-    TypeError,
-    SyntaxError,
-    LookupError,
-    RuntimeError,
-    MemoryError,
-    OverflowError,
-    NotImplementedError,
-    Warning,  # where warnings are errors
-)
+_BAD = (*DAMAGED, zipfile.BadZipFile, tokenize.TokenError, MemoryError)
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ _LOW_BYTES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L", "LA;16B": "RGBA"}
 those by which it reads the low bytes: RGBA takes both bytes of gray, then both of alpha."""
 
 # A damaged file makes Pillow raise any of these; Warning only where warnings are errors.
-_DAMAGED = (
+DAMAGED = (
     OSError,
     SyntaxError,
     ValueError,
@@ -306,7 +306,7 @@ def _guarded(path: Path, read: Callable[[], Result]) -> Result:
             f"{path}: there is not enough memory to decode it; cut it into tiles, or close other "
             "programs"
         ) from None
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise DataError(f"{path}: {_why(path, error)}") from None
 
 
