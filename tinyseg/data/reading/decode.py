@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from textwrap import shorten
 from typing import IO, NamedTuple, TypeVar
 
 import numpy as np
@@ -18,9 +19,18 @@ from tinyseg.data.reading.mask_pixels import (
     GRAY_MODES,
     Mask,
     color,
+    from_colors,
     gray,
     mask_values,
     note_storage,
+    whole_numbers,
+)
+from tinyseg.data.reading.medical import (
+    NIFTI_HEADER,
+    is_dicom,
+    is_nifti,
+    read_dicom,
+    read_nifti,
 )
 from tinyseg.data.reading.pixel_range import Ranges, to_unit
 from tinyseg.data.reading.png import check_png
@@ -57,6 +67,7 @@ DAMAGED = (
     SyntaxError,
     ValueError,
     TypeError,
+    AssertionError,
     AttributeError,
     ArithmeticError,
     LookupError,
@@ -108,7 +119,8 @@ def count_pages(path: Path) -> int:
     def count() -> int:
         with _opened(path) as image:
             if image is None or (image.format == "TIFF" and beyond_pillow(image)):
-                return count_frames(path)
+                is_tiff = _start(path).startswith(TIFF_MAGIC)
+                return count_frames(path) if is_tiff else _read_other(path, None, False)[1]
             for page in range(1, MOST_PAGES + 1):
                 try:
                     image.seek(page)
@@ -148,7 +160,7 @@ def decode_image(path: Path, page: int | None = None, stacked: bool = False) -> 
     def read() -> Decoded:
         with _opened(path) as image:
             if image is None or (image.format == "TIFF" and beyond_pillow(image)):
-                return _from_tiff(path, page, stacked)
+                return _decode_other(path, page, stacked)
             _check_size(path, image)
             mode, pages = _mode(image), int(getattr(image, "n_frames", 1))
             if raw_mode := _low_bytes(image):
@@ -167,12 +179,27 @@ def decode_image(path: Path, page: int | None = None, stacked: bool = False) -> 
     return decoded
 
 
-def _from_tiff(path: Path, page: int | None, stacked: bool) -> Decoded:
-    pixels, frames = read_tiff(path, page, stacked)
+def _decode_other(path: Path, page: int | None, stacked: bool) -> Decoded:
+    pixels, frames = _read_other(path, page, stacked)
     mode = f"{pixels.shape[2]} x {pixels.dtype}"
     pixels = plain_type(pixels)
     more = frames > 1 and page is None
     return Decoded(_thin(pixels) if pixels.shape[2] == 3 else pixels, more, mode)
+
+
+def _read_other(path: Path, page: int | None, stacked: bool) -> tuple[np.ndarray, int]:
+    """Return what Pillow cannot read, as stored (H, W, C), and the number of frames."""
+    start = _start(path)
+    if is_dicom(start):
+        return read_dicom(path, page)
+    if is_nifti(path, start):
+        return read_nifti(path), 1
+    return read_tiff(path, page, stacked)
+
+
+def _start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(NIFTI_HEADER)
 
 
 def plain_type(pixels: np.ndarray) -> np.ndarray:
@@ -211,9 +238,24 @@ def _pixels(image: Image.Image) -> np.ndarray:
 
 def decode_mask(path: Path, page: int | None = None) -> Mask:
     """Read the values of a mask as (H, W) integers; see `mask_values`."""
-    image, more_frames = _guarded(path, lambda: _open_upright(path, page))
+
+    def read() -> tuple[Image.Image, bool] | Decoded:
+        with _opened(path) as image:
+            if image is None:
+                return _decode_other(path, page, stacked=False)
+            more_frames = image.format in ("TIFF", "GIF") and getattr(image, "is_animated", False)
+            return _upright(path, image, page), bool(more_frames) and page is None
+
+    opened = _guarded(path, read)
     try:
-        return mask_values(image, more_frames)
+        if not isinstance(opened, Decoded):
+            return mask_values(*opened)
+        if opened.pixels.shape[2] == 3 and opened.pixels.dtype == np.uint8:
+            return Mask(from_colors(opened.pixels), opened.more_frames)
+        if opened.pixels.shape[2] != 1:
+            raise ValueError(f"a mask has 1 channel, this file {opened.pixels.shape[2]}")
+        values, remark = whole_numbers(opened.pixels[..., 0])
+        return Mask(values, opened.more_frames, remark=remark)
     except ValueError as error:
         raise DataError(f"{path}: {error}") from None
 
@@ -243,17 +285,11 @@ def _deep_color(path: Path, image: ImageFile, raw_mode: str) -> np.ndarray:
     image.tile = [(*image.tile[0][:3], raw_mode)]  # type: ignore[list-item]
     low = np.asarray(ImageOps.exif_transpose(image))
     low = low[..., 1:2] if raw_mode == "RGBA" else low[..., :3]
-    high = np.asarray(_open_upright(path, None)[0])[..., : low.shape[2]]
+    with _opened(path) as again:
+        assert again is not None
+        high = np.asarray(_upright(path, again, None))[..., : low.shape[2]]
     deep: np.ndarray = (high.astype(np.uint16) << 8) | low
     return deep
-
-
-def _open_upright(path: Path, page: int | None) -> tuple[Image.Image, bool]:
-    with _opened(path) as image:
-        if image is None:
-            raise ValueError("no TIFF that can be read")
-        more_frames = image.format in ("TIFF", "GIF") and getattr(image, "is_animated", False)
-        return _upright(path, image, page), bool(more_frames) and page is None
 
 
 def _upright(path: Path, image: ImageFile, page: int | None) -> Image.Image:
@@ -267,12 +303,15 @@ def _upright(path: Path, image: ImageFile, page: int | None) -> Image.Image:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[ImageFile | None]:
-    """Open an image, a PNG from memory once it proves whole; None for a TIFF Pillow cannot open."""
+    """Open an image, a PNG from memory once it proves whole; None if another package reads it."""
     with path.open("rb") as file:  # by name Pillow 13 maps a turned TIFF at the wrong width
         source: IO[bytes] = file
-        start = file.read(len(PNG))
+        start = file.read(NIFTI_HEADER)
         file.seek(0)
-        if start == PNG:
+        if is_dicom(start) or is_nifti(path, start):
+            yield None
+            return
+        if start.startswith(PNG):
             content = file.read()
             source = BytesIO(content)
         try:
@@ -283,7 +322,7 @@ def _opened(path: Path) -> Iterator[ImageFile | None]:
             yield None
             return
         with image:
-            if start == PNG:
+            if start.startswith(PNG):
                 _check_size(path, image)
                 check_png(content)
             yield image
@@ -332,7 +371,9 @@ def _why(path: Path, error: BaseException) -> str:
         return "the file is empty; replace or remove it"
     if isinstance(error, UnidentifiedImageError):
         return f"not an image that can be read ({', '.join(FORMATS)}); convert or remove it"
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = shorten(str(error), 200, placeholder=" ...") or type(error).__name__
     if "imagecodecs" in text:
         return f'its compression needs imagecodecs ({text}): pip install "tinyseg[tiff]"'
+    if "missing dependencies" in text:
+        return f"its compression needs one more package ({text}): pip install pylibjpeg[all]"
     return f"damaged or truncated ({text}); replace or remove it"

@@ -6,6 +6,8 @@ Axes that a file names itself (OME, ImageJ, bands) are channels; all other pages
 import logging
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -79,14 +81,16 @@ def count_frames(path: Path) -> int:
         return len(_frames(series.shape, axes, kept))
 
 
-def _open(path: Path) -> Any:
+@contextmanager
+def _open(path: Path) -> Iterator[Any]:
     try:
         import tifffile
     except ImportError:
         raise missing_package(f"{path}: this kind of TIFF", "tifffile", "tiff") from None
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is damaged, we say ourselves
     try:
-        return tifffile.TiffFile(path)
+        with tifffile.TiffFile(path) as file:
+            yield file
     except tifffile.TiffFileError as error:
         raise ValueError(str(error)) from None
 
