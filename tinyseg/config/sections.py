@@ -38,6 +38,9 @@ class DataConfig:
     range: str = "auto"
     """Pixel values that become black and white, as "LOW,HIGH"; auto: 8 bits are 0 to 255, other
     depths take one range for all images, chosen from their values."""
+    exif: str = "auto"
+    """How masks of images lie that EXIF turns, where both ways fit. upright: as the image is shown;
+    stored: as its pixels are stored; auto: as they agree better with the images."""
     preprocess: str = ""
     """Filters applied to each image before resizing: "median(size=3)+clahe(tiles=8,clip=2)"."""
     normalize: str = "dataset"
@@ -72,6 +75,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _check(16 <= self.size <= 4096, "data.size", self.size, "16 to 4096 pixels")
+        ways = ("auto", "upright", "stored")
+        _check(self.exif in ways, "data.exif", self.exif, f"one of {', '.join(ways)}")
         fits = ("resize", "pad", "tile")
         _check(self.fit in fits, "data.fit", self.fit, f"one of {', '.join(fits)}")
         _check(0 <= self.overlap <= 0.9, "data.overlap", self.overlap, "a fraction, 0 to 0.9")

@@ -16,6 +16,7 @@ from tinyseg.data.reading.arrays import Arrays
 from tinyseg.data.reading.cases import CaseFacts, check_values
 from tinyseg.data.reading.decode import to_channels
 from tinyseg.data.reading.duplicates import Duplicate, find_duplicates
+from tinyseg.data.reading.fit_mask import find_turned
 from tinyseg.data.reading.label_map import (
     LabelMap,
     check_label_map,
@@ -89,7 +90,7 @@ def read_content(
     _check_named(own_labels, text, label_map, _unless_drawn(reader.cases, config.labels))
     labels = own_labels or label_map or parse_labels(config.labels)
     scanned = not (own_labels or label_map) and scans_rest(config.labels)
-    facts, mapping = _scan(reader, labels or {}, scanned, labeled, progress)
+    facts, mapping = _scan(reader, labels or {}, scanned, config.exif, labeled, progress)
     if labeled and label_map is None:
         _refuse_all_empty(facts, mapping.table, text, named=bool(own_labels))
     _check_names(own_names, mapping.classes, text)
@@ -103,8 +104,8 @@ def read_content(
     return Content(
         text,
         names,
-        partial(_read_case, reader, mapping.table, channels, ranges),
-        _fingerprint(reader, own_labels, stacked),
+        partial(_read_case, reader, mapping, channels, ranges),
+        _fingerprint(reader, own_labels, stacked, mapping.turned),
         mapping,
         channels,
         ranges=ranges,
@@ -173,31 +174,36 @@ def _without_unused(
     ids = {class_id: number for number, class_id in enumerate(sorted(used))} | {IGNORE: IGNORE}
     table = {value: ids[to] for value, to in mapping.table.items() if to in ids}
     warning = f"classes without a pixel left out: {name_some(unused, most=8)}"
-    return LabelMap(table, (*mapping.warnings, warning)), tuple(n for n in names if n not in unused)
+    named = tuple(name for name in names if name not in unused)
+    return replace(mapping, table=table, warnings=(*mapping.warnings, warning)), named
 
 
 def _scan(
     reader: CaseReader | Arrays,
     labels: Mapping[int, int],
     scanned: bool,
+    exif: str,
     labeled: bool,
     progress: Progress | None,
 ) -> tuple[list[CaseFacts], LabelMap]:
     """Return the facts of all cases, and the label map: `labels`, or one made from a scan."""
     if not scanned:
         facts, mapping = reader.scan(labels, progress), LabelMap(dict(labels))
-        return facts, _with_warnings(mapping, facts, scanned)
+        return facts, _with_warnings(mapping, facts, scanned, exif)
     facts = reader.scan(None, progress)
     if not labeled:
         return facts, LabelMap({0: 0, 255: 1})
     mapping = find_label_map([mask for fact in facts for mask in fact.masks], labels)
     check_all_values(facts, mapping.table)
-    return facts, _with_warnings(mapping, facts, scanned)
+    return facts, _with_warnings(mapping, facts, scanned, exif)
 
 
-def _with_warnings(mapping: LabelMap, facts: Sequence[CaseFacts], scanned: bool) -> LabelMap:
-    more = label_warnings(facts, mapping.table, scanned)
-    return replace(mapping, warnings=(*mapping.warnings, *more))
+def _with_warnings(
+    mapping: LabelMap, facts: Sequence[CaseFacts], scanned: bool, exif: str
+) -> LabelMap:
+    turned, said, notes = find_turned({fact.case.name: fact.turned for fact in facts}, exif)
+    warnings = (*mapping.warnings, *label_warnings(facts, mapping.table, scanned), *said)
+    return replace(mapping, warnings=warnings, notes=(*mapping.notes, *notes), turned=turned)
 
 
 def _refuse_all_empty(
@@ -234,24 +240,26 @@ def _common_channels(facts: Sequence[CaseFacts], source: str) -> int:
 
 def _read_case(
     reader: CaseReader | Arrays,
-    table: Mapping[int, int],
+    mapping: LabelMap,
     channels: int,
     ranges: Ranges,
     index: int,
 ) -> Sample:
     arrays, facts = reader.read(index)
-    check_values(facts, table)
+    check_values(facts, mapping.table)
     case = facts.case
     try:
         image = to_channels(to_unit(arrays["image"], ranges), channels)
     except (DataError, ValueError) as error:
         raise DataError(f"{case.image}: {error}") from None
-    label = facts.classes(table)[arrays["sets"]] if case.masks else None
+    label = facts.label(arrays["sets"], mapping) if case.masks else None
     files = () if isinstance(reader, Arrays) else (case.image, *case.masks)
     return Sample(case.name, image, label, files)
 
 
-def _fingerprint(reader: CaseReader | Arrays, own: Mapping[int, int], stacked: bool) -> str:
+def _fingerprint(
+    reader: CaseReader | Arrays, own: Mapping[int, int], stacked: bool, turned: frozenset[str]
+) -> str:
     """Of names and contents; of a named dataset also of the labels that its options chose."""
     whole = hashlib.sha256(b"pages are channels" * stacked)
     for case, files in zip(reader.cases, reader.contents, strict=True):
@@ -259,6 +267,7 @@ def _fingerprint(reader: CaseReader | Arrays, own: Mapping[int, int], stacked: b
         labels = case.labels or own
         whole.update(repr(sorted(labels.items())).encode() if labels else b"")
         whole.update(b"".join(files))
+        whole.update(b"turned" * (case.name in turned))
     return whole.hexdigest()[:16]
 
 

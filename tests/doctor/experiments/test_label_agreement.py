@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tinyseg.config import IGNORE
+from tinyseg.data.reading.agreement import explained
 from tinyseg.doctor.experiments.label_agreement import (
     FACTORS,
     TURNS,
@@ -11,7 +12,6 @@ from tinyseg.doctor.experiments.label_agreement import (
     Pairs,
     best_shift,
     best_stretch,
-    explained,
     match_z_score,
     own_share,
     pairs_of,

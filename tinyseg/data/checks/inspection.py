@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from tinyseg.common.findings import Finding, listed
 from tinyseg.common.threads import Progress, in_threads
 from tinyseg.config import DataConfig
-from tinyseg.data.reading.cases import check_same_size, read_image, read_mask
+from tinyseg.data.reading.cases import read_image, read_mask
+from tinyseg.data.reading.fit_mask import fit_mask
 from tinyseg.data.reading.label_map import check_known, in_colors
 from tinyseg.data.reading.layouts import Case, Layout
 from tinyseg.data.reading.mask_facts import MaskFacts, count_values, mask_facts
@@ -21,7 +22,7 @@ FAULTS = {
         "replace them, or remove them together with their image or mask",
     ),
     "mask sizes": (
-        "masks whose size differs from that of their image",
+        "masks that do not fit their image",
         "mask and image pixels cannot be aligned",
         "export image and mask at the same size; resize masks with nearest-neighbor interpolation",
     ),
@@ -85,9 +86,9 @@ def inspect_files(
 
 
 def _inspect(case: Case, label_map: Mapping[int, int] | None, stacked: bool) -> InspectedCase:
-    one = InspectedCase(case)
+    one, orientation = InspectedCase(case), 1
     with one.collect("unreadable"):
-        image, one.more_frames, one.mode = read_image(case, stacked)
+        image, one.more_frames, one.mode, orientation = read_image(case, stacked)
         one.shape, one.flat = image.shape, bool((image == image[:1, :1]).all())
     for path in case.masks:
         if case.annotation and not one.shape:
@@ -98,7 +99,7 @@ def _inspect(case: Case, label_map: Mapping[int, int] | None, stacked: bool) -> 
             one.masks.append(mask_facts(mask, path))
             with one.collect("mask sizes"):
                 if one.shape:
-                    check_same_size(case, one.shape[:2], path, mask.pixels.shape)
+                    fit_mask(mask, one.shape[:2], orientation, path, case.image)
             known = case.labels or label_map
             with one.collect("mask values"):
                 if known and not in_colors(one.masks[-1:], known):

@@ -6,7 +6,7 @@ of those values alone, and there are few sets: a case is kept as one array that 
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,14 @@ import numpy as np
 from tinyseg.config import IGNORE
 from tinyseg.data.reading.decode import Decoded, decode_image, decode_mask
 from tinyseg.data.reading.duplicates import SIDE, thumbnail
-from tinyseg.data.reading.label_map import check_known, class_of, in_colors
+from tinyseg.data.reading.fit_mask import Turned, fit_mask, look_turned, turn
+from tinyseg.data.reading.label_map import LabelMap, check_known, class_of, in_colors
 from tinyseg.data.reading.lay import Lay, lay_of
 from tinyseg.data.reading.layouts import Case
 from tinyseg.data.reading.mask_facts import MaskFacts, count_values, mask_facts
 from tinyseg.data.reading.mask_pixels import Mask, one_palette
 from tinyseg.data.reading.pixel_range import Extent, extent
 from tinyseg.data.storage.store import NamedArrays
-from tinyseg.errors import DataError
 
 MOST_SETS = 4096
 """A case of more sets of mask values is not kept: its table would be as large as its mask."""
@@ -50,6 +50,8 @@ class CaseFacts:
     """Rows and columns."""
     lay: Lay
     """Of the sets."""
+    turned: Turned
+    """Whether EXIF turns the image, and which way its label fits."""
     thumbnail: np.ndarray = field(compare=False)
     """Small and gray, see `duplicates.thumbnail`."""
 
@@ -64,6 +66,12 @@ class CaseFacts:
         labels = self.case.labels or table
         palette = in_colors(self.masks, labels)
         return {index: labels[color] for index, color in palette.items()} or labels
+
+    def label(self, sets_hw: np.ndarray, mapping: LabelMap) -> np.ndarray:
+        """Return the class ids (H, W) uint8 of set numbers."""
+        turned = self.case.name in mapping.turned
+        numbers = turn(sets_hw, self.turned.orientation) if turned else sets_hw
+        return np.asarray(self.classes(mapping.table)[numbers])
 
     def class_pixels(self, table: Mapping[int, int]) -> dict[int, int]:
         """Return the pixels of each class id of the label (255 = ignored)."""
@@ -89,6 +97,7 @@ class CaseFacts:
             "digest": self.digest.hex(),
             "masks": [mask.to_json() for mask in self.masks],
             "lay": self.lay.to_json(),
+            "turned": asdict(self.turned),
             "thumbnail": self.thumbnail.tobytes().hex(),
         }
 
@@ -111,6 +120,7 @@ class CaseFacts:
             more_frames=facts["more_frames"],
             size=(rows, columns),
             lay=Lay.from_json(facts["lay"]),
+            turned=Turned.from_json(facts["turned"]),
             thumbnail=thumbnail.reshape(SIDE, SIDE),
         )
 
@@ -132,7 +142,7 @@ def decode_case(case: Case, stacked: bool = False) -> tuple[NamedArrays, CaseFac
     image = read_image(case, stacked)
     masks = [read_mask(case, path, image.pixels.shape[:2]) for path in case.masks]
     more_frames = image.more_frames or any(mask.more_frames for mask in masks)
-    return describe(case, image.pixels, masks, more_frames)
+    return describe(case, image.pixels, masks, more_frames, image.orientation)
 
 
 def read_image(case: Case, stacked: bool = False) -> Decoded:
@@ -152,20 +162,26 @@ def read_mask(case: Case, path: Path, size: tuple[int, ...]) -> Mask:
 
 
 def describe(
-    case: Case, image: np.ndarray, masks: Sequence[Mask], more_frames: bool = False
+    case: Case,
+    image: np.ndarray,
+    masks: Sequence[Mask],
+    more_frames: bool = False,
+    orientation: int = 1,
 ) -> tuple[NamedArrays, CaseFacts]:
     """Return "image" (H, W, C) and, with masks, "sets" (H, W) numbers; and the facts of both."""
     height, width, channels = image.shape
-    masks = one_palette(masks)
-    for path, mask in zip(case.masks, masks, strict=True):
-        check_same_size(case, (height, width), path, mask.pixels.shape)
+    masks = [
+        fit_mask(mask, (height, width), orientation, path, case.image)
+        for mask, path in zip(one_palette(masks), case.masks, strict=True)
+    ]
     digest = hashlib.blake2b(image.tobytes(), digest_size=16)
     digest.update(repr(image.shape).encode())
     arrays: NamedArrays = {"image": image}
-    sets, areas, lay = Sets(), tuple[int, ...](), Lay()
+    sets, areas, lay, turned = Sets(), tuple[int, ...](), Lay(), Turned()
     if masks:
         arrays["sets"], sets, areas = join([mask.pixels for mask in masks])
         lay = lay_of(image, arrays["sets"], len(sets))
+        turned = look_turned(image, arrays["sets"], orientation)
     return arrays, CaseFacts(
         case,
         channels=channels,
@@ -177,6 +193,7 @@ def describe(
         more_frames=more_frames,
         size=(height, width),
         lay=lay,
+        turned=turned,
         thumbnail=thumbnail(image),
     )
 
@@ -220,14 +237,3 @@ def _numbered(values_hw: np.ndarray) -> tuple[np.ndarray, list[int]]:
 
 def _dtype(count: int) -> type[np.integer[Any]]:
     return np.uint8 if count <= 256 else np.uint16 if count <= 65536 else np.int32
-
-
-def check_same_size(case: Case, image: tuple[int, int], path: Path, mask: tuple[int, ...]) -> None:
-    """Raise DataError when a mask has another size than its (upright) image."""
-    if image == mask:
-        return
-    turned = " (the mask lies on its side: is the photo turned by its EXIF tag?)"
-    raise DataError(
-        f"{path}: the mask is {mask[0]} x {mask[1]} pixels but {case.image} is {image[0]} x "
-        f"{image[1]}{turned if image == mask[::-1] else ''}; export both at one size"
-    )

@@ -88,6 +88,8 @@ class Decoded(NamedTuple):
     mode: str = ""
     """How an image is stored, in Pillow's words ("L", "RGBA", "I;16"), "P+A" with transparency,
     "16-bit RGB" for what Pillow calls RGB; "5 x uint16" where Pillow has no word."""
+    orientation: int = 1
+    """How EXIF turns the pixels as they are stored; 1: not at all."""
 
 
 def load_image(
@@ -168,7 +170,8 @@ def decode_image(path: Path, page: int | None = None, stacked: bool = False) -> 
             if stacked and image.format == "TIFF" and pages > 1:
                 return Decoded(_stack(path, image, pages), False, mode)
             more = image.format in ("TIFF", "GIF") and pages > 1 and page is None
-            return Decoded(_pixels(_upright(path, image, page)), more, mode)
+            upright = _upright(path, image, page)
+            return Decoded(_pixels(upright), more, mode, upright.info["stored"]["orientation"])
 
     decoded = _guarded(path, read)
     if decoded.pixels.dtype.kind == "f" and not np.isfinite(decoded.pixels).all():

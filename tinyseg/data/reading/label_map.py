@@ -32,6 +32,8 @@ class LabelMap:
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     """What was decided and is hardly ever wrong."""
+    turned: frozenset[str] = frozenset()
+    """Names of images whose labels are to be turned as EXIF turns the images."""
 
     @property
     def classes(self) -> int:

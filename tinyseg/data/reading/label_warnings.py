@@ -17,6 +17,8 @@ _REMARKS = {
     "stored": "store white as 0, or have a gray palette that runs backwards: the stored value "
     "counts, as in ImageJ and QuPath, not the gray that viewers show",
     "alpha": "are plain but for their transparency (alpha), which is read as the mask",
+    "turned": "fit their image only as its pixels are stored: turned as EXIF turns the image",
+    "scaled": "have another size than their image, of the same aspect: scaled by nearest neighbor",
     "fractions": "hold fractions from 0 to 1, which are read as 0 to 255",
 }
 
@@ -29,7 +31,7 @@ def label_warnings(
     binary = {*table.values()} <= {0, 1, IGNORE}
     lines = []
     for remark, text in _REMARKS.items():
-        files = [mask.path.name for mask in masks if mask.remark == remark]
+        files = [mask.path.name for mask in masks if remark in mask.remark.split()]
         if files:
             swap = f"; if that swaps object and background set {swapped_text(table)}"
             swap *= remark == "stored" and binary and scanned

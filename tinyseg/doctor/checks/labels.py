@@ -7,6 +7,7 @@ from tinyseg.common.arrays import Array
 from tinyseg.common.findings import Finding
 from tinyseg.config import IGNORE
 from tinyseg.data import is_foreground
+from tinyseg.data.reading.agreement import explained
 from tinyseg.data.reading.label_map import swapped_text
 from tinyseg.doctor.check import Check, error, finding, ok, only_if, warning
 from tinyseg.doctor.experiments.label_agreement import (
@@ -14,7 +15,6 @@ from tinyseg.doctor.experiments.label_agreement import (
     Pairs,
     best_shift,
     best_stretch,
-    explained,
     match_z_score,
     own_share,
     pairs_of,

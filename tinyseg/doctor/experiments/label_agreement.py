@@ -5,18 +5,21 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from scipy import ndimage, optimize
+from scipy import optimize
 
 from tinyseg.common.arrays import Array
-from tinyseg.config import IGNORE
+from tinyseg.data.reading.agreement import (
+    explained,
+    features_of,
+    grid_of,
+    orthonormal,
+    targets_of,
+    unit_norm,
+)
 
 Axis = tuple[float, float]
 """A stretch of an axis: its factor, and the position that stays, as a share of the axis."""
 
-SIDE = 96
-"""Pixels per side at which images and labels are compared."""
-SCALES = (1.0, 3.0)
-"""Standard deviations, in these pixels, of the Gaussian filters of the features."""
 PERMUTATIONS = 500
 MAX_SHIFT, SHIFT_STEP = 8, 2
 """The largest shift that is tried, in these pixels, and the step of the coarse search."""
@@ -42,58 +45,18 @@ class Pairs:
         rows, columns = self.targets.shape[-2:]
         part = slice(rows // 2, rows) if bottom else slice(0, rows // 2)
         planes = self.features.reshape(*self.features.shape[:2], rows, columns)[:, :, part]
-        features = [_orthonormal(image.reshape(len(image), -1)) for image in planes]
+        features = [orthonormal(image.reshape(len(image), -1)) for image in planes]
         targets = self.targets[:, :, part]
         targets = targets - targets.mean(axis=(2, 3), keepdims=True)
-        return Pairs(np.stack(features), np.stack([_unit_norm(target) for target in targets]))
+        return Pairs(np.stack(features), np.stack([unit_norm(target) for target in targets]))
 
 
 def pairs_of(images: Sequence[Array], labels: Array, classes: int) -> Pairs:
     """Return the pairs of images (S, S, C) and labels (N, S, S), each with at least two classes."""
-    size = labels.shape[1]
-    places = (np.arange(min(SIDE, size)) * size / min(SIDE, size)).astype(int)
-    features = [_features(image, places) for image in images]
-    targets = [_targets(label[np.ix_(places, places)], classes) for label in labels]
+    places = grid_of(labels.shape[1])
+    features = [features_of(image, places, places) for image in images]
+    targets = [targets_of(label[np.ix_(places, places)], classes) for label in labels]
     return Pairs(np.stack(features), np.stack(targets))
-
-
-def _features(image: Array, places: Array) -> Array:
-    """Return channels, local mean, local std and edges: (F, P), orthonormal."""
-    planes = image.astype(np.float32).transpose(2, 0, 1)
-    step = max(1.0, image.shape[0] / len(places))
-    gray = planes.mean(axis=0)
-    features = [ndimage.gaussian_filter(plane, step * SCALES[0] / 2) for plane in planes]
-    for scale in SCALES:
-        mean = ndimage.gaussian_filter(gray, step * scale)
-        mean_square = ndimage.gaussian_filter(gray * gray, step * scale)
-        features += [mean, np.sqrt(np.maximum(mean_square - mean**2, 0))]
-        features += [ndimage.gaussian_gradient_magnitude(gray, step * scale)]
-    return _orthonormal(np.stack([plane[np.ix_(places, places)].ravel() for plane in features]))
-
-
-def _orthonormal(rows: Array) -> Array:
-    rows = rows.astype(np.float64) - rows.mean(axis=1, keepdims=True)
-    _, sizes, directions = np.linalg.svd(rows, full_matrices=False)
-    kept = sizes > 1e-3 * max(sizes[0], 1e-12)
-    return np.asarray(np.where(kept[:, None], directions, 0), np.float32)
-
-
-def _targets(label: Array, classes: int) -> Array:
-    known = label != IGNORE
-    planes = np.stack([label == class_id for class_id in range(1, classes)]).astype(np.float32)
-    means = planes[:, known].mean(axis=1) if known.any() else np.zeros(classes - 1)
-    return _unit_norm(np.where(known, planes - means[:, None, None], 0))
-
-
-def _unit_norm(target: Array) -> Array:
-    size = np.sqrt((target.astype(np.float64) ** 2).sum())
-    return np.asarray(target / size if size > 1e-6 else target * 0, np.float32)
-
-
-def explained(features: Array, targets: Array) -> Array:
-    """Return the share (0 to 1) of each label (N, K, ...) that its image's features explain."""
-    flat = targets.reshape(*targets.shape[:2], -1)
-    return np.asarray((np.matmul(features, flat.transpose(0, 2, 1)) ** 2).sum(axis=(1, 2)))
 
 
 def table_of(pairs: Pairs) -> Array:
@@ -169,7 +132,7 @@ def stretch(targets: Array, rows: Axis, columns: Axis) -> Array:
     stretched = targets[..., picks[0][:, None], picks[1]]
     known = inside[0][:, None] & inside[1]
     means = (stretched * known).sum(axis=(-2, -1), keepdims=True) / max(known.sum(), 1)
-    return np.stack([_unit_norm(np.where(known, label, 0)) for label in stretched - means])
+    return np.stack([unit_norm(np.where(known, label, 0)) for label in stretched - means])
 
 
 def _pick(length: int, axis: Axis) -> tuple[Array, Array]:
