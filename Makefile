@@ -3,15 +3,17 @@
 # make quick  the same without the slow tests (about a minute)
 # make check  formatting, lint and types only
 # make docs   the reference pages of tinyseg/docs, from the code
+# make torture  try to break it for a minute: kills, full disks, damaged files
 # make bench  the step beside PyTorch's, into the README's table (an idle machine, 10 minutes)
 
+TORTURE_MINUTES ?= 1
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo
 WORKERS ?= 2
 CELLS := sim:cells?n=64&size=96&seed=0
 
-.PHONY: demo test quick check docs bench clean
+.PHONY: demo test quick check docs torture bench clean
 
 demo: .venv/ready
 	rm -rf $(DEMO)
@@ -37,6 +39,9 @@ check: .venv/ready-dev
 
 docs: .venv/ready
 	$(BIN)/python -m tinyseg.cli.reference
+
+torture: .venv/ready
+	$(BIN)/python bench/torture.py --minutes $(TORTURE_MINUTES)
 
 bench: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[bench]"

@@ -181,6 +181,15 @@ def test_missing_folders_loops_and_pipes_are_no_images(folder):
             load_image(path, None)
 
 
+def test_libtiff_does_not_write_to_the_terminal(folder, capfd):
+    path = folder.save("a.tif", RGB, compression="tiff_lzw")
+    content, unknown = path.read_bytes(), struct.pack("<HH", 65302, 3)
+    path.write_bytes(content.replace(struct.pack("<HH", 284, 3), unknown))
+    assert path.read_bytes() != content
+    load_image(path, None)
+    assert capfd.readouterr().err == ""
+
+
 def _pages(count):
     """A TIFF of pages of one pixel, which all have the same."""
     entries = [(256, 1), (257, 1), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (279, 1)]

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import random
+import subprocess
 import tarfile
 import threading
 import time
@@ -447,6 +448,29 @@ def test_what_a_kill_left_is_cleared(server, tmp_path, monkeypatch):
     (tmp_path / ".a.zip.partial" / "images" / "half.png").write_bytes(b"")
     download("tiny", tmp_path, print, HASTY)
     assert names(tmp_path) == ["images", "images/a.png"]
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_call_killed_after_the_download_leaves_no_archive(server, tmp_path, monkeypatch, moved):
+    server.content = zipped({"images/a.png": b"a"})
+    known(monkeypatch, server.archive())
+    place = module._place
+
+    def kill(*arguments):
+        if moved:
+            place(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "_place", kill)
+    with pytest.raises(KeyboardInterrupt):
+        download("tiny", tmp_path, print, HASTY)
+    monkeypatch.setattr(module, "_place", place)
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    (tmp_path / f".{dead.pid}-7.partial").write_bytes(b"half a note")
+    download("tiny", tmp_path, print, HASTY)
+    assert names(tmp_path) == ["images", "images/a.png"]
+    assert len(server.requests) == 1
 
 
 def test_an_archive_without_the_dataset(server, tmp_path, monkeypatch):

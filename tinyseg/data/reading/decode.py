@@ -1,11 +1,12 @@
 """Image files to arrays: the content decides the format, and every bad file is a DataError."""
 
+import ctypes
 import logging
 import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from textwrap import shorten
@@ -78,6 +79,17 @@ DAMAGED = (
     Warning,
 )
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+
+
+def _silence_libtiff() -> None:
+    """Keep libtiff from writing to the terminal: what is damaged we say ourselves, by name."""
+    with suppress(OSError, AttributeError):  # where Pillow has it inside, it cannot be reached
+        library = ctypes.CDLL(Image.core.__file__)  # type: ignore[attr-defined]
+        library.TIFFSetErrorHandler(None)
+        library.TIFFSetWarningHandler(None)
+
+
+_silence_libtiff()
 
 
 class Decoded(NamedTuple):

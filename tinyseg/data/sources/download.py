@@ -15,10 +15,10 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from tinyseg.common.files import PARTIAL, write_json
+from tinyseg.common.files import PARTIAL, remove_stale, write_json
 from tinyseg.common.progress import Progress
 from tinyseg.data.sample import name_some
-from tinyseg.data.sources import SOURCES, Archive
+from tinyseg.data.sources import SOURCES, Archive, Source
 from tinyseg.data.sources.unpack import MOST_BYTES, unpack
 from tinyseg.errors import DataError
 
@@ -61,33 +61,60 @@ def download(
     source, folder = SOURCES[name], Path(folder)
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder}: is a file; give the name of a folder")
+    _remove_leftovers(source, folder)
     if folder.is_dir() and not source.missing(folder):
         say(f"{name} is complete in {folder}; use it as {name}:{folder}")
         return
     say(f"{source.title} ({source.terms})")
     folder.mkdir(parents=True, exist_ok=True)
     for archive in source.archives:
-        if all((source.root(folder) / path).exists() for path in archive.gives):
-            continue
-        path = folder / urlsplit(archive.url).path.rpartition("/")[2]
-        if not (own := path.exists()):
-            fetch(archive, path, patience)
-        elif wrong := _wrong(archive, path):
-            raise DataError(f"{path}: {wrong}; remove it, or put the right file there")
+        if not _is_complete(source, archive, folder):
+            _complete(source, archive, folder, patience)
+    say(f"{name} is complete in {folder}; use it as {name}:{folder}")
+
+
+def _path(archive: Archive, folder: Path) -> Path:
+    return folder / urlsplit(archive.url).path.rpartition("/")[2]
+
+
+def _is_complete(source: Source, archive: Archive, folder: Path) -> bool:
+    return all((source.root(folder) / part).exists() for part in archive.gives)
+
+
+def _complete(source: Source, archive: Archive, folder: Path, patience: Patience) -> None:
+    path = _path(archive, folder)
+    partial = _Partial(archive, path)
+    own = path.exists() and not partial.finished
+    if not path.exists():
+        _fetch(partial, patience)
+    elif wrong := _wrong(archive, path):
+        raise DataError(f"{path}: {wrong}; remove it, or put the right file there")
+    try:
         _place(archive, path, folder)
         lacking = [part for part in archive.gives if not (source.root(folder) / part).exists()]
         if lacking:
             raise DataError(
                 f"{path}: does not hold {name_some(lacking)}; remove it, look elsewhere"
             )
-        if not own:
-            path.unlink()
-    say(f"{name} is complete in {folder}; use it as {name}:{folder}")
+    except DataError:
+        partial.note.unlink(missing_ok=True)  # the archive stays, for a look at it
+        raise
+    if not own:
+        partial.discard()
+
+
+def _remove_leftovers(source: Source, folder: Path) -> None:
+    """Remove what a killed call left of archives that are unpacked already."""
+    remove_stale(folder, below=False)
+    for archive in source.archives:
+        partial = _Partial(archive, _path(archive, folder))
+        if _is_complete(source, archive, folder) and partial.note.exists():
+            partial.discard()
 
 
 def _place(archive: Archive, path: Path, folder: Path) -> None:
     """Unpack to a temporary folder, then rename: what has its name in the folder is whole."""
-    temporary = folder / f".{path.name}{PARTIAL}"
+    temporary = path.with_name(f".{path.name}{PARTIAL}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
@@ -112,9 +139,15 @@ def _short(path: Path) -> str:
 
 def fetch(archive: Archive, path: Path, patience: Patience = Patience()) -> None:
     """Download an archive to `path`, which exists only when it is whole and as published."""
-    partial, tries = _Partial(archive, path), 0
-    most = partial.size
-    with Progress(f"downloading {_short(path)}") as progress:
+    partial = _Partial(archive, path)
+    _fetch(partial, patience)
+    partial.note.unlink(missing_ok=True)
+
+
+def _fetch(partial: "_Partial", patience: Patience) -> None:
+    """The same, but the note stays: it says that the archive is no one else's."""
+    archive, tries, most = partial.archive, 0, partial.size
+    with Progress(f"downloading {_short(partial.whole)}") as progress:
         while True:
             try:
                 _attempt(archive, partial, patience.timeout, progress)
@@ -131,7 +164,7 @@ def fetch(archive: Archive, path: Path, patience: Patience = Patience()) -> None
     if wrong := _wrong(archive, partial.path):
         partial.discard()
         raise DataError(f"{archive.url}: {wrong}; the download is deleted: run it again")
-    partial.finish()
+    partial.path.rename(partial.whole)
 
 
 class _Partial:
@@ -164,12 +197,17 @@ class _Partial:
         except OSError as error:
             raise DataError(f"{self.path}: cannot be written ({error.strerror})") from None
 
-    def discard(self) -> None:
-        self.path.unlink(missing_ok=True)
-        self.note.unlink(missing_ok=True)
+    @property
+    def finished(self) -> bool:
+        """Whether the whole file was downloaded here, by a call that was killed before its end."""
+        return self.whole.exists() and self.note.exists() and not self.path.exists()
 
-    def finish(self) -> None:
-        self.path.rename(self.whole)
+    def discard(self) -> None:
+        """Remove all that was downloaded here; a file that somebody else brought stays."""
+        if self.finished:
+            self.whole.unlink()
+        shutil.rmtree(self.whole.with_name(f".{self.whole.name}{PARTIAL}"), ignore_errors=True)
+        self.path.unlink(missing_ok=True)
         self.note.unlink(missing_ok=True)
 
 
