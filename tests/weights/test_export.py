@@ -22,7 +22,8 @@ def arrays(config: ModelConfig, channels: int = 3, classes: int = 2) -> dict[str
 def test_a_u_net_has_the_names_of_milesial_and_comes_back(tmp_path: Path) -> None:
     config = ModelConfig(base_channels=2, head="softmax")
     named, made = to_torch(config, 3, 2, arrays(config))
-    assert made == "unet.UNet(n_channels=3, n_classes=2, bilinear=False)"
+    call = "unet.UNet(n_channels=3, n_classes=2, bilinear=False)"
+    assert made == f"{call}  # with a width of 2, not 64, and depth 4"
     expected = {n: a.shape for n, a in milesial(2, 3, 2).items() if "tracked" not in n}
     assert {name: array.shape for name, array in named.items()} == expected
     weights = read_weights(write(tmp_path / "torch.safetensors", named))
@@ -49,10 +50,8 @@ def test_networks_with_an_encoder_have_the_names_of_smp() -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (
-            ModelConfig(depth=3, attention=True),
-            r"U-Net with model\.depth=4, model\.attention=False,",
-        ),
+        (ModelConfig(attention=True), r"U-Net with model\.attention=False,"),
+        (ModelConfig(name="resunet"), r"model\.name=resunet: segmentation-models-pytorch has no"),
         (
             ModelConfig(encoder="efficientnet-lite0"),
             "no encoder of segmentation-models-pytorch pads",

@@ -36,7 +36,14 @@ def to_torch(
     if config.plain:
         _check_plain(config)
         made = f"unet.UNet(n_channels={channels}, n_classes={out_channels}, bilinear=False)"
+        if (config.base_channels, config.depth) != (64, 4):
+            made += f"  # with a width of {config.base_channels}, not 64, and depth {config.depth}"
         return {_milesial(name): array for name, array in named.items()}, made
+    if config.name not in NETWORKS:
+        raise WeightsError(
+            f"model.name={config.name}: segmentation-models-pytorch has no such network; the run's "
+            "checkpoint is safetensors as well"
+        )
     encoder = "resnet34" if config.encoder == "auto" else config.encoder
     if encoder.startswith("efficientnet-lite"):
         raise WeightsError(
@@ -53,8 +60,8 @@ def to_torch(
 
 
 def _check_plain(config: ModelConfig) -> None:
-    """Refuse a U-Net that milesial's is not; its first width of 64 is easily changed there."""
-    wanted = {"depth": 4, "upsample": "transpose", "norm": "batch", "attention": False}
+    """Refuse a U-Net that milesial's is not; width and depth are easily changed there."""
+    wanted = {"upsample": "transpose", "norm": "batch", "attention": False}
     other = {name: v for name, v in wanted.items() if getattr(config, name) != v}
     if other:
         raise WeightsError(

@@ -39,7 +39,7 @@ def _milesial() -> Rules:
         rules.append(
             (rf"down(\d)\.maxpool_conv\.1\.double_conv\.{number}\.(.+)", rf"down.\1.{layer}.\2")
         )
-    for up in range(4):
+    for up in range(6):
         rules.append((rf"up{up + 1}\.up\.(.+)", rf"up.{up}.up.\1"))
         for number, layer in layers.items():
             pattern = rf"up{up + 1}\.conv\.double_conv\.{number}\.(.+)"
@@ -91,7 +91,11 @@ LAYOUTS = (
     Layout("tinyseg", ("down.0.conv1.weight", "head.weight"), (("(.+)", r"\1"),)),
     Layout("milesial/Pytorch-UNet", ("inc.double_conv.0.weight", "outc.conv.weight"), _milesial()),
     Layout("nnU-Net", ("encoder.stages.0.0.convs.0.conv.weight",), ()),
-    Layout("nnU-Net with residual encoder", ("encoder.stages.0.blocks.0.conv1.conv.weight",), ()),
+    Layout(
+        "nnU-Net with residual encoder",
+        ("encoder.stages.0.blocks.0.conv1.conv.weight",),
+        ((r"(encoder\..+|decoder\.(?!encoder\.).+)", r"\1"),),
+    ),
     Layout(
         "segmentation-models-pytorch",
         ("segmentation_head.0.weight",),
@@ -147,12 +151,13 @@ def layout_of(names: Collection[str]) -> Layout | None:
 
 def our_names(names: Collection[str], layout: Layout) -> dict[str, str]:
     """Return their names by ours, without those that have none here."""
-    prefix, ours = prefix_of(names), {}
-    rules = layout.rules if isinstance(layout.rules, tuple) else layout.rules(names)
-    for name in names:
-        if name.startswith(prefix):
-            for pattern, template in rules:
-                if match := re.fullmatch(pattern, name.removeprefix(prefix)):
-                    ours[match.expand(template)] = name
-                    break
+    prefix = prefix_of(names)
+    stripped = {n.removeprefix(prefix): n for n in names if n.startswith(prefix)}
+    rules = layout.rules if isinstance(layout.rules, tuple) else layout.rules(stripped)
+    ours: dict[str, str] = {}
+    for name, whole in stripped.items():
+        matches = ((re.fullmatch(pattern, name), template) for pattern, template in rules)
+        fitting = next(((m, template) for m, template in matches if m), None)
+        if fitting:
+            ours[fitting[0].expand(fitting[1])] = whole
     return ours

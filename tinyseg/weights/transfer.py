@@ -19,10 +19,10 @@ from tinyseg.weights.pretrained import weights_file
 
 FIRST = (
     *("down.0.conv1.weight", "encoder.conv1.weight", "encoder.conv_stem.weight"),
-    "encoder.features.0.0.weight",
+    *("encoder.features.0.0.weight", "encoder.stem.convs.0.conv.weight"),
 )
 """The first convolution of a network, which may meet images of another number of channels."""
-HEADS = ("head.", "segmentation_head.0.")
+HEADS = ("head.", "segmentation_head.0.", "decoder.seg_layers.")
 """The last convolution, which may meet another number of classes."""
 EVEN_PADDING = "encoder.blocks.0.0.conv_dw.weight"
 """A name in SMP's `timm-efficientnet` encoders, which do not pad as TensorFlow does."""
@@ -102,7 +102,9 @@ def transfer(model: Any, weights: Weights) -> Transfer:
     used = {theirs[name] for name in result.arrays} | _fold_biases(result, theirs, weights)
     used |= {theirs[name] for name in state if name in theirs}  # also of a head that is not used
     result.unused = [name for name in weights.tensors if name not in used]
-    result.notes += _notes_of(result.unused)
+    result.notes += _notes_of(
+        result.unused, {name: weights.tensors[name] for name in used}, weights
+    )
     return result
 
 
@@ -169,11 +171,21 @@ def _fold_biases(result: Transfer, theirs: dict[str, str], weights: Weights) -> 
     return folded
 
 
-def _notes_of(unused: list[str]) -> list[str]:
-    counters = sum(name.endswith(COUNTER) for name in unused)
-    others = [name for name in unused if not name.endswith(COUNTER)]
+def _notes_of(unused: list[str], used: dict[str, Array], weights: Weights) -> list[str]:
+    places = {_place(array) for array in used.values()}
+    copies = [name for name in unused if _place(weights.tensors[name]) in places]
+    counters = [name for name in unused if name.endswith(COUNTER)]
+    others = [name for name in unused if name not in {*copies, *counters}]
     notes = [f"not used: {_listed(others)}"] if others else []
-    return notes + ([f"not used: {counters} counters {COUNTER}"] if counters else [])
+    notes += [f"not used: {len(counters)} counters {COUNTER}"] if counters else []
+    return notes + (
+        [f"not used: {len(copies)} further names of the same tensors"] if copies else []
+    )
+
+
+def _place(array: Array) -> tuple[int, tuple[int, ...]]:
+    """Return what tensors of a file that are one have in common."""
+    return array.__array_interface__["data"][0], array.shape
 
 
 def _listed(names: Iterable[str]) -> str:
