@@ -214,7 +214,7 @@ def models(options: Options) -> int:
             f"--size {options.size} --channels {options.channels} cannot be used: give 16 to 4096 "
             "pixels and 1 to 64 channels"
         )
-    found = catalog(options.size, options.channels)
+    found = catalog(options.size, options.channels, options.names)
     _write_json(options, found.to_dict())
     print(found.table())
     return 0

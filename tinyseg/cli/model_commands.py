@@ -8,6 +8,7 @@ MODEL_COMMANDS = (
         "List networks and encoders: parameters, operations and source of each.",
         "They are chosen with the settings model.name and model.encoder.",
         (
+            option("names", nargs="*", metavar="NAME", help="only these; default: all"),
             option(
                 "--size", type=int, default=256, help="side of the image (default: %(default)s)"
             ),
@@ -15,7 +16,7 @@ MODEL_COMMANDS = (
             JSON,
             FORCE,
         ),
-        "tinyseg models --size 128",
+        "tinyseg models resnet18 --size 128",
     ),
     Command(
         "weights",

@@ -1,11 +1,13 @@
 """What there is to choose from: every network and encoder with its size, work and source."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from tinygrad import Tensor
 
 from tinyseg import kernels
 from tinyseg.config import ModelConfig
+from tinyseg.errors import ConfigError
 from tinyseg.models.build import build
 from tinyseg.models.encoders import ENCODERS
 from tinyseg.nn import parameters, state_dict
@@ -67,18 +69,24 @@ def _line(entry: Entry) -> str:
     return f"{entry.name:20}{entry.parameters:>13,}{work:>9.2f}   {entry.source}"
 
 
-def catalog(size: int = 256, channels: int = 3) -> Catalog:
-    """Return what there is, with the settings' defaults otherwise; nothing is computed."""
-    configs = {name: ModelConfig(name=name) for name in NETWORKS}
-    configs = {_label(config): config for config in configs.values()}
-    configs["unet:resnet34"] = ModelConfig(encoder="resnet34")
+def catalog(size: int = 256, channels: int = 3, names: Sequence[str] = ()) -> Catalog:
+    """Return what there is, or only `names`, with the settings' defaults; nothing is computed.
+
+    ConfigError for a name that there is not.
+    """
+    known = [*NETWORKS, *ENCODERS]
+    if unknown := [name for name in names if name not in known]:
+        raise ConfigError(f"no network or encoder is called {unknown[0]!r}: {', '.join(known)}")
+    configs = [ModelConfig(name=name) for name in NETWORKS] + [ModelConfig(encoder="resnet34")]
     networks = [
-        entry(label, build(config, channels, 2, seed=None), size, channels, NETWORKS[config.name])
-        for label, config in sorted(configs.items())
+        entry(_label(one), build(one, channels, 2, seed=None), size, channels, NETWORKS[one.name])
+        for one in configs
+        if not names or one.name in names
     ]
     encoders = [
         entry(name, make(None, channels, 32, 0.0), size, channels, _source(name))
         for name, make in ENCODERS.items()
+        if not names or name in names
     ]
     return Catalog(size, channels, networks, encoders)
 
