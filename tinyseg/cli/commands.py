@@ -131,6 +131,7 @@ def report(options: Options) -> int:
         options.images,
         doctor=options.doctor,
         force=options.force,
+        channels=options.channels,
     )
     print(table, end="")
     return 0

@@ -28,6 +28,11 @@ def switch(flag: str, text: str) -> Option:
     return Option((flag,), {"action": "store_true", "help": text})
 
 
+def numbers(text: str) -> tuple[int, ...]:
+    """Read whole numbers with commas between them; ValueError for others."""
+    return tuple(map(int, text.split(",")))
+
+
 def path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("the name is empty")

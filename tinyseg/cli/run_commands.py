@@ -12,6 +12,7 @@ from tinyseg.cli.options import (
     SETTINGS,
     SPLIT,
     Command,
+    numbers,
     option,
     path,
     switch,
@@ -143,6 +144,13 @@ RUN_COMMANDS = (
                 default=50,
                 metavar="N",
                 help="maximum number of images on a page; default: %(default)s",
+            ),
+            option(
+                "--channels",
+                type=numbers,
+                default=(),
+                metavar="4,2,1",
+                help="channels of an image shown as red, green and blue; default: the first three",
             ),
             switch(
                 "--doctor",

@@ -55,24 +55,26 @@ def color_classes(label_hw: Array, classes: int) -> Array:
     return palette(classes)[label_hw]
 
 
-def color_image(image_hwc: Array) -> Array:
+def color_image(image_hwc: Array, channels: Sequence[int] = ()) -> Array:
     """An image (H, W, C), uint8 or float32 in [0, 1], to (H, W, 3) uint8.
 
-    Of more than three channels the first three are shown, of two the first in red and the second
-    in green, each stretched between its 1st and 99th percentile.
+    Of other than one or three channels, or where `channels` names some (from 1), these or the
+    first three are shown in red, green and blue, each stretched between its 1st and 99th
+    percentile; a single one in gray.
     """
-    if image_hwc.shape[2] not in (1, 3):
-        image_hwc = _false_color(image_hwc[..., :3])
+    if channels or image_hwc.shape[2] not in (1, 3):
+        chosen = [number - 1 for number in channels] or slice(3)
+        image_hwc = _false_color(image_hwc[..., chosen])
     if image_hwc.dtype != np.uint8:
         image_hwc = (np.clip(image_hwc, 0, 1) * 255).round().astype(np.uint8)
     return np.broadcast_to(image_hwc, (*image_hwc.shape[:2], 3))
 
 
 def _false_color(image_hwc: Array) -> Array:
-    """Two or three channels to (H, W, 3) float32 in [0, 1], each stretched."""
+    """One channel to (H, W, 1), two or three to (H, W, 3), float32 in [0, 1], each stretched."""
     low, high = np.percentile(image_hwc, (1, 99), axis=(0, 1))
     shown = (image_hwc - low) / np.where(high > low, high - low, 1)
-    missing = [(0, 0), (0, 0), (0, 3 - image_hwc.shape[2])]
+    missing = [(0, 0), (0, 0), (0, int(image_hwc.shape[2] == 2))]
     return np.asarray(np.pad(shown.clip(0, 1), missing), np.float32)
 
 

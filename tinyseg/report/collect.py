@@ -55,6 +55,7 @@ def collect(
     images: int,
     say: Callable[[str], None] = print,
     examine: Callable[[EvaluatedRun], Sequence[Finding]] = lambda case: (),
+    channels: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Scores, curves, settings and pictures of runs on the images that they share; see `report`.
 
@@ -64,6 +65,7 @@ def collect(
     firsts = [folds[0] for folds in groups]
     _check_alike(firsts)
     datasets = [run.open(data) for run in firsts]
+    _check_channels(channels, datasets[0].channels)
     names = shared_names(groups, datasets[0], split, say)
     scored = [
         evaluate(folds, dataset, split, say=say, names=names)
@@ -72,7 +74,7 @@ def collect(
     for found in scored:
         if found.trained_on:
             say(f"warning: {found.trained_on} images are training images of the run scored on them")
-    side, shown = _shown(groups, datasets, scored, spread(_dice(scored[0]), images))
+    side, shown = _shown(groups, datasets, scored, spread(_dice(scored[0]), images), channels)
     return {
         "source": str(data),
         "split": split,
@@ -102,6 +104,14 @@ def collect(
         "images": shown,
         "side": side,
     }
+
+
+def _check_channels(shown: Sequence[int], count: int) -> None:
+    if shown and not (len(shown) in (1, 2, 3) and all(1 <= one <= count for one in shown)):
+        raise RunError(
+            f"--channels {','.join(map(str, shown))} cannot be shown: give one to three numbers "
+            f"from 1 to {count}, for red, green and blue"
+        )
 
 
 def _check_alike(runs: Sequence[Run]) -> None:
@@ -219,17 +229,18 @@ def _shown(
     datasets: Sequence[Dataset],
     scored: Sequence[Evaluation],
     chosen: Sequence[int],
+    channels: Sequence[int],
 ) -> tuple[int, list[dict[str, Any]]]:
     """The largest of SIDES with which pictures stay below MOST_BYTES, or the least; and them."""
     few = chosen[:: max(1, len(chosen) // FEW)]
     for side in SIDES[:-1]:
         for some in (few, chosen):
-            made = _images(runs, datasets, scored, some, side)
+            made = _images(runs, datasets, scored, some, side, channels)
             if len(json.dumps(made)) * len(chosen) > MOST_BYTES * len(some):
                 break
         else:
             return side, made
-    return SIDES[-1], _images(runs, datasets, scored, chosen, SIDES[-1])
+    return SIDES[-1], _images(runs, datasets, scored, chosen, SIDES[-1], channels)
 
 
 def _images(
@@ -238,9 +249,10 @@ def _images(
     scored: Sequence[Evaluation],
     chosen: Sequence[int],
     side: int,
+    channels: Sequence[int],
 ) -> list[dict[str, Any]]:
     names = [scored[0].names[index] for index in chosen]
-    shown = [_picture(datasets[0], name, side) for name in names]
+    shown = [_picture(datasets[0], name, side, channels) for name in names]
     for folds, dataset, found in zip(runs, datasets, scored, strict=True):
         image_groups = group_images(folds, found.split, names)
         with Progress("drawing", len(names)) as progress:
@@ -261,7 +273,7 @@ def _scores(values: dict[str, Any]) -> dict[str, float | None]:
     return {name: number(foreground_mean(values.get(name, nothing))) for name in MEASURES}
 
 
-def _picture(dataset: Dataset, name: str, side: int) -> dict[str, Any]:
+def _picture(dataset: Dataset, name: str, side: int, channels: Sequence[int]) -> dict[str, Any]:
     sample = dataset[name]
     assert sample.label is not None
     rows, columns = sample.label.shape
@@ -272,7 +284,7 @@ def _picture(dataset: Dataset, name: str, side: int) -> dict[str, Any]:
         "original": [rows, columns],
         "size": list(size),
         "foreground": number(float((known > 0).mean())) if known.size else None,
-        "image": data_uri(color_image(sample.image), size),
+        "image": data_uri(color_image(sample.image, channels), size),
         "label": pack(shrink(sample.label, size, smooth=False)),
         "runs": [],
     }

@@ -34,6 +34,7 @@ def report(
     say: Callable[[str], None] = print,
     doctor: bool = False,
     force: bool = False,
+    channels: Sequence[int] = (),
 ) -> str:
     """Scores runs on the images of `split` that all have in it; writes one file, returns the table.
 
@@ -42,7 +43,8 @@ def report(
     given. The page shows at most `images`, spread evenly from the worst to the best; scores and
     curves are those of all. It tells what each run shows and, with `doctor`, what the whole
     diagnosis of its data and settings says, a minute or so a run. The folds of a cross-validation
-    (`load_runs`) count as one run, see `evaluate`. Raises a TinysegError when the
+    (`load_runs`) count as one run, see `evaluate`. `channels`, numbered from 1, are those that the
+    page shows as red, green and blue. Raises a TinysegError when the
     runs have no such images or other classes, or, without `force`, when `out` is a file that
     tinyseg has not written.
     """
@@ -61,7 +63,7 @@ def report(
             f"{folds[0].folder.parent}: the doctor examines a single run; give one of its folds"
         )
     if page:
-        found = collect(runs, data, split, images, say, _whole if doctor else check_run)
+        found = collect(runs, data, split, images, say, _whole if doctor else check_run, channels)
     else:
         found = collect(runs, data, split, 0, say)
     if out.suffix == DRAWN:

@@ -147,6 +147,8 @@ def test_pictures_and_names_of_many_channels():
     assert shown.min() == 0
     assert shown.max() == 255
     assert color_image(image[..., :2])[..., 2].max() == 0
+    np.testing.assert_array_equal(color_image(image, (5, 2, 1))[..., 2], shown[..., 0])
+    assert (np.ptp(color_image(image, (4,)), axis=2) == 0).all()
     assert channel_names(2) == ("channel 1", "channel 2")
 
 
