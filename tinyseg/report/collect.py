@@ -62,7 +62,7 @@ def collect(
     `examine` gives what the doctor says of each.
     """
     groups = [as_runs(run) for run in runs]
-    firsts = [folds[0] for folds in groups]
+    firsts, sizes = [folds[0] for folds in groups], map(len, groups)
     _check_alike(firsts)
     datasets = [run.open(data) for run in firsts]
     _check_channels(channels, datasets[0].channels)
@@ -94,13 +94,10 @@ def collect(
             )
         ],
         "baselines": [
-            {"rule": baseline.rule, "summary": _numbers(baseline.summary)}
-            for baseline in scored[0].baselines
+            {"rule": b.rule, "summary": _numbers(b.summary)} for b in scored[0].baselines
         ],
         "settings": differences([run.config for run in firsts]),
-        "parting": None
-        if any(len(folds) > 1 for folds in groups)
-        else parting([run.log for run in firsts]),
+        "parting": parting([run.log for run in firsts]) if len(firsts) == sum(sizes) else None,
         "images": shown,
         "side": side,
     }
