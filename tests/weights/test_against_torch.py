@@ -3,6 +3,7 @@
 A venv with torch, segmentation-models-pytorch 0.6 and timm runs it; CI has the goldens instead.
 """
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,15 @@ def relative(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-12))
 
 
+def gradients_of(theirs, x: np.ndarray, slope: np.ndarray) -> dict[str, np.ndarray]:
+    """PyTorch's gradients of sum(slope * logits) in training mode, by our names."""
+    model, dtype = copy.deepcopy(theirs).train(), next(theirs.parameters()).dtype
+    logits = model(torch.from_numpy(x).to(dtype))
+    (logits * torch.from_numpy(slope).to(dtype)).sum().backward()
+    trained = model.named_parameters()
+    return {our_name(n): p.grad.numpy() for n, p in trained if p.grad is not None}
+
+
 PAIRS = [
     *((name, "resnet18") for name in NETWORKS),
     *(("unet", encoder) for encoder in ("resnet34", "resnet50", "mobilenet_v2")),
@@ -62,27 +72,36 @@ PAIRS = [
 
 @pytest.mark.parametrize(("name", "encoder"), PAIRS)
 def test_logits_and_gradients_are_those_of_smp(tmp_path: Path, name: str, encoder: str) -> None:
+    """Relative to the largest of each tensor, 1e-4 and 1e-3 from PyTorch in float64.
+
+    Where PyTorch's own float32 is further away (a normalization over few pixels multiplies the
+    rounding), at most four times as far as that.
+    """
     theirs, path = reference(name, encoder), tmp_path / "smp.pth"
+    theirs.encoder._drop_connect_rate = 0.0
     torch.save(theirs.state_dict(), path)
     ours = build(ModelConfig(name=name, encoder=encoder), 3, 3, seed=0)
     load_weights(ours, ModelConfig(name=name, encoder=encoder, weights=str(path)))
-    x = numbers("image", (2, 3, 64, 64))
+    exact, x = copy.deepcopy(theirs).double(), numbers("image", (2, 3, 64, 64))
     with torch.no_grad():
-        expected = theirs.eval()(torch.from_numpy(x)).numpy()
-    assert relative(ours(to_device(x)).numpy(), expected) < 1e-4
+        single = theirs.eval()(torch.from_numpy(x)).numpy()
+        expected = exact.eval()(torch.from_numpy(x).double()).numpy()
+    error = relative(ours(to_device(x)).numpy(), expected)
+    assert error < max(1e-4, 4 * relative(single, expected))
     slope = numbers("slope", expected.shape)
-    (theirs.train()(torch.from_numpy(x)) * torch.from_numpy(slope)).sum().backward()
+    single, expected = (gradients_of(model, x, slope) for model in (theirs, exact))
     trained = parameters(state_dict(ours))
+    assert set(expected) == set(trained)
     loss = (ours(to_device(x), training=True) * to_device(slope)).sum()
     gradients = loss.gradient(*trained.values())
     Tensor.realize(*gradients)
-    expected = {n: p.grad.numpy() for n, p in theirs.named_parameters() if p.grad is not None}
-    expected = {our_name(name): g for name, g in expected.items()}
-    assert set(expected) == set(trained)
-    found = dict(zip(trained, (g.numpy() for g in gradients), strict=True))
-    size = {n: np.abs(g).max() for n, g in expected.items()}
-    worst = {n: np.abs(found[n] - g).max() / size[n] for n, g in expected.items()}
-    assert max(worst.values()) < 1e-3, max(worst, key=worst.get)
+    worst = 0.0
+    for one, gradient in zip(trained, gradients, strict=True):
+        limit = max(1e-3, 4 * relative(single[one], expected[one]))
+        error = relative(gradient.numpy(), expected[one])
+        worst = max(worst, error / limit)
+        assert error < limit, (one, error, limit)
+    print(f"{name} {encoder}: worst gradient at {worst:.3f} of its limit")
 
 
 @pytest.mark.parametrize(("name", "encoder"), [("unet", "resnet18"), ("fpn", "efficientnet-b0")])

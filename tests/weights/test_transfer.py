@@ -1,5 +1,6 @@
 """From files of other programs into networks: the same logits, and nothing skipped silently."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from tinyseg.models import build
 from tinyseg.runs.checkpoint import save
 from tinyseg.training.train import _prepare
 from tinyseg.training.trainer import NONE, Trainer
-from tinyseg.weights import load_weights, read_weights, table, to_dict, transfer
+from tinyseg.weights import Weights, load_weights, read_weights, table, to_dict, transfer
+from tinyseg.weights.settings import settings_of
 
 GOLDENS = Path(__file__).parent / "goldens"
 TINY = {"base_channels": 2, "depth": 1, "head": "softmax"}
@@ -126,6 +128,49 @@ def test_an_encoder_of_torchvision_leaves_the_decoder_as_it_is(tmp_path: Path) -
         transfer(model, weights)
 
 
+NETWORKS = (
+    ModelConfig(name="unet", encoder="resnet34"),
+    ModelConfig(name="unet++", encoder="efficientnet-lite1"),
+    ModelConfig(name="fpn", encoder="efficientnet-b2"),
+    ModelConfig(name="deeplabv3+", encoder="mobilenet_v2"),
+    ModelConfig(name="resunet", base_channels=8, depth=3),
+    ModelConfig(base_channels=2, depth=3, upsample="bilinear", norm="none", attention=True),
+)
+
+
+@pytest.mark.parametrize("config", NETWORKS, ids=lambda c: f"{c.name}-{c.encoder}")
+def test_the_settings_of_a_file_are_found(config: ModelConfig) -> None:
+    state = build(config, 3, 2, seed=None).state_dict()
+    tensors = {
+        f"model.{name}": np.broadcast_to(np.float32(1), t.shape) for name, t in state.items()
+    }
+    named = {f.name for f in fields(config) if getattr(config, f.name) != f.default} | {"name"}
+    found = dict(text.removeprefix("model.").split("=") for text in settings_of(tensors).split())
+    expected = {name: str(getattr(config, name)).lower() for name in named}
+    assert found == (
+        {k: v for k, v in expected.items() if k != "name"} if config.plain else expected
+    )
+    back = transfer(build(config, 3, 2, seed=None), Weights(Path("x"), "test", tensors, ()))
+    assert len(back.arrays) == len([t for t in state.values() if t.is_floating_point()])
+    assert not back.unused
+
+
+def test_nnunets_copies_of_tensors_are_named_as_such() -> None:
+    config = ModelConfig(name="resunet", base_channels=4, depth=2)
+    state = build(config, 1, 2, seed=None).state_dict()
+    tensors = {name: np.ones(t.shape, np.float32) for name, t in state.items()}
+    encoder = {f"decoder.{n}": a for n, a in tensors.items() if n.startswith("encoder.")}
+    tensors["encoder.stem.convs.0.all_modules.0.weight"] = tensors[
+        "encoder.stem.convs.0.conv.weight"
+    ]
+    tensors |= {**encoder, "decoder.seg_layers.0.weight": np.ones((2, 8, 1, 1), np.float32)}
+    found = transfer(build(config, 1, 2, seed=None), Weights(Path("x"), "test", tensors, ()))
+    assert found.notes == [
+        "not used: decoder.seg_layers.0.weight",
+        f"not used: {len(encoder) + 1} further names of the same tensors",
+    ]
+
+
 @pytest.fixture
 def own(tmp_path: Path) -> tuple[str, dict[str, np.ndarray]]:
     """Weights of our own small network for 3 channels and 3 classes."""
@@ -165,7 +210,7 @@ def test_a_file_that_does_not_fit_is_an_error_that_lists_names(own: tuple) -> No
         WeightsError, match=r"model\.down\.0\.conv1\.weight is 2x3x3x3, not 4x3x3x3"
     ):
         load(ModelConfig(**{**TINY, "base_channels": 4}, weights=path), 3, 3)
-    with pytest.raises(WeightsError, match=r"tensors \(tinyseg\) do not fit the network"):
+    with pytest.raises(WeightsError, match=r"; it is of a network with model\.base_channels=2 mod"):
         load(ModelConfig(encoder="resnet18", weights=path), 3, 3)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from tinyseg.common.findings import printable
 from tinyseg.weights.file import Weights
 from tinyseg.weights.layouts import layout_of, prefix_of
+from tinyseg.weights.settings import settings_of
 
 MOST = 10
 """Names of what is not read in the table; JSON has all."""
@@ -27,6 +28,8 @@ def table(weights: Weights) -> str:
         f"total    {len(rows)} tensors, {numbers:,} numbers, {_megabytes(weights):.1f} MB",
         f"layout   {layout}",
     ]
+    if facts["settings"]:
+        lines.append(f"settings {facts['settings']}")
     if weights.unread:
         more = f" and {len(weights.unread) - MOST} more" if len(weights.unread) > MOST else ""
         lines.append(printable(f"not read {', '.join(weights.unread[:MOST])}{more}"))
@@ -41,6 +44,7 @@ def to_dict(weights: Weights) -> dict[str, Any]:
         "format": weights.format,
         "layout": layout.name if layout else None,
         "prefix": prefix,
+        "settings": settings_of(weights.tensors),
         "tensors": [
             {"name": name, "shape": list(array.shape), "dtype": array.dtype.name}
             for name, array in weights.tensors.items()

@@ -16,6 +16,7 @@ from tinyseg.nn import state_dict
 from tinyseg.weights.file import Weights, read_weights
 from tinyseg.weights.layouts import SAME_NAMES, Layout, layout_of, our_names
 from tinyseg.weights.pretrained import weights_file
+from tinyseg.weights.settings import settings_of
 
 FIRST = (
     *("down.0.conv1.weight", "encoder.conv1.weight", "encoder.conv_stem.weight"),
@@ -90,9 +91,10 @@ def transfer(model: Any, weights: Weights) -> Transfer:
     if missing or unlike:
         reasons = [f"missing: {_listed(missing)}"] if missing else []
         reasons += [f"of another shape: {_listed(unlike)}"] if unlike else []
+        fitting = settings_of(weights.tensors)
         raise WeightsError(
             f"{weights.path}: its tensors ({layout.name}) do not fit the network; "
-            f"{'; '.join(reasons)}; `tinyseg weights {weights.path}` says which settings fit it"
+            f"{'; '.join(reasons)}" + (f"; it is of a network with {fitting}" if fitting else "")
         )
     if EVEN_PADDING in weights.tensors:
         result.notes.append(
