@@ -57,6 +57,29 @@ def parameters() -> dict[str, Tensor]:
     return {name: to_device(array.astype(np.float32)) for name, array in START.items()}
 
 
+@pytest.mark.parametrize("text", ["sgd(momentum=0.9,encoder=0.1)", "adamw(encoder=0.1)"])
+def test_the_encoder_has_a_learning_rate_of_its_own(text: str) -> None:
+    names = {"a.weight": "encoder.weight", "b": "b"}
+    renamed = {names[name]: tensor for name, tensor in parameters().items()}
+    optimizer = Optimizer(text, renamed)
+    slower = Optimizer(text.replace("encoder=0.1", "encoder=1"), parameters())
+    for gradients, rate in list(zip(GRADIENTS, RATES, strict=True))[:3]:
+        tensors = {name: to_device(g.astype(np.float32)) for name, g in gradients.items()}
+        other = {names[name]: tensor for name, tensor in tensors.items()}
+        optimizer.update(other, to_device(np.array([rate], np.float32)), Tensor(True))
+        slower.update(tensors, to_device(np.array([rate * 0.1], np.float32)), Tensor(True))
+        Tensor.realize(*optimizer.parameters.values(), *slower.parameters.values())
+    np.testing.assert_allclose(
+        renamed["encoder.weight"].numpy(), slower.parameters["a.weight"].numpy(), rtol=1e-6
+    )
+    assert np.abs(renamed["b"].numpy() - slower.parameters["b"].numpy()).max() > 1e-3
+
+
+def test_a_factor_for_an_encoder_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"encoder=0\.1 has no effect"):
+        Optimizer("adam(encoder=0.1)", parameters())
+
+
 def run(optimizer: Optimizer, steps: int = STEPS, accept: bool = True) -> dict[str, np.ndarray]:
     for gradients, rate in list(zip(GRADIENTS, RATES, strict=True))[:steps]:
         tensors = {name: to_device(g.astype(np.float32)) for name, g in gradients.items()}

@@ -224,7 +224,8 @@ class TrainConfig:
     """A loss or a weighted sum: "0.7*focal(alpha=0.9,gamma=2)+0.3*bce"; auto: half cross-entropy,
     half Dice."""
     optimizer: str = "adam(lr=0.001)"
-    """sgd(lr,momentum,nesterov,weight_decay), adam(lr,beta1,beta2,eps,weight_decay) or adamw."""
+    """sgd(lr,momentum,nesterov,weight_decay), adam(lr,beta1,beta2,eps,weight_decay) or adamw; each
+    also takes encoder, a factor of the learning rate for the encoder: "adam(encoder=0.1)"."""
     schedule: str = "cosine(warmup=0.05)"
     """Learning rate over time: constant, cosine, poly(power) or plateau(factor,patience); warmup is
     a fraction of all steps."""

@@ -10,13 +10,20 @@ from tinyseg.common.spec import Call, Value, check_name, fill, parse_call
 from tinyseg.device.tensors import Tensors, ensure_buffer, hold_back, to_device
 from tinyseg.errors import ConfigError, StepError
 
-_SGD: dict[str, Value] = {"lr": 0.01, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0}
+_SGD: dict[str, Value] = {
+    "lr": 0.01,
+    "momentum": 0.0,
+    "nesterov": False,
+    "weight_decay": 0.0,
+    "encoder": 1.0,
+}
 _ADAM: dict[str, Value] = {
     "lr": 0.001,
     "beta1": 0.9,
     "beta2": 0.999,
     "eps": 1e-8,
     "weight_decay": 0.0,
+    "encoder": 1.0,
 }
 _ADAMW: dict[str, Value] = {**_ADAM, "weight_decay": 0.01}
 _RENAMED = {"decay": "weight_decay", "epsilon": "eps"}
@@ -38,7 +45,21 @@ class Optimizer:
         self.settings = {name: float(value) for name, value in settings.items()}  # type: ignore[arg-type]
         _check_settings(call, self.settings, self.nesterov)
         self.learning_rate = self.settings["lr"]
+        self.groups = self._make_groups(call)
+        """Factors of the learning rate, and the parameters that each is for."""
         self.state = self._make_state()
+
+    def _make_groups(self, call: Call) -> list[tuple[float, list[str]]]:
+        factor, names = self.settings.pop("encoder"), list(self.parameters)
+        if factor == 1:
+            return [(1.0, names)]
+        encoder = [name for name in names if name.startswith("encoder.")]
+        if names and not encoder:
+            raise ConfigError(
+                f"{call}: encoder={factor:g} has no effect, as no encoder is trained: omit it, or "
+                "choose another network (`tinyseg models`)"
+            )
+        return [(factor, encoder), (1.0, [name for name in names if name not in encoder])]
 
     def _make_state(self) -> Tensors:
         if self.name == "sgd":
@@ -61,6 +82,9 @@ class Optimizer:
     def _sgd(self, gradients: Tensors, learning_rate: Tensor) -> list[tuple[Tensor, Tensor]]:
         momentum, decay = self.settings["momentum"], self.settings["weight_decay"]
         pairs: list[tuple[Tensor, Tensor]] = []
+        rates = {
+            n: learning_rate if f == 1 else learning_rate * f for f, g in self.groups for n in g
+        }
         for name, parameter in self.parameters.items():
             step = gradients[name] + parameter * decay if decay else gradients[name]
             if momentum:
@@ -68,12 +92,12 @@ class Optimizer:
                 velocity = old * momentum + step
                 pairs.append((old, velocity))
                 step = step + velocity * momentum if self.nesterov else velocity
-            pairs.append((parameter, parameter - learning_rate * step))
+            pairs.append((parameter, parameter - rates[name] * step))
         return pairs
 
     def _adam(self, gradients: Tensors, learning_rate: Tensor, accept: Tensor) -> None:
         """Kingma & Ba 2015; adamw decouples the decay (Loshchilov & Hutter 2019)."""
-        s, names = self.settings, list(self.parameters)
+        s = self.settings
         powers = []
         for beta in ("beta1", "beta2"):
             old = self.state[f"{beta}_power"]
@@ -81,14 +105,19 @@ class Optimizer:
         decoupled = s["weight_decay"] if self.name == "adamw" else 0.0
         rate, rescale = learning_rate / (1 - powers[0]), (1 - powers[1]).rsqrt()
         shrink, taken = learning_rate * decoupled, accept.reshape(1).cast(dtypes.float32)
-        kernels.adam(
-            list(self.parameters.values()),
-            [self.state[f"mean.{name}"] for name in names],
-            [self.state[f"square.{name}"] for name in names],
-            [gradients[name] for name in names],
-            Tensor.cat(rate, rescale, shrink, taken),
-            kernels.AdamSettings(s["beta1"], s["beta2"], s["eps"], s["weight_decay"] - decoupled),
-        )
+        settings = (s["beta1"], s["beta2"], s["eps"], s["weight_decay"] - decoupled)
+        for factor, names in self.groups:
+            numbers = (rate, rescale, shrink, taken)
+            if factor != 1:
+                numbers = (rate * factor, rescale, shrink * factor, taken)
+            kernels.adam(
+                [self.parameters[name] for name in names],
+                [self.state[f"mean.{name}"] for name in names],
+                [self.state[f"square.{name}"] for name in names],
+                [gradients[name] for name in names],
+                Tensor.cat(*numbers),
+                kernels.AdamSettings(*settings),
+            )
 
 
 def _check_settings(call: Call, settings: dict[str, float], nesterov: bool) -> None:
