@@ -14,6 +14,7 @@ from tinyseg.data import image_files, write_pairs
 from tinyseg.data import simulate as simulate_samples
 from tinyseg.data.checks.check import check
 from tinyseg.data.checks.compare import compare
+from tinyseg.data.checks.layout import describe_layouts
 from tinyseg.data.checks.stats import open_stats
 from tinyseg.data.sources.download import download
 from tinyseg.device.choose import backend
@@ -184,6 +185,12 @@ def data_check(options: Options) -> int:
         options.save_split = None
     print(found.table())
     return 1 if found.level == "error" else 0
+
+
+def data_layout(options: Options) -> int:
+    """Print the layouts of a folder."""
+    print(describe_layouts(options.folder))
+    return 0
 
 
 def data_preview(options: Options) -> int:

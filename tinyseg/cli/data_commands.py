@@ -30,6 +30,14 @@ DATA_COMMANDS = (
         "tinyseg data check cells --json check.json --save-split split.json",
     ),
     Command(
+        "data layout",
+        "Show which files of a folder are taken for images and masks, and why.",
+        "Prints the groups of files, every way to pair them, and the settings data.images and "
+        "data.masks that choose one. Nothing is changed.",
+        (option("folder", type=path, help="the folder with images and masks"),),
+        "tinyseg data layout cells",
+    ),
+    Command(
         "data stats",
         "Describe a dataset, or compare two.",
         "Prints gray levels, foreground, object counts and sizes; for two datasets, for example "

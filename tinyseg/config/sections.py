@@ -46,6 +46,14 @@ class DataConfig:
     normalize: str = "dataset"
     """dataset or image: subtract the mean and divide by the std of the training images or of each
     image; minmax: scale each image to [0, 1]; fixed(mean=[0.5],std=[0.25]): these values; none."""
+    images: str = ""
+    """Template of the image files, given with `masks`: "data/{name}.jpg"; fields {name}, {split},
+    {group} and *. Empty: images and masks are found by their names and content."""
+    masks: str = ""
+    """Template of the mask files, such as "data/{name}_mask*.png"; also {class} and {object}."""
+    strict: bool = False
+    """Whether images without a mask and masks without an image are an error; else they are left out
+    with a warning."""
     labels: str = "auto"
     """Mask values to class ids: "0:0,255:1" ("3:255" ignores value 3); annotations by name:
     "background:0,cell:1,dirt:ignore"; auto: scan the masks."""

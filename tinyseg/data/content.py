@@ -31,7 +31,7 @@ from tinyseg.data.reading.pixel_range import Ranges, find_ranges, range_warnings
 from tinyseg.data.reading.scan import CaseReader, check_all_values, empty_warning, warnings_of
 from tinyseg.data.sample import Sample, name_some
 from tinyseg.data.simulation.simulate import FACTS, Simulation, parse_simulation
-from tinyseg.data.sources import find_named
+from tinyseg.data.sources import Named, find_named
 from tinyseg.data.storage.store import Store, digest
 from tinyseg.errors import DataError
 
@@ -56,6 +56,8 @@ class Content:
     """Names by split, when the folders give one."""
     ranges: Ranges = field(default_factory=dict)
     """The stored pixel values that become 0 and 1, see `find_ranges`."""
+    layout: str = ""
+    """What was taken for images and masks, in one line."""
     warnings: tuple[str, ...] = ()
     duplicates: tuple[Duplicate, ...] = ()
     """Images that show one picture, which a split keeps together."""
@@ -83,10 +85,8 @@ def read_content(
     channels = channels or _COLORS.get(config.color)
     if text.startswith("sim:"):
         return _simulated(parse_simulation(text), text, label_map, channels, store)
-    find = partial(find_annotations, config=config, names=class_names)
-    stacked = config.pages == "channels"
-    opened = _open(source, text, layout, find, labeled, store, stacked)
-    reader, warnings, own_labels, own_names = opened
+    opened = _open(source, text, config, layout, class_names, labeled, store)
+    reader, own_labels, own_names = opened.reader, opened.label_map, opened.class_names
     _check_named(own_labels, text, label_map, _unless_drawn(reader.cases, config.labels))
     labels = own_labels or label_map or parse_labels(config.labels)
     scanned = not (own_labels or label_map) and scans_rest(config.labels)
@@ -105,13 +105,14 @@ def read_content(
         text,
         names,
         partial(_read_case, reader, mapping, channels, ranges),
-        _fingerprint(reader, own_labels, stacked, mapping.turned),
+        _fingerprint(reader, own_labels, config.pages == "channels", mapping.turned),
         mapping,
         channels,
         ranges=ranges,
         class_names=own_names or tuple(class_names),
         predefined=_predefined(reader.cases),
-        warnings=(*warnings, *depths, *mapping.warnings, *more),
+        layout=opened.layout.taken,
+        warnings=(*opened.layout.all_warnings, *depths, *mapping.warnings, *more),
         duplicates=duplicates,
         class_pixels=[fact.class_pixels(mapping.table) for fact in facts],
         sizes=[fact.size for fact in facts],
@@ -121,22 +122,39 @@ def read_content(
 def _open(
     source: str | Path | Arrays,
     text: str,
+    config: DataConfig,
     layout: Layout | None,
-    annotations: Callable[[Path], Annotations | None],
+    class_names: Sequence[str],
     labeled: bool,
     store: Store,
-    stacked: bool,
-) -> tuple[CaseReader | Arrays, tuple[str, ...], Mapping[int, int], tuple[str, ...]]:
-    """Return a reader, warnings, the labels of what has its own, and class names if known."""
+) -> "_Opened":
     if isinstance(source, Arrays):
-        return source, (), {}, source.class_names
-    named = find_named(text) or (annotations(Path(source)) if labeled else None)
-    if not named:
-        layout = layout or find_cases(Path(source), labeled)
-        return CaseReader(layout.cases, store, stacked), layout.warnings, {}, ()
-    layout = layout or named.layout
-    reader = CaseReader(layout.cases, store, stacked)
-    return reader, layout.warnings, named.label_map, named.class_names
+        return _Opened(source, Layout((), ()), {}, source.class_names)
+    named: Named | Annotations | None = find_named(text)
+    if not named and labeled and not config.masks:
+        named = find_annotations(Path(source), config, class_names)
+    if named:
+        layout, labels, names = layout or named.layout, named.label_map, named.class_names
+    else:
+        layout = layout or find_cases(
+            Path(source), labeled, config.strict, config.images, config.masks
+        )
+        names = layout.class_names
+        labels = {class_id: class_id for class_id in range(len(names))}
+    stacked = config.pages == "channels"
+    return _Opened(CaseReader(layout.cases, store, stacked), layout, labels, names)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A source that can be read."""
+
+    reader: CaseReader | Arrays
+    layout: Layout
+    label_map: Mapping[int, int]
+    """Of what has its own; else empty."""
+    class_names: tuple[str, ...]
+    """If they are known."""
 
 
 def _check_named(

@@ -133,6 +133,11 @@ class Dataset:
         """
         return cls(Arrays(images, masks, names, class_names), **settings)
 
+    @property
+    def layout(self) -> str:
+        """What was taken for images and masks, in one line; "" if that needs no words."""
+        return self._content.layout
+
     def __repr__(self) -> str:
         channels = "1 channel" if self.channels == 1 else f"{self.channels} channels"
         return f"Dataset({self.source!r}: {len(self)} images, {channels}, {self.classes} classes)"

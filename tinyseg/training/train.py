@@ -111,6 +111,8 @@ def train(
 def _run(
     run: Run, dataset: Dataset, parts: OwnParts, callbacks: Sequence[Callback], say: Say
 ) -> None:
+    if dataset.layout:
+        say(f"data: {dataset.layout}")
     for warning in dataset.warnings:
         say(f"warning: {warning}")
     trainer = Trainer(run, dataset, say, parts, callbacks)

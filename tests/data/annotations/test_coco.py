@@ -33,7 +33,7 @@ def test_polygons_run_lengths_crowds_and_empty_images(folder, labels):
     crowd = np.full((12, 16), 255, np.uint8)
     np.testing.assert_array_equal(by_name["a2"], block((2, 4), (2, 4), 1, crowd))
     assert not by_name["a3"].any()
-    text = dataset.warnings[0]
+    text = dataset.layout
     assert "4 images, 5 objects of 2 classes (cell, dirt), the later of two" in text
     assert "1 crowd ignored" in text
     assert "1 image without objects: background" in text

@@ -2,7 +2,9 @@ import os
 
 import pytest
 
-from tinyseg.data.reading.layouts import find_cases, folder_meaning, natural
+from tinyseg.data.reading.files import natural
+from tinyseg.data.reading.layouts import find_cases
+from tinyseg.data.reading.names import folder_meaning
 from tinyseg.errors import DataError
 
 

@@ -12,7 +12,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tinyseg.data.reading.layouts import SUFFIXES, folder_meaning, natural
+from tinyseg.data.reading.files import SUFFIXES, natural
+from tinyseg.data.reading.names import folder_meaning
 from tinyseg.data.sample import name_some
 from tinyseg.errors import DataError
 

@@ -13,8 +13,9 @@ import numpy as np
 from tinyseg.config import IGNORE
 from tinyseg.data.annotations.folder import Folder, case_names
 from tinyseg.data.reading.annotation import Annotation, Size
+from tinyseg.data.reading.case import Case, Layout
+from tinyseg.data.reading.files import natural
 from tinyseg.data.reading.label_map import check_label_map
-from tinyseg.data.reading.layouts import Case, Layout, natural
 from tinyseg.data.sample import name_some
 from tinyseg.errors import DataError
 
@@ -34,7 +35,7 @@ class Annotations:
     format: str
     """The value of data.annotations that chooses it."""
     layout: Layout
-    """Its cases have an `annotation`; its first warning says what was found."""
+    """Its cases have an `annotation`; `taken` says what was found."""
     class_names: tuple[str, ...]
     """Background first; none where labels hold values whose classes a scan finds."""
     label_map: Mapping[int, int]
@@ -149,7 +150,9 @@ def gather(
         cases.append(Case(name, folder.root / image, masks, split, annotation=annotation))
     cases.sort(key=lambda case: natural(case.name))
     table = {**{k: k for k in range(len(names))}, IGNORE: IGNORE} if names else {}
-    return Annotations(format_name, Layout(tuple(cases), tuple(warnings)), tuple(names), table)
+    taken, *others = warnings
+    layout = Layout(tuple(cases), tuple(others), taken=taken)
+    return Annotations(format_name, layout, tuple(names), table)
 
 
 def left_out(folder: Folder, used: Iterable[str], what: str) -> list[str]:

@@ -29,7 +29,7 @@ from tinyseg.data.annotations.label_studio_brush import brush_mask
 from tinyseg.data.annotations.raster import fill_polygons
 from tinyseg.data.reading.annotation import Size
 from tinyseg.data.reading.decode import decode_mask
-from tinyseg.data.reading.layouts import natural
+from tinyseg.data.reading.files import natural
 from tinyseg.data.sample import name_some
 from tinyseg.errors import DataError
 

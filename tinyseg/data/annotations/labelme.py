@@ -26,7 +26,7 @@ from tinyseg.data.annotations.found import (
 )
 from tinyseg.data.reading.annotation import Size
 from tinyseg.data.reading.decode import DAMAGED, FORMATS, PIXEL_LIMIT, plain_type
-from tinyseg.data.reading.layouts import natural
+from tinyseg.data.reading.files import natural
 from tinyseg.data.reading.mask_pixels import GRAY_MODES
 from tinyseg.data.sample import name_some
 from tinyseg.errors import DataError

@@ -25,7 +25,7 @@ from tinyseg.data.annotations.found import (
 )
 from tinyseg.data.reading.annotation import Size
 from tinyseg.data.reading.decode import decode_image, decode_mask
-from tinyseg.data.reading.layouts import natural
+from tinyseg.data.reading.files import natural
 from tinyseg.data.sample import name_some
 from tinyseg.errors import DataError
 

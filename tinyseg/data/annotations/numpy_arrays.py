@@ -12,8 +12,9 @@ from tinyseg.data.annotations.folder import Folder, case_names
 from tinyseg.data.annotations.found import Annotations, counted, digest_of, split_of
 from tinyseg.data.annotations.numpy_file import Stored, list_arrays
 from tinyseg.data.reading.annotation import Annotation, Size
+from tinyseg.data.reading.case import Case, Layout
 from tinyseg.data.reading.decode import PIXEL_LIMIT, plain_type
-from tinyseg.data.reading.layouts import Case, Layout, natural
+from tinyseg.data.reading.files import natural
 from tinyseg.data.reading.mask_pixels import whole_numbers
 from tinyseg.data.sample import name_some
 from tinyseg.errors import DataError

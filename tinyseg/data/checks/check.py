@@ -105,12 +105,21 @@ def _half(progress: Progress | None, half: int) -> Progress | None:
 
 def _layout(source: str, config: Config) -> tuple[Layout, Mapping[int, int] | None]:
     """Return the cases, and the label map when it is known before the masks are read."""
-    named = find_named(source) or find_annotations(Path(source), config.data)
-    if named and named.label_map:
+    data = config.data
+    if named := find_named(source):
         return named.layout, named.label_map
-    complete = not scans_rest(config.data.labels)
-    label_map = parse_labels(config.data.labels) if complete else None
-    return named.layout if named else find_cases(Path(source), strict=False), label_map
+    drawn = None if data.masks else find_annotations(Path(source), data)
+    if drawn and drawn.label_map:
+        return drawn.layout, drawn.label_map
+    layout = (
+        drawn.layout
+        if drawn
+        else find_cases(Path(source), strict=False, images=data.images, masks=data.masks)
+    )
+    if layout.class_names:
+        return layout, {class_id: class_id for class_id in range(len(layout.class_names))}
+    complete = not scans_rest(data.labels)
+    return layout, parse_labels(data.labels) if complete else None
 
 
 def _pixel_findings(dataset: Dataset) -> Iterator[Finding]:

@@ -90,11 +90,11 @@ def _inspect(case: Case, label_map: Mapping[int, int] | None, stacked: bool) -> 
     with one.collect("unreadable"):
         image, one.more_frames, one.mode, orientation = read_image(case, stacked)
         one.shape, one.flat = image.shape, bool((image == image[:1, :1]).all())
-    for path in case.masks:
+    for number, path in enumerate(case.masks):
         if case.annotation and not one.shape:
             continue  # it is drawn at the size of the image
         with one.collect("unreadable"):
-            mask = read_mask(case, path, one.shape[:2] if one.shape else ())
+            mask = read_mask(case, number, one.shape[:2] if one.shape else ())
             one.more_frames = one.more_frames or mask.more_frames
             one.masks.append(mask_facts(mask, path))
             with one.collect("mask sizes"):
@@ -119,7 +119,12 @@ def file_findings(
     why = "every image needs a mask of the same name, all black where there is no object"
     remedy = "add or rename the missing file, or remove this one"
     yield from listed(
-        "error", "pairs", "images without masks or masks without images", unpaired, why, remedy
+        "error" if config.strict else "warning",
+        "pairs",
+        "images without masks or masks without images, left out",
+        unpaired,
+        why,
+        remedy,
     )
     names = _short_names(inspected)
     readable = {names[one.case.name]: one for one in inspected if one.shape}
@@ -132,6 +137,8 @@ def file_findings(
         yield from listed("warning", "bit depths", title, deep, *DEPTHS)
     if config.color == "auto":
         yield from _colors({name: one.shape[2] for name, one in readable.items() if one.shape})
+    if layout.taken:
+        yield Finding("ok", "layout", layout.taken)
     yield from (Finding("note", "layout", text) for text in layout.warnings)
     flat = [name for name, one in readable.items() if one.flat]
     why = "they contain no information; often an export failed"

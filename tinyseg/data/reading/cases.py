@@ -7,7 +7,6 @@ of those values alone, and there are few sets: a case is kept as one array that 
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -140,7 +139,8 @@ def check_values(facts: CaseFacts, table: Mapping[int, int]) -> None:
 def decode_case(case: Case, stacked: bool = False) -> tuple[NamedArrays, CaseFacts]:
     """Decode the files of one case, the image as stored; see `describe` and `decode_image`."""
     image = read_image(case, stacked)
-    masks = [read_mask(case, path, image.pixels.shape[:2]) for path in case.masks]
+    size = image.pixels.shape[:2]
+    masks = [read_mask(case, number, size) for number in range(len(case.masks))]
     more_frames = image.more_frames or any(mask.more_frames for mask in masks)
     return describe(case, image.pixels, masks, more_frames, image.orientation)
 
@@ -153,12 +153,18 @@ def read_image(case: Case, stacked: bool = False) -> Decoded:
     return Decoded(pixels, more_frames=False, mode=f"{pixels.shape[2]} x {pixels.dtype}")
 
 
-def read_mask(case: Case, path: Path, size: tuple[int, ...]) -> Mask:
-    """Decode a mask of a case, or draw its annotation for an image of this size."""
-    if case.annotation is None:
-        return decode_mask(path, case.page)
-    rows, columns = size
-    return Mask(case.annotation.draw((rows, columns)))
+def read_mask(case: Case, number: int, size: tuple[int, ...]) -> Mask:
+    """Decode a mask of a case, or draw its annotation for an image of this size.
+
+    A mask of one class holds that class or 0.
+    """
+    if case.annotation is not None:
+        rows, columns = size
+        return Mask(case.annotation.draw((rows, columns)))
+    mask = decode_mask(case.masks[number], case.page)
+    if not case.class_ids:
+        return mask
+    return mask._replace(pixels=(mask.pixels != 0) * np.uint8(case.class_ids[number]))
 
 
 def describe(

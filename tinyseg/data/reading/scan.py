@@ -74,7 +74,7 @@ class CaseReader:
 
     def _key(self, index: int) -> str:
         case = self.cases[index]
-        drawn = (case.annotation.key,) if case.annotation else ()
+        drawn = (case.class_ids, case.annotation.key if case.annotation else "")
         return digest("case", case.page, self.stacked, *drawn, *self.contents[index])
 
     def _content(self, path: Path, stamp: object) -> bytes:

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tinyseg.config import IGNORE
-from tinyseg.data.reading.layouts import Case, Layout, natural
+from tinyseg.data.reading.case import Case, Layout
+from tinyseg.data.reading.files import natural
 from tinyseg.data.sample import name_some
 from tinyseg.data.sources.source import Archive, Named, Option, Source
 from tinyseg.errors import DataError

@@ -10,7 +10,7 @@ import numpy as np
 
 from tinyseg.config import IGNORE, DataConfig
 from tinyseg.data.reading.duplicates import Duplicate
-from tinyseg.data.reading.layouts import natural
+from tinyseg.data.reading.files import natural
 from tinyseg.errors import DataError
 
 if TYPE_CHECKING:
