@@ -282,7 +282,7 @@ def _fingerprint(
     whole = hashlib.sha256(b"pages are channels" * stacked)
     for case, files in zip(reader.cases, reader.contents, strict=True):
         whole.update(case.name.encode(errors="surrogateescape") + b"\0")
-        labels = case.labels or own
+        labels = case.labels or ({} if case.annotation else own)  # its file says all
         whole.update(repr(sorted(labels.items())).encode() if labels else b"")
         whole.update(b"".join(files))
         whole.update(b"turned" * (case.name in turned))

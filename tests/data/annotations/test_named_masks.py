@@ -80,5 +80,16 @@ def test_classes_by_name_and_those_without_a_pixel(folder, labels):
 def test_a_color_without_a_name(folder):
     voc(folder)
     folder.save("a/SegmentationClass/1.png", bands((0, 0, 0), CAT, (1, 2, 3), BORDER))
-    with pytest.raises(DataError, match=r"25\.0% of its pixels.*not name \(#010203"):
+    with pytest.raises(DataError, match=r"25\.0% of its pixels.*of no class .#010203"):
         Dataset(folder.path)
+
+
+def test_a_run_keeps_its_classes_by_name(folder):
+    voc(folder)
+    folder.text("labelmap.txt", LABELMAP.replace("cat:", "fox:9,9,9::\ncat:"))
+    names, table = ("background", "dog", "cat"), {0: 0, 1: 1, 5: 2}
+    run = Dataset(folder.path, label_map=table, class_names=names)
+    assert run["1"].label[::3, 0].tolist() == [0, 2, 1, 255]
+    assert run.fingerprint() == Dataset(folder.path).fingerprint()
+    with pytest.raises(DataError, match="colors of no class"):
+        Dataset(folder.path, label_map={0: 0, 1: 1}, class_names=("background", "cat"))

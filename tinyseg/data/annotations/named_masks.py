@@ -85,6 +85,9 @@ def find_voc(folder: Folder, known: Sequence[str]) -> Annotations | None:
                     f"{folder.root / file}: {name} has another color than in "
                     f"{next(iter(tables))}; open the two exports one by one"
                 )
+    # those that a run does not know may be listed, as long as no pixel has their color
+    both = {name: color for name, color in colors.items() if name in known}
+    colors = both if both.keys() - BACKGROUND else colors
     classes = Classes(colors, known, folder.root / next(iter(tables)))
     ids = {color: classes.id(name) for name, color in colors.items()}
     ids = {VOC_BORDER: IGNORE, **({} if BACKGROUND & {*colors} else {0: 0}), **ids}
@@ -148,8 +151,8 @@ def _by_color(path: Path, ids: dict[int, int], listing: str, size: Size) -> np.n
     if areas[stray].sum() > MOST_STRAY * places.size:
         named = name_some(f"#{colors[i]:06x}" for i in stray)
         raise DataError(
-            f"{path}: {areas[stray].sum() / places.size:.1%} of its pixels have colors that "
-            f"{listing} does not name ({named}); add them there, or export masks as PNG"
+            f"{path}: {areas[stray].sum() / places.size:.1%} of its pixels have colors of no class "
+            f"({named}); name them in {listing}, and use masks saved as PNG with the run's classes"
         )
     table = np.array([ids.get(color, IGNORE) for color in colors.tolist()], np.uint8)
     return table[places].reshape(rgb.shape[:2])
