@@ -200,6 +200,11 @@ def hostile_images(lab: Lab, attack: Attack) -> None:
     colors = 13 + 3 * (2 << (gif[10] & 7)) * bool(gif[10] & 0x80)
     comment = b"!\xfe" + (b"\xff" + b"x" * 255) * draw.randrange(3000) + b"\0"
     _check_image(lab, attack, "comment.gif", gif[:colors] + comment + gif[colors:])
+    slice_ = bytes(128) + b"DICM" + struct.pack("<HH2sHI", 2, 0, b"UL", 4, 0)
+    _check_image(lab, attack, "a.dcm", damage(draw, slice_ + draw.randbytes(200)))
+    volume = struct.pack("<i", 348) + struct.pack("<8h", 2, 5, 6, 1, 1, 1, 1, 1).rjust(52, b"\0")
+    volume = volume.ljust(344, b"\0") + b"n+1\0" + bytes(4 + 60)
+    _check_image(lab, attack, "a.nii", damage(draw, volume))
     _check_image(lab, attack, "loop.tif", _pages(draw.choice([2, 4097]), draw.random() < 0.5))
 
 
@@ -364,6 +369,9 @@ def damaged_annotations(lab: Lab, attack: Attack) -> None:
         "a.roi": head + struct.pack(">8h", 0, 9, 9, 0, 0, 0, 9, 9),
         "labels/a.txt": b"0 0.2 0.2 0.6 0.2 0.6 0.7 0.2 0.7\n",
     }
+    arrays = io.BytesIO()
+    np.savez(arrays, image=np.zeros((6, 5, 3), np.uint8), mask=np.eye(6, 5, dtype=np.uint8))
+    binary["0.npz"] = arrays.getvalue()
     for name, content in {**_annotations(), **binary}.items():
         folder = lab.folder / "annotated"
         shutil.rmtree(folder, ignore_errors=True)

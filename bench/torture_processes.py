@@ -17,6 +17,7 @@ from typing import Any
 from torture_lab import (
     DATA,
     FORK,
+    SMALL,
     Attack,
     Child,
     Lab,
@@ -360,6 +361,7 @@ def odd_surroundings(lab: Lab, attack: Attack) -> None:
         code, text = lab.call(*words, env={**lab.environment, **environment})
         attack.count += 1
         attack.check(code == 0 and "\x1b" not in text, f"{what}: exit {code}: {text[-300:]}")
+    _run_of_another_locale(lab, attack, ascii_only)
     for closed in (">&-", "2>&-", ">&- 2>&-", ">/dev/full"):
         command = f'exec "$0" -m tinyseg data check {DATA.replace("&", chr(92) + "&")} {closed}'
         done = subprocess.run(
@@ -371,3 +373,21 @@ def odd_surroundings(lab: Lab, attack: Attack) -> None:
         attack.count += 1
         ok = b"Traceback" not in done.stderr and done.returncode in (0, 1, 2)
         attack.check(ok, f"{closed}: exit {done.returncode}: {done.stderr[-300:]!r}")
+
+
+def _run_of_another_locale(lab: Lab, attack: Attack, environment: dict[str, str]) -> None:
+    """A run that is made in the C locale on files of other letters opens in UTF-8."""
+    data, run = lab.new("b\u00e4ume"), lab.new("run-in-c")
+    shutil.copytree(lab.folder / "set", data)
+    for path in sorted(data.glob("*/*.png")):
+        path.rename(path.with_name(f"\u00e4{path.name}"))
+    training = ["train", str(data), "--out", str(run), "--set", *SMALL, "train.epochs=1"]
+    for words, env in (
+        (training, {**lab.environment, **environment}),
+        (["evaluate", str(run), str(data)], lab.environment),
+        (["report", str(run), "--out", str(lab.new("page-in-c.html"))], lab.environment),
+        (["train", str(data), "--out", str(run), "--resume"], lab.environment),
+    ):
+        code, text = lab.call(*words, env=env)
+        attack.count += 1
+        attack.check(code == 0, f"{words[0]} in another locale: exit {code}: {text[-300:]}")

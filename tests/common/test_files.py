@@ -9,6 +9,8 @@ import pytest
 from tinyseg.common.files import (
     check_output,
     locked,
+    native,
+    portable,
     read_json,
     remove_stale,
     write_atomic,
@@ -96,6 +98,20 @@ def test_json_holds_names_that_are_no_text(tmp_path: Path) -> None:
     assert read_json(tmp_path / "x.json") == names
     write_json(tmp_path / "y.json", {"name": "sch\u00f6n"})
     assert "sch\u00f6n" in (tmp_path / "y.json").read_text(encoding="utf-8")
+
+
+def test_names_are_one_text_in_every_locale(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = "b\u00e4ume/\udcff.png"  # the last byte is no UTF-8
+    assert portable(os.fsdecode(b"b\xc3\xa4ume/\xff.png")) == stored
+    for encoding in ("ascii", "latin-1"):
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsencode", lambda s, e=encoding: s.encode(e, "surrogateescape"))
+            patched.setattr(os, "fsdecode", lambda b, e=encoding: b.decode(e, "surrogateescape"))
+            seen = b"b\xc3\xa4ume/\xff.png".decode(encoding, "surrogateescape")
+            assert portable(seen) == stored
+            assert native(stored) == seen
+            if encoding == "ascii":
+                assert portable("b\u00e4ume") == "b\u00e4ume"
 
 
 def test_only_what_dead_processes_left_half_written_is_removed(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -258,3 +260,20 @@ def test_bad_simulation_texts(text, said):
 def test_a_run_of_other_classes_is_refused():
     with pytest.raises(DataError, match="has 4 classes, the run 2"):
         Dataset("sim:shapes", CONFIG, label_map={0: 0, 255: 1})
+
+
+def test_names_are_the_same_in_the_c_locale(folder):
+    folder.pairs(4)
+    for path in sorted(folder.path.glob("*/*.png")):
+        path.rename(path.with_name(f"ä{path.name}"))
+    code = "import sys; from tinyseg.data import Dataset; print(ascii(Dataset(sys.argv[1]).names))"
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, folder.path],
+        env={**os.environ, **plain},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == ascii(Dataset(folder.path).names)
+    assert "\\xe4" in done.stdout

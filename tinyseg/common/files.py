@@ -152,6 +152,22 @@ def _written_by_tinyseg(path: Path) -> bool:
         return bool(_MARKS.search(file.read(4096)))
 
 
+def portable(name: str) -> str:
+    """Return a file's name, as this process's locale reads it, as the text it is in UTF-8.
+
+    What is kept in a run's files is the same in every locale; see `native`.
+    """
+    try:
+        return os.fsencode(name).decode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # not from the file system, such as a name in an annotation file
+        return name
+
+
+def native(name: str) -> str:
+    """Return a name of `portable` as this process's locale reads and writes it."""
+    return os.fsdecode(name.encode("utf-8", "surrogateescape"))
+
+
 def write_json(path: str | Path, content: Any) -> None:
     """Write JSON atomically, indented."""
     text = json.dumps(content, indent=1, ensure_ascii=False)

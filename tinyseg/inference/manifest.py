@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tinyseg.common.files import remove_stale
+from tinyseg.common.files import portable, remove_stale
 
 NAME = ".tinyseg-predict.jsonl"
 
@@ -34,7 +34,7 @@ class Manifest:
     def has(self, image: Path, page: int | None, mask: Path) -> bool:
         """Return whether the mask of this image exists and need not be made again."""
         facts = self._facts(image, page, mask)
-        return facts is not None and bool(facts == self._done.get(str(mask)))
+        return facts is not None and bool(facts == self._done.get(_name(mask)))
 
     def ours(self, mask: Path) -> bool:
         """Return whether a mask may be written: there is none, or one that was written here."""
@@ -43,15 +43,15 @@ class Manifest:
         except OSError:
             return True
         there = [stat.st_size, stat.st_mtime_ns]
-        return str(mask) in self._ours and self._ours[str(mask)] in (None, there)
+        return _name(mask) in self._ours and self._ours[_name(mask)] in (None, there)
 
     @contextmanager
     def writing(self, image: Path, page: int | None, mask: Path) -> Iterator[None]:
         """Note a mask before it is written, so that it is ours even after a kill, and after it."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._append({"mask": str(mask)})
+        self._append({"mask": _name(mask)})
         yield
-        self._append({"mask": str(mask), "facts": self._facts(image, page, mask)})
+        self._append({"mask": _name(mask), "facts": self._facts(image, page, mask)})
 
     def _append(self, record: dict[str, Any]) -> None:
         kept = [{"mask": mask, "written": written} for mask, written in self._ours.items()]
@@ -66,7 +66,11 @@ class Manifest:
             stats = [path.stat() for path in (image, self.folder / mask)]
         except OSError:
             return None
-        return [os.path.realpath(image), page, *([s.st_size, s.st_mtime_ns] for s in stats)]
+        return [
+            portable(os.path.realpath(image)),
+            page,
+            *([s.st_size, s.st_mtime_ns] for s in stats),
+        ]
 
     def _read(self) -> bool:
         """Read what was noted; return whether it has this key."""
@@ -90,6 +94,10 @@ class Manifest:
         """Whether the last line was cut off."""
         content = self.path.read_bytes()
         return not content.endswith(b"\n")
+
+
+def _name(mask: Path) -> str:
+    return portable(str(mask))
 
 
 def _record(line: str) -> dict[str, Any]:

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any, Self
 
 from tinyseg.common.arrays import Array
-from tinyseg.common.files import LOCK, PARTIAL, read_json, write_atomic, write_json
+from tinyseg.common.files import (
+    LOCK,
+    PARTIAL,
+    native,
+    portable,
+    read_json,
+    write_atomic,
+    write_json,
+)
 from tinyseg.common.progress import Progress
 from tinyseg.config import IGNORE, Config
 from tinyseg.data import (
@@ -64,7 +72,8 @@ class RunFacts:
     def to_json(self) -> dict[str, Any]:
         """Return the facts with the machine and the versions that the numbers depend on."""
         made = {"made": time.strftime("%Y-%m-%d %H:%M:%S"), "versions": versions()}
-        return {**asdict(self), **made, "backend": asdict(backend())}
+        source = {"source": portable(self.source)}
+        return {**asdict(self), **source, **made, "backend": asdict(backend())}
 
     @staticmethod
     def from_json(table: dict[str, Any]) -> "RunFacts":
@@ -83,7 +92,7 @@ class RunFacts:
         if sizes - {channels}:
             raise ValueError("numbers of other channels")
         return RunFacts(
-            source=str(table["source"]),
+            source=native(str(table["source"])),
             fingerprint=str(table["fingerprint"]),
             channels=channels,
             classes=classes,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyseg.common.files import locked, write_json
+from tinyseg.common.files import locked, native, write_json
 from tinyseg.common.progress import Progress
 from tinyseg.config import Config
 from tinyseg.data import Dataset
@@ -156,7 +156,7 @@ def _predict(
         for count, one in enumerate(score_run(run, dataset, names), start=1):
             if folder:
                 p_khw = one.probability if probability else None
-                file = Path(f"{one.sample.name}.png")
+                file = Path(native(f"{one.sample.name}.png"))
                 write_mask(folder, file, one.mask, run.facts.label_map, p_khw)
             yield one.scores
             progress.update(count)

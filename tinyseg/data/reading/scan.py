@@ -6,9 +6,11 @@ Each case is decoded once for its content: what was decoded before comes from th
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from tinyseg.common.files import portable
 from tinyseg.common.threads import Progress, in_threads
 from tinyseg.data.reading.cases import MOST_SETS, CaseFacts, check_values, decode_case
 from tinyseg.data.reading.duplicates import Duplicate
@@ -25,7 +27,8 @@ class CaseReader:
 
     def __init__(self, cases: Sequence[Case], store: Store, stacked: bool = False):
         """With `stacked` the pages of a TIFF are channels of one image."""
-        self.cases, self.store, self.stacked = cases, store, stacked
+        self.cases = [replace(case, name=portable(case.name)) for case in cases]
+        self.store, self.stacked = store, stacked
         self.contents: list[tuple[bytes, ...]] = [()] * len(cases)
         """SHA-256 of the files of each case, as they were scanned."""
         self._facts: dict[int, CaseFacts] = {}
