@@ -67,7 +67,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="tinyseg-torture-") as folder:
         Path(folder).chmod(0o755)  # commands without rights have to find their run
         lab = Lab(Path(folder), options.seed)
-        os.environ["XDG_CACHE_HOME"] = lab.environment["XDG_CACHE_HOME"]
+        os.environ.update(lab.environment)
         import importlib.readers  # noqa: F401  Python may lie where others cannot read
 
         import tinyseg.cli.commands  # noqa: F401  once, for all forked processes

@@ -129,6 +129,8 @@ class Lab:
         self.folder, self.draw = folder, random.Random(seed)
         self.environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         self.environment["XDG_CACHE_HOME"] = str(folder / "cache")
+        # PoCL ends the process where it cannot start a thread: low memory would test PoCL
+        self.environment["OCL_ICD_VENDORS"] = "/nowhere"
         self.reference, self.folds = folder / "reference", folder / "reference-folds"
         self.masks, self.page = folder / "reference-masks", folder / "reference.html"
         self.seconds: dict[str, float] = {}

@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import random
+import re
 import struct
 import time
 import tracemalloc
@@ -249,3 +250,12 @@ def test_other_files_are_one_line(tmp_path: Path, content: bytes, message: str) 
         read_weights(tmp_path / "a")
     with pytest.raises(WeightsError, match="no such file"):
         read_weights(tmp_path)
+
+
+def test_a_storage_of_a_name_that_the_list_lacks_is_refused(tmp_path: Path) -> None:
+    content = (GOLDENS / "legacy.pt").read_bytes()
+    path = tmp_path / "damaged.pt"
+    for found in re.finditer(rb"\d{14}", content):
+        path.write_bytes(content[: found.start()] + b"x" + content[found.start() + 1 :])
+        with pytest.raises(WeightsError):
+            read_weights(path)

@@ -13,6 +13,8 @@ from tinyseg.common.files import check_output
 from tinyseg.errors import RunError, TinysegError
 
 Command = Callable[[argparse.Namespace], int]
+_NO_MEMORY = ("can't start new thread", "error return without exception set")
+"""What Python says, in place of MemoryError, of threads and in imports."""
 
 
 def execute(command: Command, options: argparse.Namespace) -> int:
@@ -41,6 +43,10 @@ def execute(command: Command, options: argparse.Namespace) -> int:
             if error.errno == errno.ENOMEM:
                 text = _out_of_memory(options, text)
             print(f"error: {text}", file=sys.stderr)
+        except (RuntimeError, SystemError) as error:
+            if str(error) not in _NO_MEMORY:
+                raise
+            print(f"error: {_out_of_memory(options, str(error))}", file=sys.stderr)
         return 2
 
 

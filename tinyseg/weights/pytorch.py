@@ -77,6 +77,8 @@ def read_legacy(content: bytes) -> Content:
         end = start + 8 + count * np.dtype(_dtype(storage)).itemsize
         places[key] = slice(start + 8, end)
         start = end
+    if machine.storages.keys() - places.keys():
+        raise ValueError("its list of storages does not fit its tensors")
     data = memoryview(content)
     return _content(root, machine, lambda key: data[places[key]])
 

@@ -275,8 +275,10 @@ def test_what_is_damaged_is_made_again(folder, own_cache, decoded, change):
 def test_a_header_that_lies_is_refused(tmp_path):
     record = np.dtype([("image", np.uint8, (4,))])
     with (tmp_path / "file").open("w+b") as file:
-        records.write_records(file, record, 1, lambda put: put(0, [np.arange(4, dtype=np.uint8)]))
-        assert records.map_records(file)["image"].tolist() == [[0, 1, 2, 3]]
+        records.write_records(
+            file, "key", record, 1, lambda put: put(0, [np.arange(4, dtype=np.uint8)])
+        )
+        assert records.map_records(file, "key")["image"].tolist() == [[0, 1, 2, 3]]
         content = (tmp_path / "file").read_bytes()
         for old, new in ((b"'|u1'", b"'|O'"), (b"(4,)", b"(-4,)"), (b"(1,)", b"(10000000000,)")):
             assert old in content
@@ -285,7 +287,17 @@ def test_a_header_that_lies_is_refused(tmp_path):
             file.truncate()
             file.write(hashlib.blake2b(changed, digest_size=16).digest() + changed)
             with pytest.raises(records.Damaged):
-                records.map_records(file)
+                records.map_records(file, "key")
+
+
+def test_a_whole_file_under_the_name_of_another_is_not_taken_for_it(tmp_path):
+    kept = store.Store(store.image_files(tmp_path))
+    for value in (0, 1):
+        kept.keep(f"{value}", {"image": np.full((2, 2), value, np.uint8)})
+    files = store.image_files(tmp_path)
+    files.path("0").write_bytes(files.path("1").read_bytes())
+    assert kept.load("0") is None
+    assert kept.load("1")["image"].all()
 
 
 def test_files_are_private(folder, own_cache):

@@ -18,9 +18,9 @@ class Damaged(Exception):
 
 
 def write_records(
-    file: BinaryIO, record: np.dtype[Any], count: int, fill: Callable[[Put], None]
+    file: BinaryIO, key: str, record: np.dtype[Any], count: int, fill: Callable[[Put], None]
 ) -> np.ndarray:
-    """Write `count` records and return them as `map_records` does.
+    """Write `count` records and return them as `map_records` does, for the same key alone.
 
     `fill` calls `put(index, arrays)`, its argument, for every record, in any order and thread.
     OSError when the disk is full, where writing to a map would kill the process.
@@ -40,17 +40,17 @@ def write_records(
             place, rest = place + written, rest[written:]
 
     fill(put)
-    digest = _digest(file)
+    digest = _digest(file, key)
     file.seek(0)
     file.write(digest)
     file.flush()
     return _map(file)
 
 
-def map_records(file: BinaryIO) -> np.ndarray:
+def map_records(file: BinaryIO, key: str) -> np.ndarray:
     """Map the records (N,), read-only; they outlive the file's name. Damaged if not as written."""
     file.seek(0)
-    if file.read(_DIGEST_BYTES) != _digest(file):
+    if file.read(_DIGEST_BYTES) != _digest(file, key):
         raise Damaged("the records are altered")
     try:
         return _map(file)
@@ -58,9 +58,11 @@ def map_records(file: BinaryIO) -> np.ndarray:
         raise Damaged(str(error)) from None
 
 
-def _digest(file: BinaryIO) -> bytes:
+def _digest(file: BinaryIO, key: str) -> bytes:
     file.seek(_DIGEST_BYTES)
-    blake = functools.partial(hashlib.blake2b, digest_size=_DIGEST_BYTES)
+    # with the key: a whole file under another name is something else
+    own = hashlib.blake2b(key.encode()).digest()
+    blake = functools.partial(hashlib.blake2b, digest_size=_DIGEST_BYTES, key=own)
     return hashlib.file_digest(file, blake).digest()  # type: ignore[arg-type]
 
 

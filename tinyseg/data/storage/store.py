@@ -58,7 +58,7 @@ class Store:
 
         def read(files: FileCache) -> np.ndarray:
             with files.open(key) as file:
-                return map_records(file)
+                return map_records(file, key)
 
         return self._try(read)
 
@@ -78,7 +78,7 @@ class Store:
         def write(files: FileCache) -> np.ndarray:
             with files.writing(files.path(key)) as file:
                 # mapped by its open file: one larger than the limit loses its name at once
-                return write_records(file, record, count, fill)
+                return write_records(file, key, record, count, fill)
 
         return self._try(write, writing=True)
 
