@@ -169,11 +169,11 @@ def _noise_warning(
         return []
     files = [mask.path.name for mask in masks if any(value in mask.counts for value in noise)]
     total = sum(mask.pixels for mask in masks)
-    share = sum(mask.counts.get(value, 0) for mask in masks for value in noise) / total
+    share = 100 * sum(mask.counts.get(value, 0) for mask in masks for value in noise) / total
     next_class = LabelMap(dict(table)).classes
     text = ",".join(f"{value_text(v)}:{next_class + i}" for i, v in enumerate(noise))
     return [
-        f"mask values {values_text(noise)} hold {share:.2g} of the pixels, in {len(files)} of "
+        f"mask values {values_text(noise)} hold {share:.2g} % of the pixels, in {len(files)} of "
         f"{len(masks)} masks ({name_some(files)}): ignored as annotation noise; to make them "
         f'classes set data.labels="auto,{text}"'
     ]
@@ -238,15 +238,15 @@ def _unusual(
         warnings.append(warning + trimap * (list(values) == [1, 2, 3]))
     if 255 < values[-1] < COLOR or values[-1] >= 2 * COLOR:
         warnings.append(
-            f"mask values {values_text(values)} became classes: if they number objects, set "
+            f"mask values {values_text(values)} became classes; if they number objects set "
             'data.labels="0:0,*:1"'
         )
     tops = {max(mask.counts) for mask in masks}
     gapless = all(list(mask.counts) == list(range(max(mask.counts) + 1)) for mask in masks)
-    if len(values) > 8 and gapless and len(tops) > 1:
+    if gapless and (len(values) > 8 or (len(values) > 4 and len(tops) > 2)) and len(tops) > 1:
         warnings.append(
-            f"each mask holds 0 to a number of its own, up to {max(values)}: if these number "
-            'objects, set data.labels="0:0,*:1"'
+            f"each mask holds 0 to a number of its own, up to {max(values)}; if these number "
+            'objects set data.labels="0:0,*:1"'
         )
     return warnings or _rare_values(values, masks)
 

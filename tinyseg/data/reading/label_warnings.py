@@ -6,7 +6,7 @@ import numpy as np
 
 from tinyseg.config import IGNORE
 from tinyseg.data.reading.cases import CaseFacts
-from tinyseg.data.reading.label_map import swapped_text
+from tinyseg.data.reading.label_map import ranges_text, swapped_text
 from tinyseg.data.sample import name_some
 
 ENCLOSED = 0.95
@@ -70,7 +70,8 @@ def _bright_share(facts: Sequence[CaseFacts], table: Mapping[int, int]) -> list[
     share = sum(f.foreground(table) for f in facts) / max(1, sum(f.pixels for f in facts))
     if share <= 0.5:
         return []
+    background = ranges_text([value for value, class_id in table.items() if class_id == 0])
     return [
-        f"{share:.0%} of all pixels are foreground; if what is now background is the object "
-        f"set {swapped_text(table)}"
+        f"{share:.0%} of all pixels are foreground; if the value {background} is the object set "
+        f"{swapped_text(table)}"
     ]

@@ -47,7 +47,7 @@ def divide_soft_masks(
         return _divide(masks, *ends)
     if not (soft or edges):
         return None
-    suspects = [mask for mask in soft if mask in others] or soft or others
+    suspects = [m for m in others if len(m.counts) > 2 * usual] or soft or others
     worst = max(suspects, key=lambda mask: len(mask.counts))
     remedy = ' or set data.labels="0-127:0,128-255:1"' * (max(values) <= 255)
     raise DataError(
