@@ -33,8 +33,9 @@ class DataConfig:
     color: str = "auto"
     """Color mode in which images are read: grey, rgb, or auto (grey if every image is grey)."""
     pages: str = "first"
-    """TIFFs with several pages. first: only the first page is used; channels: the pages are
-    channels of one image. Channels that a file itself names (OME, ImageJ) are always channels."""
+    """TIFFs with several pages. first: only the first page is used; frames: each page is an image;
+    channels: the pages are channels of one image. Channels that a file itself names (OME, ImageJ)
+    are always channels."""
     range: str = "auto"
     """Pixel values that become black and white, as "LOW,HIGH"; auto: 8 bits are 0 to 255, other
     depths take one range for all images, chosen from their values."""
@@ -89,7 +90,7 @@ class DataConfig:
         _check(self.fit in fits, "data.fit", self.fit, f"one of {', '.join(fits)}")
         _check(0 <= self.overlap <= 0.9, "data.overlap", self.overlap, "a fraction, 0 to 0.9")
         _check(self.color in ("auto", "grey", "rgb"), "data.color", self.color, "auto, grey or rgb")
-        pages = ("first", "channels")
+        pages = ("first", "frames", "channels")
         _check(self.pages in pages, "data.pages", self.pages, f"one of {', '.join(pages)}")
         _check(
             0 <= self.val_fraction < 1,

@@ -17,6 +17,7 @@ from tinyseg.data.reading.cases import CaseFacts, check_values
 from tinyseg.data.reading.decode import to_channels
 from tinyseg.data.reading.duplicates import Duplicate, find_duplicates
 from tinyseg.data.reading.fit_mask import find_turned
+from tinyseg.data.reading.frames import split_frames
 from tinyseg.data.reading.label_map import (
     LabelMap,
     check_label_map,
@@ -105,7 +106,7 @@ def read_content(
         text,
         names,
         partial(_read_case, reader, mapping, channels, ranges),
-        _fingerprint(reader, own_labels, config.pages == "channels", mapping.turned),
+        _fingerprint(reader, own_labels, config.pages, mapping.turned),
         mapping,
         channels,
         ranges=ranges,
@@ -141,7 +142,7 @@ def _open(
         )
         names = layout.class_names
         labels = {class_id: class_id for class_id in range(len(names))}
-    stacked = config.pages == "channels"
+    layout, stacked = split_frames(layout, config.pages), config.pages == "channels"
     return _Opened(CaseReader(layout.cases, store, stacked), layout, labels, names)
 
 
@@ -276,10 +277,10 @@ def _read_case(
 
 
 def _fingerprint(
-    reader: CaseReader | Arrays, own: Mapping[int, int], stacked: bool, turned: frozenset[str]
+    reader: CaseReader | Arrays, own: Mapping[int, int], pages: str, turned: frozenset[str]
 ) -> str:
     """Of names and contents; of a named dataset also of the labels that its options chose."""
-    whole = hashlib.sha256(b"pages are channels" * stacked)
+    whole = hashlib.sha256(b"pages are channels" * (pages == "channels"))
     for case, files in zip(reader.cases, reader.contents, strict=True):
         whole.update(case.name.encode(errors="surrogateescape") + b"\0")
         labels = case.labels or ({} if case.annotation else own)  # its file says all

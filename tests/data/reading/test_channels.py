@@ -85,6 +85,25 @@ def test_pages_are_channels_when_said(folder):
     assert first.fingerprint() != stacked.fingerprint()
 
 
+def test_each_page_is_an_image_when_said(folder):
+    pages = [Image.fromarray(np.full((12, 16), 50 * (n + 1), np.uint8)) for n in range(3)]
+    for index in range(2):
+        folder.save(f"images/a{index}.tif", pages[0], save_all=True, append_images=pages[1:])
+        path = folder.save(f"masks/a{index}.tif", pages[2], save_all=True, append_images=pages[1:])
+    folder.image("images/b.png")
+    folder.mask("masks/b.png")
+    options = {"pages": "frames", "labels": "50:0,100:1,150:1,0:0,255:1"}
+    frames = Dataset(folder.path, **options)
+    assert frames.names == ("a0_0001", "a0_0002", "a0_0003", "a1_0001", "a1_0002", "a1_0003", "b")
+    assert frames[4].image[0, 0, 0] == 100
+    assert any('data.groups="(.*)_"' in warning for warning in frames.warnings)
+    found = check(folder.path, Config().override([f"data.{k}={v}" for k, v in options.items()]))
+    assert found.images == 7
+    folder.save("masks/a1.tif", pages[2])
+    with pytest.raises(DataError, match=rf"{path}: has 1 pages but .*a1\.tif has 3"):
+        Dataset(folder.path, **options)
+
+
 def test_one_range_for_all_depths_is_chosen_from_the_data(folder):
     for index, (depth, top) in enumerate(((np.uint8, 255), (np.uint16, 4095), (np.uint16, 65535))):
         shade = np.linspace(0.1, 0.9, 12 * 16).reshape(12, 16)

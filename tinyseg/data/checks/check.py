@@ -14,6 +14,7 @@ from tinyseg.data.checks.labels import label_findings
 from tinyseg.data.checks.split import STOPS, duplicate_findings, fold_findings, split_findings
 from tinyseg.data.dataset import Dataset
 from tinyseg.data.prepare.input_statistics import channel_names
+from tinyseg.data.reading.frames import split_frames
 from tinyseg.data.reading.label_map import parse_labels, scans_rest
 from tinyseg.data.reading.layouts import Layout, find_cases
 from tinyseg.data.sources import find_named
@@ -65,6 +66,7 @@ def check(source: str | Path, config: Config, progress: Progress | None = None) 
     found, layout = Check(str(source)), None
     if not found.source.startswith("sim:"):
         layout, label_map = _layout(found.source, config)
+        layout = split_frames(layout, config.data.pages)
         inspected = inspect_files(
             layout.cases, label_map, _half(progress, 0), config.data.pages == "channels"
         )

@@ -149,9 +149,8 @@ def file_findings(
     title = "files with several frames, of which only the first is used"
     frames = [names[one.case.name] for one in inspected if one.more_frames]
     remedy = (
-        "if the pages of a TIFF are channels set data.pages=channels; to use other frames, save "
+        "set data.pages=channels if the pages of a TIFF are channels, data.pages=frames to use all"
     )
-    remedy += "each as a separate file"
     yield from listed("note", "frames", title, frames, remedy=remedy)
 
 

@@ -8,7 +8,7 @@ from tinyseg.errors import DataError
 
 SUFFIXES = frozenset([
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".dib", ".gif", ".pgm",
-    ".ppm", ".pbm", ".pnm", ".webp",
+    ".ppm", ".pbm", ".pnm", ".webp", ".dcm", ".nii",
 ])  # fmt: skip
 """Endings of image files."""
 HIDDEN = frozenset({"__macosx", "thumbs.db", "desktop.ini"})

@@ -152,7 +152,7 @@ def warnings_of(
     if frames:
         lines.append(
             f"only the first frame is used of {len(frames)} files: {name_some(frames)}; set "
-            "data.pages=channels if the pages are channels of one image"
+            "data.pages=channels if the pages are channels, data.pages=frames to use all"
         )
     colored = [fact.case.name for fact in facts if fact.channels == 3]
     if color and 0 < len(colored) < len(facts) / 2:
