@@ -1,14 +1,13 @@
 """README and docs are true: their commands and Python blocks run, their links lead somewhere."""
 
-import os
 import re
+import runpy
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tinyseg.cli import main
 from tinyseg.cli.reference import PAGES
 
 ROOT = Path(__file__).parents[1]
@@ -24,45 +23,35 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
 
 
-def run(command: list[str], folder: Path) -> str:
-    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, *command],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": paths},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
-def run_page(page: Path, folder: Path) -> list[str]:
-    """Run a page's commands, then its Python blocks; return what each printed."""
+def run_page(page: Path, done: dict[str, int]) -> None:
+    """Run a page's commands, then its Python blocks, which no page before it had."""
     lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
-    ours = [line for line in lines if line.startswith("tinyseg ")]
-    outputs = [run(["-m", *shlex.split(line)], folder) for line in ours]
-    return outputs + [run(["-c", code], folder) for code in blocks(page, "python")]
+    for line in lines:
+        if line.startswith("tinyseg ") and line not in done:
+            done[line] = main(shlex.split(line)[1:])
+    for code in blocks(page, "python"):
+        exec(compile(code, str(page), "exec"), {"__name__": "__main__"})
 
 
 @pytest.mark.slow
-def test_the_commands_and_the_python_blocks_of_the_readme_run_in_order(tmp_path: Path) -> None:
-    outputs = run_page(README, tmp_path)
-    assert len(outputs) >= 9
-    assert any("PASS: 4 of 4" in text for text in outputs)
-    assert any("this run" in text and "all background" in text for text in outputs)
+def test_the_commands_and_the_python_blocks_of_the_readme_and_the_docs_run_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done: dict[str, int] = {}
+    run_page(README, done)
+    readme = capsys.readouterr().out
+    assert len(done) >= 8
+    assert "PASS: 4 of 4" in readme
+    assert "this run" in readme
+    assert "all background" in readme
     written = {"run", "run2", "masks", "cells", "grid.png", "report.html", "doctor.html"}
     assert written <= {path.name for path in tmp_path.iterdir()}
-
-
-@pytest.mark.slow
-def test_the_commands_and_the_python_blocks_of_the_docs_run(tmp_path: Path) -> None:
-    run(["-m", "tinyseg", "simulate", "cells", "--n", "40", "--size", "64"], tmp_path)
-    outputs = [text for name in PAGES_IN_ORDER for text in run_page(DOCS / f"{name}.md", tmp_path)]
-    assert len(outputs) >= 12
-    assert any("NOT aligned" in text for text in outputs)
+    for name in PAGES_IN_ORDER:
+        run_page(DOCS / f"{name}.md", done)
+    assert set(done.values()) == {0}
+    assert len(done) >= 11
+    assert "NOT aligned" in capsys.readouterr().out
     for page in DOCS.glob("*.md"):
         if page.stem not in PAGES_IN_ORDER and page.name not in PAGES:
             assert not [b for b in blocks(page, "sh") if "tinyseg " in b], f"{page} is not run"
@@ -71,10 +60,13 @@ def test_the_commands_and_the_python_blocks_of_the_docs_run(tmp_path: Path) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
-def test_a_recipe_runs_and_is_short(recipe: Path, tmp_path: Path) -> None:
+def test_a_recipe_runs_and_is_short(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lines = [line for line in recipe.read_text(encoding="utf-8").splitlines() if line.strip()]
     assert len(lines) <= 15
-    run([str(recipe)], tmp_path)
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(recipe), run_name="__main__")
     assert recipe.name in README.read_text(encoding="utf-8")
 
 

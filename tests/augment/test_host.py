@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny import SMALL
 
 from tinyseg.augment import Albumentations, alignment, on_host
 from tinyseg.config import Config
@@ -12,7 +13,7 @@ from tinyseg.errors import ConfigError, StepError
 from tinyseg.training.train import train
 
 Array = Any
-DATA = "sim:cells?n=8&size=32&seed=1"
+DATA = "sim:cells?n=10&size=32&seed=1"
 IMAGE, LABEL = np.full((6, 6, 1), 9, np.uint8), np.ones((6, 6), np.uint8)
 
 
@@ -104,19 +105,12 @@ class Noise:
 
 @pytest.mark.slow
 def test_training_sends_every_training_image_through_it_and_nothing_else(tmp_path: Path) -> None:
-    small = [
-        "data.size=32",
-        "model.base_channels=2",
-        "model.depth=1",
-        "train.epochs=2",
-        "train.batch_size=3",
-    ]
-    config = Config().override(small)
+    config = Config().override([*SMALL, "train.epochs=2"])
     losses = []
     for name, pipeline in (("a", Noise()), ("b", Noise()), ("c", None)):
         train(DATA, tmp_path / name, config=config, say=lambda text: None, pipeline=pipeline)
         log = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
         losses.append([line.split('"loss"')[1][:20] for line in log if '"step"' in line[:20]])
         if pipeline is not None:
-            assert pipeline.calls == 2 * 2 * 3  # epochs, steps, images of a batch
+            assert pipeline.calls == 2 * 2 * 4  # epochs, steps, images of a batch
     assert losses[0] == losses[1] != losses[2]

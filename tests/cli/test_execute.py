@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tiny import SMALL
 
 from tinyseg.cli import main
 from tinyseg.data import simulate, write_pairs
 
-SETTINGS = ["data.size=32", "model.base_channels=2", "model.depth=1", "train.epochs=3"]
 # a test that runs in the background inherits that Ctrl-C is ignored
 LISTENING = """
 import signal
@@ -88,11 +88,12 @@ def test_how_a_file_is_named_is_checked_before_any_work(command, capsys) -> None
     assert "the name of this file must end in ." in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_training_goes_on_when_its_reader_leaves(cells: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     program = [sys.executable, "-m", "tinyseg", "train", str(cells), "--out", str(out)]
     with subprocess.Popen(
-        [*program, "--set", *SETTINGS], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*program, "--set", *SMALL, "epochs=3"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -104,7 +105,10 @@ def test_training_goes_on_when_its_reader_leaves(cells: Path, tmp_path: Path) ->
     assert epochs >= 3
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+@pytest.mark.parametrize(
+    "closed",
+    [*(pytest.param(one, marks=pytest.mark.slow) for one in (">&-", "2>&-")), ">&- 2>&-"],
+)
 def test_a_closed_stream_is_no_error(closed: str) -> None:
     command = f"'{sys.executable}' -m tinyseg cache info {closed}"
     done = subprocess.run(["sh", "-c", command], capture_output=True, check=False)

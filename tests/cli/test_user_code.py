@@ -92,14 +92,43 @@ def loss(logits, label):
 """
 
 
+SETTINGS = ["size=16", "epochs=1", "batch_size=2"]
+
+
+@pytest.mark.slow
 def test_a_network_and_a_loss_of_ones_own_are_trained_and_used(tmp_path: Path, capsys) -> None:
     file, out, cells = tmp_path / "own.py", tmp_path / "run", "sim:cells?n=8&size=16"
     file.write_text(OWN)
-    train = ["train", cells, "--out", str(out), "--set", "size=16", "epochs=1", "batch_size=2"]
+    train = ["train", cells, "--out", str(out), "--set", *SETTINGS]
     assert main([*train, "--model", f"{file}:Net", "--loss", f"{file}:loss"]) == 0
     assert main(["evaluate", str(out), cells, "--model", f"{file}:Net"]) == 0
     assert "this run" in capsys.readouterr().out
     assert main(["evaluate", str(out), cells]) == 2
     assert "--model FILE.py:Net" in capsys.readouterr().err
-    assert main([*train, "--folds", "2", "--model", f"{file}:Net"]) == 2
-    assert "omit --model" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_folds_train_a_new_network_of_ones_own_each(tmp_path: Path, capsys) -> None:
+    file, out, cells = tmp_path / "own.py", tmp_path / "cv", "sim:cells?n=8&size=16&empty=0"
+    file.write_text(OWN)
+    train = ["train", cells, "--out", str(out), "--folds", "2", "--set", *SETTINGS]
+    own = ["--model", f"{file}:Net", "--loss", f"{file}:loss"]
+    assert main([*train, *own]) == 0
+    assert "all out-of-fold" in capsys.readouterr().out
+    losses = [(out / f"fold-{k}" / "metrics.jsonl").read_text().splitlines()[1] for k in (0, 1)]
+    assert losses[0] != losses[1]
+    assert main(["evaluate", str(out), cells, "--model", f"{file}:Net"]) == 0
+    assert main([*train, "--resume", "--model", f"{file}:Net"]) == 2
+    assert "pass it again to resume, loss=loss" in capsys.readouterr().err
+
+
+def test_a_loss_that_raises_is_one_line_with_the_users_file_and_line(
+    tmp_path: Path, capsys
+) -> None:
+    file = tmp_path / "broken.py"
+    file.write_text(OWN.replace("logits[:, 0]", "logits.reshape(7, 7)"))
+    train = ["train", "sim:cells?n=8&size=16", "--out", str(tmp_path / "run"), "--set", *SETTINGS]
+    assert main([*train, "--model", f"{file}:Net", "--loss", f"{file}:loss"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    assert line.startswith(f"error: {file}, line 14: ValueError: ")
+    assert "in loss, given from the command line" in line

@@ -237,6 +237,7 @@ def test_a_graph_collected_in_a_thread_of_the_device_does_not_wait_for_itself(
     assert graphs._unfinalized == []
 
 
+@pytest.mark.slow
 def test_a_step_without_the_jit_is_scheduled_once() -> None:
     """Its graph is the same in each call: neither longer, nor of another gradient function."""
     rng = np.random.default_rng(0)

@@ -172,7 +172,7 @@ def test_the_command_examines_writes_json_and_changes_nothing(
 ) -> None:
     data = cells(tmp_path / "data", n=24)
     before = {path: path.read_bytes() for path in data.rglob("*") if path.is_file()}
-    small = ["data.size=64", "model.base_channels=4", "model.depth=2"]
+    small = ["data.size=32", "model.base_channels=4", "model.depth=1"]
     out = tmp_path / "doctor.json"
     command = ["doctor", str(data), "--json", str(out), "--set", *small]
     assert main([*command, "train.optimizer=adam(lr=0.01)"]) == 0

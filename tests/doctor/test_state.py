@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny import TwoLayers
 from tinygrad import Tensor, TinyJit, nn
 
 from tinyseg.device.random import tinygrad_random
 from tinyseg.device.tensors import to_device
 from tinyseg.doctor.state import State, tensors_of
-from tinyseg.models import UNet
 from tinyseg.training.step import TrainStep
 
 
@@ -50,7 +50,7 @@ def test_a_loop_of_objects_ends() -> None:
 
 @pytest.mark.slow
 def test_all_of_a_step_is_saved_and_put_back() -> None:
-    model = UNet(1, 1, base_channels=2, depth=1)
+    model = TwoLayers()
     step = TrainStep(model, optimizer="adam(lr=0.1)", jit=False, canary=False)
     state = State(step, model)
     assert {id(t) for t in step.state.values()} <= {id(t) for t in state.tensors}

@@ -42,19 +42,19 @@ def test_only_the_background_is_black(classes: int) -> None:
     assert colors[1:].any(axis=1).all(), "a class that looks like the background"
 
 
-def test_the_first_classes_and_the_ignored_have_colours_of_their_own() -> None:
+def test_the_first_classes_and_the_ignored_have_colors_of_their_own() -> None:
     assert palette(2)[1].tolist() == [255, 255, 255]
     several = palette(9)
     assert len({tuple(color) for color in [*several[:9], several[255]]}) == 10
     assert palette(2)[255].tolist() == several[255].tolist() == [110, 110, 110]
 
 
-def test_classes_to_colours() -> None:
+def test_classes_to_colors() -> None:
     colors = color_classes(np.array([[0, 1], [255, 1]], np.uint8), 2)
     assert colors.tolist() == [[[0] * 3, [255] * 3], [[110] * 3, [255] * 3]]
 
 
-def test_images_of_both_kinds_to_colours() -> None:
+def test_images_of_both_kinds_to_colors() -> None:
     grey = np.array([[[0], [128]]], np.uint8)
     assert color_image(grey).tolist() == [[[0] * 3, [128] * 3]]
     rgb = RNG.integers(0, 256, (2, 3, 3), dtype=np.uint8)
@@ -67,7 +67,7 @@ def test_probability_runs_from_violet_to_yellow_and_gets_brighter() -> None:
     colors = color_map()
     assert colors[[0, 255]].tolist() == [[68, 1, 84], [253, 231, 37]]
     luma = colors @ np.array([0.2126, 0.7152, 0.0722])
-    assert (np.diff(luma) > -0.3).all(), "it can be read without colours"
+    assert (np.diff(luma) > -0.3).all(), "it can be read without colors"
     one = np.array([[[0.0, 0.5, 1.0]]], np.float32)
     np.testing.assert_array_equal(color_probability(one)[0], colors[[0, 128, 255]])
     three = np.array([[[0.2]], [[0.5]], [[0.3]]], np.float32)  # of any class but 0
@@ -97,17 +97,17 @@ def test_a_legend_is_added_below_and_breaks_where_it_must(tmp_path: Path) -> Non
         assert (below == color).all(axis=2).any()
 
 
-@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("labeled", [True, False])
 @pytest.mark.parametrize("classes", [2, 3])
-def test_a_row_is_four_pictures_of_one_size(labelled: bool, classes: int) -> None:
+def test_a_row_is_four_pictures_of_one_size(labeled: bool, classes: int) -> None:
     prediction = RNG.integers(0, 2, (5, 7), dtype=np.uint8)
-    label = prediction if labelled else None
+    label = prediction if labeled else None
     image, p_khw = RNG.random((5, 7, 1), np.float32), RNG.random((1, 5, 7), np.float32)
     pictures = row(image, label, p_khw, prediction, classes)
     assert [(p.shape, p.dtype) for p in pictures] == [((5, 7, 3), np.uint8)] * 4
     flat = color_classes(prediction, classes)
-    np.testing.assert_array_equal(pictures[1], flat if labelled else 0 * flat)
-    over = labelled and classes == 2
+    np.testing.assert_array_equal(pictures[1], flat if labeled else 0 * flat)
+    over = labeled and classes == 2
     shown = color_outcomes(pictures[0], prediction, prediction) if over else flat
     np.testing.assert_array_equal(pictures[3], shown)
 

@@ -106,9 +106,9 @@ MAPS = {
     "voc": PALETTE_MAP,
     "a ninth": {0: 0, 9: 1},
     "16 bits": {0: 0, 1000: 1, 65535: 2},
-    "colours": {0: 0, COLOR + 0xFF0000: 1, COLOR + 0x00FF80: 2},
-    "colours and white": {0: 0, COLOR + 0xFF0000: 1, 255: 2},
-    "colours and a grey background": {128: 0, COLOR + 0x000001: 1},
+    "colors": {0: 0, COLOR + 0xFF0000: 1, COLOR + 0x00FF80: 2},
+    "colors and white": {0: 0, COLOR + 0xFF0000: 1, 255: 2},
+    "colors and a grey background": {128: 0, COLOR + 0x000001: 1},
 }
 
 
@@ -143,6 +143,7 @@ def test_masks_can_stand_in_for_the_masks_of_the_run(
         np.testing.assert_array_equal(meaning, shown)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("folder", "labels"),
     [("isbi2012", "0:1,255:0"), ("camvid", "auto,11:ignore"), ("pets", "1:1,2:0,3:ignore")],
@@ -166,7 +167,7 @@ def test_a_prediction_with_an_object_never_looks_black(name: str) -> None:
     for kind in sorted({*label_map.values()} - {0, 255}):
         picture = mask_picture(np.full((2, 2), kind, np.uint8), label_map)
         shown = np.array(picture.convert("RGB")).max()
-        assert shown > (0 if name == "colours and a grey background" else 60), (kind, shown)
+        assert shown > (0 if name == "colors and a grey background" else 60), (kind, shown)
 
 
 def test_a_binary_mask_is_plain_black_and_white() -> None:

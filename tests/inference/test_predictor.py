@@ -79,6 +79,7 @@ def test_images_are_read_a_batch_at_a_time() -> None:
     assert read == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_an_image_of_the_right_size_meets_the_plain_model(predictor: Predictor) -> None:
     images = [image() for _ in range(4)]
     found = np.stack(list(predictor(images)))

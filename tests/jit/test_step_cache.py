@@ -41,8 +41,12 @@ def make_batch(seed: int = 0, size: int = 8) -> tuple[Tensor, Tensor]:
     return to_device(image), to_device(rng.integers(0, 2, (2, size, size)).astype(np.uint8))
 
 
+def make_model(seed: int) -> UNet:
+    return UNet(1, 1, base_channels=2, depth=1, norm="none", dropout=0.2, seed=seed)
+
+
 def make_step(seed: int = 0, loss: str = "bce", **options: Any) -> TrainStep:
-    return TrainStep(UNet(1, 1, base_channels=2, depth=1, dropout=0.2, seed=seed), loss, **options)
+    return TrainStep(make_model(seed), loss, **options)
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +167,7 @@ def test_the_count_of_compiled_kernels_counts(home: Path, compiled: list[Any]) -
 
 
 def test_predictions_are_kept_too(home: Path, compiled: list[Any]) -> None:
-    model = UNet(1, 1, base_channels=2, depth=1, dropout=0.2, seed=9)
+    model = make_model(seed=9)
     image = make_batch(4)[0]
     step = PredictStep(model)
     found = step(image).numpy()
@@ -385,7 +389,7 @@ def test_hidden_tensors_patched_methods_and_cycles_are_refused(
     with pytest.raises(NotCacheable, match="outside tinyseg"):
         describe(model, model.state_dict())
     model.extra = model
-    with pytest.raises(NotCacheable, match="holds itself"):
+    with pytest.raises(NotCacheable, match="contains itself"):
         describe(model, names)
     del model.extra
     monkeypatch.setattr(UNet, "_forward", lambda self, x, training: x)

@@ -15,7 +15,7 @@ backend()
 SHAPES = [
     (2, 9, 7, 16, 16, 3, 1, 1, True),  # odd sizes, one tile a row, edges on both sides
     (1, 5, 40, 16, 32, 3, 1, 1, False),  # inner tiles in a loop
-    (1, 8, 8, 3, 16, 3, 1, 1, False),  # a colour image
+    (1, 8, 8, 3, 16, 3, 1, 1, False),  # a color image
     (3, 7, 11, 1, 32, 3, 1, 1, True),  # a grey image, odd batch
     (1, 1, 1, 16, 16, 3, 1, 1, False),  # nothing but padding around one pixel
     (1, 2, 1, 24, 8, 3, 1, 1, False),  # eight lanes
@@ -39,7 +39,10 @@ def draw(*shape: int) -> np.ndarray:
     return rng.standard_normal(shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+RARER = [pytest.param(shape, marks=pytest.mark.slow) for shape in SHAPES[4:]]
+
+
+@pytest.mark.parametrize("shape", [*SHAPES[:4], *RARER], ids=str)
 def test_convolution_and_its_gradients_match_numpy(shape: tuple) -> None:
     batch, rows, columns, inputs, outputs, kernel, stride, padding, has_bias = shape
     x0, w0 = draw(batch, inputs, rows, columns), draw(outputs, inputs, kernel, kernel)
@@ -62,7 +65,11 @@ def test_convolution_and_its_gradients_match_numpy(shape: tuple) -> None:
         assert oracle.difference(bias.grad.numpy(), to_bias) < oracle.tolerance(pixels)
 
 
-@pytest.mark.parametrize("shape", [(1, 16, 6, 5, 32), (1, 512, 4, 4, 16), (1, 4, 5, 5, 5)], ids=str)
+PLAIN = pytest.param((1, 4, 5, 5, 5), marks=pytest.mark.slow)
+RECTIFIED = [(1, 16, 6, 5, 32), (1, 512, 4, 4, 16), PLAIN]
+
+
+@pytest.mark.parametrize("shape", RECTIFIED, ids=str)
 def test_a_rectified_convolution_and_its_gradients_match_numpy(shape: tuple) -> None:
     batch, inputs, rows, columns, outputs = shape
     x0, w0, b0 = draw(batch, inputs, rows, columns), draw(outputs, inputs, 3, 3), draw(outputs)
@@ -80,9 +87,10 @@ def test_a_rectified_convolution_and_its_gradients_match_numpy(shape: tuple) -> 
 
 
 TRANSPOSED = [(2, 4, 5, 32, 16, True), (1, 8, 8, 16, 8, False), (1, 3, 1, 5, 16, True)]
+UNEVEN = pytest.param((1, 3, 3, 5, 3, True), marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize("shape", [*TRANSPOSED, (1, 3, 3, 5, 3, True)], ids=str)
+@pytest.mark.parametrize("shape", [*TRANSPOSED, UNEVEN], ids=str)
 def test_transposed_convolution_and_its_gradients_match_numpy(shape: tuple) -> None:
     batch, rows, columns, inputs, outputs, has_bias = shape
     x0, w0 = draw(batch, inputs, rows, columns), draw(inputs, outputs, 2, 2)

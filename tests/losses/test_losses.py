@@ -172,7 +172,10 @@ CASES: list[tuple[str, int, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "channels", "arguments"), CASES)
+MORE_CASES = [pytest.param(*case, marks=pytest.mark.slow) for case in CASES[14:]]
+
+
+@pytest.mark.parametrize(("name", "channels", "arguments"), [*CASES[:14], *MORE_CASES])
 def test_value_and_gradient_are_those_of_the_oracle(
     name: str, channels: int, arguments: dict[str, Any]
 ) -> None:
@@ -358,6 +361,7 @@ def test_numbers_change_in_a_captured_step_without_a_new_graph() -> None:
         assert step(logits, label, loss.state).item() == pytest.approx(wanted, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["focal", "focal_tversky"])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_exponents_as_tensors_keep_the_gradient_finite_where_nothing_is_wrong(

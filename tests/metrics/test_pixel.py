@@ -242,7 +242,7 @@ def test_a_wholly_ignored_image_counts_nowhere() -> None:
     ignored = evaluate_image(prediction, np.full_like(label, 255), 2)
     assert summarize([image, ignored]).to_dict() == summarize([image]).to_dict()
     for nothing in ([], [ignored]):
-        with pytest.raises(DataError, match="no image has a labelled pixel"):
+        with pytest.raises(DataError, match="no image has a labeled pixel"):
             summarize(nothing)
 
 
@@ -272,7 +272,7 @@ def pooled_dice(rule: GrayThreshold, images: list[Map], labels: list[Map]) -> fl
     return float(2 * (mask & target).sum() / ((mask & valid).sum() + target.sum()))
 
 
-def test_a_threshold_reads_grey_colour_and_fractions_alike() -> None:
+def test_a_threshold_reads_grey_color_and_fractions_alike() -> None:
     grey = np.array([[0, 99], [100, 255]], np.uint8)
     for image in (grey, grey[..., None], np.stack([grey] * 3, -1), grey / np.float32(255)):
         np.testing.assert_array_equal(GrayThreshold(100, bright=True)(image), [[0, 0], [1, 1]])

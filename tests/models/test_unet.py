@@ -62,13 +62,14 @@ def test_an_odd_size_is_the_padded_image_cut(small: UNet) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("up", "norm"),
     [
         ("transpose", "batch"),
-        pytest.param("bilinear", "group", marks=pytest.mark.slow),
-        pytest.param("nearest", "instance", marks=pytest.mark.slow),
-        pytest.param("transpose", "none", marks=pytest.mark.slow),
+        ("bilinear", "group"),
+        ("nearest", "instance"),
+        ("transpose", "none"),
     ],
 )
 def test_every_kind_of_layer_learns_with_every_weight(up: str, norm: str) -> None:

@@ -326,6 +326,7 @@ def test_tied_weights_are_one_parameter_with_one_gradient(tmp_path: Path) -> Non
     assert loaded(*batch())["loss"].item() == step(*batch())["loss"].item()
 
 
+@pytest.mark.slow
 def test_a_network_that_was_made_on_another_device_is_moved() -> None:
     class OneLayer:
         def __init__(self) -> None:

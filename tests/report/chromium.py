@@ -119,7 +119,7 @@ class Page:
             )
 
     def look(self, width: int, height: int, dark: bool = False, phone: bool = False) -> None:
-        """Sets the window's size, colours and kind."""
+        """Sets the window's size, colors and kind."""
         size = {"width": width, "height": height, "deviceScaleFactor": 2 if phone else 1}
         self.call("Emulation.setDeviceMetricsOverride", mobile=phone, **size)
         feature = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}

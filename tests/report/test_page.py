@@ -66,7 +66,7 @@ def slide(page, run, level):
 
 
 def outcome(colors):
-    """0 nothing, 1 right, 2 false, 3 missed, by the nearest colour (alpha is not whole)."""
+    """0 nothing, 1 right, 2 false, 3 missed, by the nearest color (alpha is not whole)."""
     known = np.array([(86, 180, 233), (213, 94, 0), (240, 228, 66)])
     nearest = np.abs(colors[:, None, :3] - known).sum(2).argmin(1) + 1
     return np.where(colors[:, 3] == 0, 0, nearest)

@@ -255,6 +255,7 @@ def test_a_file_of_others_is_not_written_over(tmp_path):
     assert table.read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_the_doctor_examines_each_run_where_it_is_asked(runs, tmp_path, monkeypatch):
     def findings(out, **options):
         report(runs, out, images=1, say=lambda text: None, **options)

@@ -74,9 +74,9 @@ def test_every_image_is_predicted_once_by_who_had_not_seen_it(tmp_path: Path) ->
     assert len([*(out / "out-of-fold" / "probability").iterdir()]) == 9
     assert set(json.loads((out / "folds.json").read_text())["folds"]) == set(found.names)
     # a second call needs to be told to go on, and then trains nothing anew
-    with pytest.raises(RunError, match="holds folds already: give --resume"):
+    with pytest.raises(RunError, match="has folds already: give --resume"):
         cross_validate(DATA, out, config, 3, say=silent)
-    with pytest.raises(RunError, match="holds 3 folds: give --folds 3"):
+    with pytest.raises(RunError, match="has 3 folds: give --folds 3"):
         cross_validate(DATA, out, config, 4, resume=True, say=silent)
     kept = (out / "fold-2" / "metrics.jsonl").read_bytes()
     (out / "fold-1" / "run.json").unlink()  # as a kill leaves it while a fold begins

@@ -50,7 +50,7 @@ def batch() -> Batch:
 
 
 def make_step(precision: str, loss: str = "bce", jit: bool = True, **options: Any) -> TrainStep:
-    shape = {"base_channels": 4, "depth": 2, "precision": precision, **options.pop("shape", {})}
+    shape = {"base_channels": 4, "depth": 1, "precision": precision, **options.pop("shape", {})}
     return TrainStep(UNet(3, 1, **shape), loss, jit=jit, canary=False, **options)
 
 
@@ -70,7 +70,7 @@ def passes(batch: Batch) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
     """For each precision: logits in training and evaluation, and all gradients as one vector."""
     found = {}
     for precision in PRECISIONS:
-        step = make_step(precision)
+        step = make_step(precision, shape={"depth": 2})
         logits = step.model(batch[0], training=True)
         gradients = step.gradients(step.loss(logits, batch[1])["loss"])
         logits.realize(*gradients.values())
@@ -99,6 +99,7 @@ def test_logits_differ_by_the_roundings_between(precision: str, passes: Any) -> 
         assert expected / 16 < relative(half_logits, logits) < 2 * expected
 
 
+@pytest.mark.slow
 @half
 def test_gradients_differ_by_what_switches(precision: str, passes: Any) -> None:
     """Pixels as near to a ReLU's threshold as the error of the forward pass may switch.
@@ -116,7 +117,7 @@ def test_gradients_differ_by_what_switches(precision: str, passes: Any) -> None:
 def test_between_the_doors_images_are_half_and_state_is_float32(
     precision: str, batch: Batch
 ) -> None:
-    step = make_step(precision, shape={"attention": True, "dropout": 0.2})
+    step = make_step(precision, shape={"attention": True, "dropout": 0.2, "depth": 2})
     with record_outputs(step.model) as outputs:
         step.model(batch[0], training=True)
     names = {"bfloat16": "__bf16", "float16": "half"}
@@ -154,7 +155,7 @@ def test_gradients_that_underflow_in_float16_survive_by_the_scale(batch: Batch) 
     found = {}
     cases = ("float32", 0), ("float16", 0), ("bfloat16", 0), ("float16", 1)
     for precision, scale in cases:
-        options: dict[str, Any] = {"loss_scale": scale, "grad_clip": 1e9, "shape": {"depth": 1}}
+        options: dict[str, Any] = {"loss_scale": scale, "grad_clip": 1e9}
         step = make_step(precision, "0.000001*bce", **options)
         found[precision, scale] = step(*batch).numbers()["gradient_norm"]
     wanted = found["float32", 0]
@@ -167,10 +168,11 @@ def set_scale(step: TrainStep, scale: float) -> None:
     copy_(step.state["loss_scale.value"], np.array([scale], np.float32))
 
 
+@pytest.mark.slow
 def test_an_overflow_leaves_the_update_out_and_halves_the_scale_until_it_fits(
     batch: Batch,
 ) -> None:
-    step = make_step("float16", "100000*bce", shape={"depth": 1})
+    step = make_step("float16", "100000*bce")
     step(*batch)
     changed, measured = [], []
     for _ in range(14):
@@ -222,7 +224,7 @@ def test_a_fixed_scale_stays_and_other_precisions_have_none() -> None:
 @pytest.mark.slow
 def test_clipping_sees_gradients_of_the_loss_itself(batch: Batch) -> None:
     norms = [
-        make_step("float16", grad_clip=1.0, loss_scale=scale, shape={"depth": 1})(*batch).numbers()
+        make_step("float16", grad_clip=1.0, loss_scale=scale)(*batch).numbers()
         for scale in (2.0**8, 2.0**12)
     ]
     assert norms[0]["gradient_norm"] == pytest.approx(norms[1]["gradient_norm"], rel=1e-2)
@@ -236,7 +238,7 @@ def test_ten_jitted_steps_equal_ten_plain_steps_bit_for_bit(precision: str) -> N
     runs = []
     for jit in (True, False):
         options: dict[str, Any] = {"optimizer": "adam(lr=0.01)", "grad_clip": 1.0}
-        shape = {"depth": 1, "dropout": 0.2}
+        shape = {"dropout": 0.2}
         step = make_step(precision, "auto", jit, shape=shape, **options)
         if precision == "float16":
             set_scale(step, 2.0**36)

@@ -1,6 +1,7 @@
 """What each command does with its options, until its exit code."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,6 @@ def train(options: Options) -> int:
     if options.limit_images is not None:
         config = config.override([f"data.max_train_images={options.limit_images}"])
     if options.folds is not None:
-        if options.model or options.loss:
-            raise RunError("--folds trains networks of tinyseg: omit --model and --loss")
         folds = cross_validate(
             options.data,
             options.out,
@@ -74,6 +73,8 @@ def train(options: Options) -> int:
             options.folds,
             resume=options.resume,
             probability=options.probability,
+            model=partial(make_model, options.model) if options.model else None,
+            loss=_own_loss(options),
         )
         print(folds.table())
         print(f"written: {options.out / 'folds.json'}, masks in {options.out / 'out-of-fold'}")
@@ -298,8 +299,11 @@ def _config(options: Options, default: Config | None = None) -> Config:
 def _own_parts(options: Options) -> dict[str, Any]:
     """Return the user's own network and loss, None where they are not given."""
     model = make_model(options.model) if options.model else None
-    loss = load_callable("--loss", options.loss) if options.loss else None
-    return {"model": model, "loss": loss}
+    return {"model": model, "loss": _own_loss(options)}
+
+
+def _own_loss(options: Options) -> Any:
+    return load_callable("--loss", options.loss) if options.loss else None
 
 
 def _load_runs(options: Options, folder: Path) -> list[Run]:

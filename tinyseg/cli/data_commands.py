@@ -82,7 +82,7 @@ DATA_COMMANDS = (
     Command(
         "cache info",
         "Print the number, size and location of the cached files.",
-        "The cache holds compiled training steps and decoded images.",
+        "The cache contains compiled training steps and decoded images.",
         (),
         "tinyseg cache info",
     ),

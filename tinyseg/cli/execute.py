@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, TextIO
 
+from tinyseg.cli.user_code import error_in_user_code
 from tinyseg.common.files import check_output
 from tinyseg.errors import RunError, TinysegError
 
@@ -38,10 +39,15 @@ def execute(command: Command, options: argparse.Namespace) -> int:
             print(f"error: {error}", file=sys.stderr)
         except MemoryError as error:
             print(f"error: {_out_of_memory(options, str(error))}", file=sys.stderr)
-        except OSError as error:
-            text = f"{error.filename or 'system'}: {error.strerror}"
-            if error.errno == errno.ENOMEM:
-                text = _out_of_memory(options, text)
+        except Exception as error:
+            if (own := error_in_user_code(error)) is not None:
+                text = str(own)
+            elif isinstance(error, OSError):
+                text = f"{error.filename or 'system'}: {error.strerror}"
+                if error.errno == errno.ENOMEM:
+                    text = _out_of_memory(options, text)
+            else:
+                raise
             print(f"error: {text}", file=sys.stderr)
         except (RuntimeError, SystemError) as error:
             if str(error) not in _NO_MEMORY:

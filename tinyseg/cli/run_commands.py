@@ -58,7 +58,7 @@ RUN_COMMANDS = (
     Command(
         "train",
         "Train a network on a dataset and write a run folder.",
-        "The run folder holds the settings, the log, the best and the last checkpoint, and "
+        "The run folder contains the settings, the log, the best and the last checkpoint, and "
         "pictures of validation images. After Ctrl-C, run it again with --resume to continue.",
         (
             DATA,

@@ -60,6 +60,15 @@ def _run(path: Path, what: str) -> ModuleType:
     return module
 
 
+def error_in_user_code(error: Exception) -> TinysegError | None:
+    """Return an exception that a file of the user's raised as one line; None for any other."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        if path.resolve() in _MODULES:
+            return _blame(error, path, f"in {frame.name}, given")
+    return None
+
+
 def _blame(error: Exception, path: Path, what: str) -> TinysegError:
     """Return the error as one line that names the user's file and line."""
     lines = [

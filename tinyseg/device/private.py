@@ -19,7 +19,7 @@ class Part(NamedTuple):
 
 
 _UPLOAD = "arrays reach the device by running a kernel for each shape, seconds at the start"
-_STATE = "a jitted step that is locked onto its first batch cannot be detected"
+_STATE = "a jitted step that repeats its first batch cannot be detected"
 _RANDOM = "dropout in a user's network repeats its numbers in a jitted or resumed step"
 _CAPTURE = "a step is compiled twice, or kernel by kernel: its first call takes twice as long"
 _STORE = "compiled steps cannot be kept on disk"

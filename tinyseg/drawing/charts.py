@@ -10,7 +10,7 @@ from tinyseg.common.arrays import Array
 
 Color = tuple[int, int, int]
 
-# Okabe & Ito's palette, told apart by the color-blind too; dashes help in print
+# Okabe & Ito's palette, which color-blind readers can distinguish too; dashes help in print
 LINE_COLORS: tuple[Color, ...] = (
     *((0, 114, 178), (213, 94, 0), (0, 158, 115)),
     *((204, 121, 167), (230, 159, 0), (0, 0, 0)),

@@ -1,4 +1,4 @@
-"""Pictures that answer at a glance: image, label, probability and prediction side by side."""
+"""Pictures for a quick look: image, label, probability and prediction side by side."""
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
@@ -15,7 +15,7 @@ from tinyseg.config import IGNORE
 Array = np.ndarray[Any, np.dtype[Any]]
 Color = tuple[int, int, int]
 
-# Okabe & Ito's palette, told apart by the colour-blind too; class 0 is black
+# Okabe & Ito's palette, which color-blind readers can distinguish too; class 0 is black
 COLORS = [
     *((240, 228, 66), (86, 180, 233), (213, 94, 0), (0, 158, 115)),
     *((204, 121, 167), (230, 159, 0), (0, 114, 178), (255, 255, 255)),
@@ -28,20 +28,20 @@ BACKGROUND = (24, 24, 24)
 
 
 def palette(classes: int) -> Array:
-    """RGB colours (256, 3) uint8 of class ids; two classes are black and white, 255 is grey."""
+    """Return RGB (256, 3) uint8 of class ids; two classes are black and white, 255 is gray."""
     colors = [(255, 255, 255)] if classes <= 2 else COLORS
     table = np.zeros((256, 3), np.uint8)
-    for kind in range(1, 256):  # the second time around darker, and so on
-        turn, place = divmod(kind - 1, len(colors))
-        table[kind] = np.multiply(colors[place], 0.65**turn if turn < 3 else 1).round()
+    for class_id in range(1, 256):  # the second time around darker, and so on
+        turn, place = divmod(class_id - 1, len(colors))
+        table[class_id] = np.multiply(colors[place], 0.65**turn if turn < 3 else 1).round()
     table[IGNORE] = IGNORED
     return table
 
 
 def color_map() -> Array:
-    """RGB (256, 3) uint8 of probabilities 0 to 1: viridis, from dark violet to bright yellow.
+    """Return RGB (256, 3) uint8 of probabilities 0 to 1: viridis, dark violet to bright yellow.
 
-    Nine of its colours (van der Walt and Smith 2015, CC0), straight lines between them.
+    Nine of its colors (van der Walt and Smith 2015, CC0), straight lines between them.
     """
     colors = [(68, 1, 84), (71, 44, 122), (59, 81, 139), (44, 113, 142), (33, 144, 141)]
     colors += [(39, 173, 129), (92, 200, 99), (170, 220, 50), (253, 231, 37)]
@@ -51,7 +51,7 @@ def color_map() -> Array:
 
 
 def color_classes(label_hw: Array, classes: int) -> Array:
-    """Class ids (H, W) to colours (H, W, 3) uint8."""
+    """Return the colors (H, W, 3) uint8 of class ids (H, W)."""
     return palette(classes)[label_hw]
 
 
@@ -79,16 +79,17 @@ def _false_color(image_hwc: Array) -> Array:
 
 
 def color_probability(p_khw: Array) -> Array:
-    """Foreground probability (of any class but 0 for K >= 2) in colours (H, W, 3) uint8."""
+    """Return the foreground probability (K >= 2: of any class but 0) in colors (H, W, 3) uint8."""
     p_hw = p_khw[0] if p_khw.shape[0] == 1 else 1 - p_khw[0]
     return np.asarray(color_map()[(np.clip(p_hw, 0, 1) * 255).round().astype(np.uint8)])
 
 
 def color_outcomes(image_hw3: Array, label_hw: Array, prediction_hw: Array) -> Array:
-    """An image (H, W, 3) uint8 of two classes with TP, FP and FN tinted."""
-    known, found, own = label_hw != IGNORE, prediction_hw > 0, label_hw == 1
+    """Return an image (H, W, 3) uint8 of two classes with TP, FP and FN tinted."""
+    known, predicted, actual = label_hw != IGNORE, prediction_hw > 0, label_hw == 1
+    tp, fp, fn = actual & predicted, known & predicted & ~actual, actual & ~predicted
     shown = image_hw3.astype(np.float64)
-    for where, color in ((own & found, TP), (known & found & ~own, FP), (own & ~found, FN)):
+    for where, color in ((tp, TP), (fp, FP), (fn, FN)):
         shown[where] = 0.35 * shown[where] + 0.65 * np.array(color)
     shown[~known] = 0.5 * shown[~known] + 0.5 * np.array(IGNORED)
     return np.asarray(shown.round(), np.uint8)
@@ -97,10 +98,10 @@ def color_outcomes(image_hw3: Array, label_hw: Array, prediction_hw: Array) -> A
 def row(
     image: Array, label: Array | None, p_khw: Array, prediction: Array, classes: int
 ) -> list[Array]:
-    """The four pictures of one image: image, label, probability, prediction.
+    """Return the four pictures of one image: image, label, probability, prediction.
 
-    The prediction of two classes lies over the image in the colours of OUTCOMES where there is a
-    label; else it is the classes' colours.
+    The prediction of two classes lies over the image in the colors of OUTCOMES where there is a
+    label; else it is the classes' colors.
     """
     shown = np.zeros(prediction.shape, np.uint8) if label is None else label
     if label is None or classes > 2:
@@ -111,7 +112,7 @@ def row(
 
 
 def legend_of(class_names: Sequence[str]) -> dict[str, Color]:
-    """What the colours of a row's prediction mean."""
+    """Return the meaning of the colors of a row's prediction."""
     if len(class_names) <= 2:
         return dict(OUTCOMES)
     colors = palette(len(class_names)).tolist()
@@ -119,9 +120,9 @@ def legend_of(class_names: Sequence[str]) -> dict[str, Color]:
 
 
 def overlay(image: Array, label_hw: Array, classes: int, side: int) -> Array:
-    """An image (H, W, 3) uint8 of side x side pixels with its classes tinted and outlined.
+    """Return an image as (H, W, 3) uint8, at most `side` each, with classes tinted and outlined.
 
-    What is ignored is darkened and striped.
+    Ignored pixels are darkened and striped.
     """
     shown = np.asarray(_inside(image, side, smooth=True), np.float64)
     label = np.asarray(_inside(label_hw, side, smooth=False))
@@ -146,17 +147,17 @@ def draw_grid(
     side: int = 192,
     legend: Mapping[str, Color] | None = None,
 ) -> Array:
-    """Rows of pictures (H, W, 3) uint8 as one; a caption stands under each row.
+    """Return rows of pictures (H, W, 3) uint8 as one, with a caption below each row.
 
-    A legend stands below them with the colour bar of probabilities.
+    The legend is at the bottom, with the color bar of probabilities.
     """
     sheet = _grid(rows, captions, titles, side)
     return np.asarray(_with_legend(sheet, legend) if legend else sheet)
 
 
-def save_grid(path: Path, *given: Any, **options: Any) -> None:
-    """Writes `draw_grid` of the other arguments as a PNG."""
-    write_png(path, Image.fromarray(draw_grid(*given, **options)), signed=True)
+def save_grid(path: Path, *arguments: Any, **options: Any) -> None:
+    """Write `draw_grid` of the other arguments as a PNG."""
+    write_png(path, Image.fromarray(draw_grid(*arguments, **options)), signed=True)
 
 
 def save_bands(
@@ -167,7 +168,7 @@ def save_bands(
     wide: int = 7,
     side: int = 192,
 ) -> None:
-    """The same for more columns than fit side by side: at most `wide`, the others below."""
+    """Write a grid of more columns than fit side by side: at most `wide`, the others below."""
     cuts = range(0, len(titles), wide)
     bands = [
         _grid([r[c : c + wide] for r in rows], captions, titles[c : c + wide], side) for c in cuts

@@ -121,7 +121,7 @@ def _level_charts(sets: Sequence[DatasetStats], way: str, x_label: str) -> list[
 
 
 def _share_between(values: Array, weights: Array, edges: Array) -> Array:
-    """The weight between two edges; a level counts as all values since the one before it.
+    """Return the weight between two edges; a level counts as all values since the one before it.
 
     Plainly counted, 256 levels in 40 bins would look like a comb.
     """

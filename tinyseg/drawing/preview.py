@@ -1,4 +1,4 @@
-"""What augmentation does to a dataset, as one picture: every transform alone, and combined."""
+"""A picture of what augmentation does to a dataset: every transform alone, and combined."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,18 +22,18 @@ from tinyseg.drawing.pictures import color_image, overlay, save_bands
 from tinyseg.errors import DataError
 
 SIDE = 192
-"""Of a tile, in pixels."""
+"""Pixels of a tile."""
 MOST = 16
-"""More images than these make a picture that nobody can look at."""
+"""The most images in one picture."""
 
 
 def preview(
     data: str | Path, out: Path, config: Config | None = None, images: Sequence[str] = ("3",)
 ) -> None:
-    """Writes a PNG: a row for each image, a column for each transform, labels drawn over.
+    """Write a PNG: a row for each image, a column for each transform, with the label as overlay.
 
-    `images` are names, or one number: so many, with foreground. Transforms have the arguments of
-    `train.augment` where they are in it; the last columns are its sum and the ready-made ones.
+    `images` are names, or the number of images to take, with foreground. Transforms that are in
+    `train.augment` have its arguments; the last columns are all of it and the presets.
     """
     config = config or Config()
     texts = _texts(config.train.augment)
@@ -46,7 +46,7 @@ def preview(
         indices = [dataset.index(name) for name in images]
     if len(indices) > MOST:
         raise DataError(
-            f"--images: {len(indices)} are too many for one picture; give at most {MOST}"
+            f"--images: {len(indices)} images are too many for one picture; give at most {MOST}"
         )
     samples = [dataset[index] for index in indices]
     scale = find_scale(config.data, [sample.image for sample in samples], dataset.channels)
@@ -63,11 +63,11 @@ def preview(
             columns.append(_overlays(tiles, moved, classes, dataset.classes))
             progress.update(number)
     rows = list(zip(*columns, strict=True))
-    save_bands(out, rows, [s.name for s in samples], ["as it is", *texts], side=SIDE)
+    save_bands(out, rows, [s.name for s in samples], ["original", *texts], side=SIDE)
 
 
 def _texts(augment: str) -> dict[str, str]:
-    """The columns' titles and what is done in them."""
+    """Return the titles of the columns and the augmentation of each."""
     own = {term.name: term for term in Augmentation(augment).terms}
     alone = {name: name for name in TRANSFORMS if name != "reflect"}
     alone |= {name: term.alone for name, term in own.items() if name in alone}
@@ -76,7 +76,7 @@ def _texts(augment: str) -> dict[str, str]:
 
 
 def _overlays(tiles: Sequence[Tile], x_bchw: Array, labels: Array, classes: int) -> list[Array]:
-    """Each image before normalization, with its label."""
+    """Return each image before normalization, with its label."""
     scales = (tile.scale for tile in tiles)
     pictures = (color_image(_to_pixels(x, scale)) for x, scale in zip(x_bchw, scales, strict=True))
     pairs = zip(pictures, labels, strict=True)

@@ -79,9 +79,9 @@ class Predictor:
         p_bkhw = self.step(to_device(x_bchw)).numpy()
         if not np.isfinite(p_bkhw).all():
             raise NonFiniteError(
-                "the network's output is not finite: its weights are too large, or an image holds "
-                "NaN; train again with a lower learning rate, train.grad_clip=1 or, if float16, "
-                "train.precision=bfloat16"
+                "the network's output is not finite: its weights are too large, or an image "
+                "contains NaN; train again with a lower learning rate, train.grad_clip=1 or, if "
+                "float16, train.precision=bfloat16"
             )
         for p_khw, (stitcher, tile) in zip(p_bkhw, waiting, strict=False):
             stitcher.add(p_khw, tile.placement)

@@ -209,7 +209,7 @@ class GuardedJit:
             # nothing changed: is the step locked, or does the network really not look at it?
             if self._outcome(changed, plain=True) != expected:
                 raise StepError(
-                    f"the jitted step ignores input {index}: it is locked onto the first batch; "
+                    f"the jitted step ignores input {index} and repeats the first batch; "
                     "pass image and label as whole Tensors, or run with jit=False"
                 )
 
@@ -274,8 +274,8 @@ def _random_like(rng: np.random.Generator, array: Array) -> Array:
 def _own(tensor: Any) -> Tensor:
     if not isinstance(tensor, Tensor):
         raise StepError(
-            f"a step takes Tensors, not {type(tensor).__name__}: a number or an index would be "
-            "baked in at the first call; pass Tensor(array)"
+            f"a step takes Tensors, not {type(tensor).__name__}: a number or an index would keep "
+            "its first value in every later call; pass Tensor(array)"
         )
     if tensor.device != backend().device:  # made before the device was chosen
         tensor = tensor.to(backend().device)

@@ -63,7 +63,7 @@ class _Describer:
             return repr(value)
         if isinstance(value, Tensor):
             if id(value) not in self.names:
-                raise NotCacheable("it holds a Tensor that is not part of its state")
+                raise NotCacheable("it contains a Tensor that is not part of its state")
             return f"<state {self.names[id(value)]}>"
         if isinstance(value, np.ndarray | np.generic) and value.dtype != object:
             digest = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
@@ -71,7 +71,7 @@ class _Describer:
         if inspect.isfunction(value) or isinstance(value, type):
             return _code(value)
         if id(value) in self.open:
-            raise NotCacheable(f"an object of {_name(type(value))} holds itself")
+            raise NotCacheable(f"an object of {_name(type(value))} contains itself")
         self.open.add(id(value))
         text = self._members(value)
         self.open.discard(id(value))

@@ -47,7 +47,7 @@ def pack(captured: Any, inputs: list[UOp]) -> bytes:
     output, linear = captured.ret.uop, captured.linear
     buffers = {node for node in linear.toposort() if node.op.name == "BUFFER"}
     if buffers & set(inputs):
-        raise NotSerializable("an argument is baked in")
+        raise NotSerializable("an argument is a constant of the compiled step")
     direct, viewed = _written(linear)
     if direct - {output.base}:
         raise NotSerializable("it changes a buffer that is not part of its state")

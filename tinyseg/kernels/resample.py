@@ -20,7 +20,7 @@ def warp(
 ) -> tuple[Tensor, Tensor]:
     """Return images sampled bilinearly and labels sampled at the nearest pixel, of `size`.
 
-    `matrix` (B, 6) takes output pixels to input pixels: with p = (row, column) from the centre of
+    `matrix` (B, 6) takes output pixels to input pixels: with p = (row, column) from the center of
     the output, plus `shift` (B, 2, rows, columns) if there is one, row = m0 p0 + m1 p1 + m2 and
     column = m3 p0 + m4 p1 + m5. What is over half a pixel outside is filled with `fill` (B, C),
     the label with `ignore`; without `fill` both are reflected at the edges of the outer pixels.

@@ -2,7 +2,7 @@
 
 All take logits (B,K,H,W) and a label (B,H,W) of class indices or (B,1,H,W) of {0,1}, and return a
 scalar. K = 1 is a sigmoid head, K >= 2 a softmax head; p is the probability, t the one-hot target.
-Pixels labelled IGNORE count nowhere. Every number (alpha, weights, ...) may be a Tensor, so that
+Pixels labeled IGNORE count nowhere. Every number (alpha, weights, ...) may be a Tensor, so that
 changing it needs no new graph. Value and gradient are finite for any finite logits and any label;
 with every pixel ignored both are 0.
 

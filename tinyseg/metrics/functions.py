@@ -66,7 +66,7 @@ def recall(
     threshold: float | None = None,
     per_class: bool = False,
 ) -> Any:
-    """Return the share of the labelled pixels that are predicted, TP/(TP+FN); see `dice`."""
+    """Return the share of the labeled pixels that are predicted, TP/(TP+FN); see `dice`."""
     return _measure("recall", prediction, label, threshold, per_class)
 
 

@@ -1,7 +1,7 @@
 """Measures of a predicted class map against its label, on the host in NumPy.
 
 Everything is counted from one confusion matrix: rows are the label's classes, columns the
-prediction's, pixels labelled IGNORE are left out. Matrices add, so pooling over images is a sum.
+prediction's, pixels labeled IGNORE are left out. Matrices add, so pooling over images is a sum.
 Each class is measured against the rest. What would be 0/0 is nan, and None in JSON.
 """
 
@@ -105,7 +105,7 @@ def refuse_floats(values: Map, name: str) -> None:
     """Raise DataError for what is no class id: a probability of 0.9 would be cut to 0."""
     if values.dtype.kind not in "biu":
         raise DataError(
-            f"{name} has dtype {values.dtype}: it must hold class ids as integers or true and "
+            f"{name} has dtype {values.dtype}: it must contain class ids as integers or true and "
             f"false; of probabilities pass {name} >= 0.5, of class ids {name}.astype(np.uint8)"
         )
 

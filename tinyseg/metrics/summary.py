@@ -63,7 +63,7 @@ class Summary:
     """What many images give; every array is per class (K,)."""
 
     images: int
-    """Images with at least one labelled pixel."""
+    """Images with at least one labeled pixel."""
     pooled: dict[str, Floats]
     """MEASURES of the pixels of all images together."""
     per_image: dict[str, Floats]
@@ -92,11 +92,11 @@ class Summary:
 def summarize(images: Sequence[ImageScores]) -> Summary:
     """Pools images and takes means over them; wholly ignored images count nowhere.
 
-    Without a single labelled pixel there is nothing to measure: DataError.
+    Without a single labeled pixel there is nothing to measure: DataError.
     """
     images = [image for image in images if image.matrix.any()]
     if not images:
-        raise DataError("no image has a labelled pixel, so there is nothing to measure: add labels")
+        raise DataError("no image has a labeled pixel, so there is nothing to measure: add labels")
     matrices = np.stack([image.matrix for image in images])
     present = np.stack([image.present for image in images])
     predicted = matrices.sum(1)

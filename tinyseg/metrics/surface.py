@@ -11,7 +11,7 @@ def surface_distances(
 ) -> tuple[float, float]:
     """Hausdorff 95 and average symmetric surface distance of two masks (H,W) of true and false.
 
-    A mask's surface is its pixels with a 4-neighbour outside it, or at the image's edge. Hausdorff
+    A mask's surface is its pixels with a 4-neighbor outside it, or at the image's edge. Hausdorff
     95 is the larger of the two directed 95th percentiles (as in MONAI); the average is over all
     points of both surfaces. In pixels, or in the unit of `spacing` (row, column). Both masks
     empty: 0; one empty: nan. Floats raise DataError, as in `confusion`.

@@ -57,9 +57,9 @@ def collect(
     examine: Callable[[EvaluatedRun], Sequence[Finding]] = lambda case: (),
     channels: Sequence[int] = (),
 ) -> dict[str, Any]:
-    """Scores, curves, settings and pictures of runs on the images that they share; see `report`.
+    """Return scores, curves, settings and pictures of runs on their shared images; see `report`.
 
-    `examine` gives what the doctor says of each.
+    `examine` returns the findings of the doctor for a run.
     """
     groups = [as_runs(run) for run in runs]
     firsts, sizes = [folds[0] for folds in groups], map(len, groups)
@@ -71,9 +71,9 @@ def collect(
         evaluate(folds, dataset, split, say=say, names=names)
         for folds, dataset in zip(groups, datasets, strict=True)
     ]
-    for found in scored:
-        if found.trained_on:
-            say(f"warning: {found.trained_on} images are training images of the run scored on them")
+    for evaluation in scored:
+        if count := evaluation.trained_on:
+            say(f"warning: {count} of the images are training images of the run that is scored")
     side, shown = _shown(groups, datasets, scored, spread(_dice(scored[0]), images), channels)
     return {
         "source": str(data),
@@ -86,10 +86,10 @@ def collect(
         "runs": [
             {
                 **_run(folds, title),
-                **_scored(found),
-                "findings": findings_of(_examined(examine, folds, dataset, found)),
+                **_scored(evaluation),
+                "findings": findings_of(_examined(examine, folds, dataset, evaluation)),
             }
-            for folds, title, dataset, found in zip(
+            for folds, title, dataset, evaluation in zip(
                 groups, titles([_folder(folds) for folds in groups]), datasets, scored, strict=True
             )
         ],
@@ -122,7 +122,7 @@ def _check_alike(runs: Sequence[Run]) -> None:
 
 
 def _folder(folds: Sequence[Run]) -> Path:
-    """Of a run, or of the cross-validation that holds it."""
+    """Return the folder of a run, or of the cross-validation that it is a fold of."""
     return folds[0].folder.parent if len(folds) > 1 else folds[0].folder
 
 
@@ -130,10 +130,10 @@ def _examined(
     examine: Callable[[EvaluatedRun], Sequence[Finding]],
     folds: Sequence[Run],
     dataset: Dataset,
-    found: Evaluation,
+    evaluation: Evaluation,
 ) -> Sequence[Finding]:
-    """What the doctor says of a run; nothing of folds, as the scores are of no single one."""
-    return examine(EvaluatedRun(folds[0], dataset, found)) if len(folds) == 1 else ()
+    """Return the doctor's findings for a run; none for folds, whose scores are of no single run."""
+    return examine(EvaluatedRun(folds[0], dataset, evaluation)) if len(folds) == 1 else ()
 
 
 def shared_names(
@@ -142,7 +142,7 @@ def shared_names(
     split: str,
     say: Callable[[str], None] = print,
 ) -> tuple[str, ...]:
-    """The images of a split that are in it for every run: no run is scored on what it learned."""
+    """Return the images in the split of every run: none is scored on its training images."""
     of_runs = [split_names(run, dataset, split) for run in runs]
     names = tuple(name for name in of_runs[0] if all(name in of for of in of_runs[1:]))
     if not names:
@@ -158,17 +158,17 @@ def shared_names(
 
 
 def titles(folders: Sequence[Path]) -> list[str]:
-    """Names of run folders, with as many parents as tell them apart."""
+    """Return names of run folders, with as many parents as it takes to distinguish them."""
     parts = [folder.absolute().parts for folder in folders]
     for depth in range(1, max(map(len, parts)) + 1):
-        found = ["/".join(part[-depth:]) for part in parts]
-        if len(set(found)) == len(found):
-            return found
+        names = ["/".join(part[-depth:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
     return [f"{part[-1]} ({index})" for index, part in enumerate(parts, start=1)]
 
 
 def spread(values: Sequence[float], count: int) -> list[int]:
-    """Indices of at most `count` values, evenly from the lowest to the highest; nan comes last."""
+    """Return indices of at most `count` values, evenly from the lowest to the highest; nan last."""
     order = np.argsort(np.asarray(values), kind="stable")
     if len(order) <= count:
         return [int(index) for index in order]
@@ -176,19 +176,19 @@ def spread(values: Sequence[float], count: int) -> list[int]:
     return [int(order[place]) for place in places]
 
 
-def _dice(found: Evaluation) -> list[float]:
-    return [foreground_mean(scores.values["dice"]) for scores in found.images]
+def _dice(evaluation: Evaluation) -> list[float]:
+    return [foreground_mean(scores.values["dice"]) for scores in evaluation.images]
 
 
 def _run(folds: Sequence[Run], title: str) -> dict[str, Any]:
-    """Of several folds means; the rest is the first one's."""
+    """Return the facts of a run; for folds, means over them, and the rest of the first."""
     run, threshold = folds[0], fmean(one.threshold for one in folds)
-    made = read_json(run.folder / "run.json")
+    table = read_json(run.folder / "run.json")
     return {
         "title": title if len(folds) == 1 else f"{title} ({len(folds)} folds)",
         "folder": str(_folder(folds)),
-        "made": str(made.get("made", "")),
-        "device": str((made.get("backend") or {}).get("device", "")),
+        "started": str(table.get("made", "")),
+        "device": str((table.get("backend") or {}).get("device", "")),
         "trained": len(run.split.train),
         "postprocess": ", ".join(
             dict.fromkeys(filter(None, (one.postprocess().text for one in folds)))
@@ -203,21 +203,22 @@ def _run(folds: Sequence[Run], title: str) -> dict[str, Any]:
 def _numbers(summary: Summary) -> list[float | None]:
     nothing = np.full(2, np.nan)
     return [
-        number(foreground_mean(getattr(summary, kind).get(name, nothing))) for kind, name in SUMMARY
+        number(foreground_mean(getattr(summary, pooling).get(name, nothing)))
+        for pooling, name in SUMMARY
     ]
 
 
-def _scored(found: Evaluation) -> dict[str, Any]:
-    differs = found.threshold_gain is not None and found.threshold_gain.threshold != HALF
+def _scored(evaluation: Evaluation) -> dict[str, Any]:
+    differs = evaluation.threshold_gain is not None and evaluation.threshold_gain.threshold != HALF
     return {
-        "summary": _numbers(found.summary),
-        "curves": curves(found.histograms),
-        "worth": str(found.threshold_gain) if differs else "",
+        "summary": _numbers(evaluation.summary),
+        "curves": curves(evaluation.histograms),
+        "threshold_gain": str(evaluation.threshold_gain) if differs else "",
     }
 
 
 def number(value: float) -> float | None:
-    """A number for the page, or None."""
+    """Return a number for the page, or None."""
     return round(float(value), 6) if math.isfinite(value) else None
 
 
@@ -228,15 +229,15 @@ def _shown(
     chosen: Sequence[int],
     channels: Sequence[int],
 ) -> tuple[int, list[dict[str, Any]]]:
-    """The largest of SIDES with which pictures stay below MOST_BYTES, or the least; and them."""
+    """Return the largest of SIDES with which pictures stay below MOST_BYTES, and the pictures."""
     few = chosen[:: max(1, len(chosen) // FEW)]
     for side in SIDES[:-1]:
         for some in (few, chosen):
-            made = _images(runs, datasets, scored, some, side, channels)
-            if len(json.dumps(made)) * len(chosen) > MOST_BYTES * len(some):
+            pictures = _images(runs, datasets, scored, some, side, channels)
+            if len(json.dumps(pictures)) * len(chosen) > MOST_BYTES * len(some):
                 break
         else:
-            return side, made
+            return side, pictures
     return SIDES[-1], _images(runs, datasets, scored, chosen, SIDES[-1], channels)
 
 
@@ -250,13 +251,13 @@ def _images(
 ) -> list[dict[str, Any]]:
     names = [scored[0].names[index] for index in chosen]
     shown = [_picture(datasets[0], name, side, channels) for name in names]
-    for folds, dataset, found in zip(runs, datasets, scored, strict=True):
-        image_groups = group_images(folds, found.split, names)
+    for folds, dataset, evaluation in zip(runs, datasets, scored, strict=True):
+        image_groups = group_images(folds, evaluation.split, names)
         with Progress("drawing", len(names)) as progress:
             drawn = (one for group in image_groups for one in group.score(dataset))
             for count, one in enumerate(drawn, start=1):
                 place = names.index(one.sample.name)
-                picture, scores = shown[place], found.images[chosen[place]]
+                picture, scores = shown[place], evaluation.images[chosen[place]]
                 area = number(scores.matrix[:, 1:].sum() / max(1, scores.matrix.sum()))
                 maps = _maps(one, tuple(picture["size"]))
                 entry = {"scores": _scores(scores.values), **maps, "area": area}
@@ -288,7 +289,7 @@ def _picture(dataset: Dataset, name: str, side: int, channels: Sequence[int]) ->
 
 
 def _maps(one: Scored, size: tuple[int, int]) -> dict[str, Any]:
-    """The probability of each channel and, where there are several, the predicted classes."""
+    """Return the probability of each channel and, if there are several, the predicted classes."""
     small = np.stack([shrink(p_hw, size, smooth=True) for p_hw in one.probability])
     maps = {"probability": [pack(level) for level in levels(small)]}
     if len(one.probability) == 1:

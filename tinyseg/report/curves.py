@@ -16,16 +16,16 @@ FACTS = ("threshold", "average_precision", "calibration_error")
 
 
 def curves(histograms: Histograms) -> list[dict[str, Any]]:
-    """For each foreground class: measures at k/256, k = 1 ... 255, and the calibration.
+    """Return, for each foreground class, measures at k/256, k = 1 ... 255, and the calibration.
 
-    Counted are the pixels of all images together; 0/0 is None.
+    The pixels of all images are counted together; 0/0 is None.
     """
-    found = find_thresholds(histograms)
-    return [_curves(*pair) for pair in zip(histograms.pooled, found, strict=True)]
+    thresholds = find_thresholds(histograms)
+    return [_curves(*pair) for pair in zip(histograms.pooled, thresholds, strict=True)]
 
 
-def _curves(counts: Array, found: ThresholdReport) -> dict[str, Any]:
-    facts, measures = found.to_dict(), sweep(counts).measures()
+def _curves(counts: Array, report: ThresholdReport) -> dict[str, Any]:
+    facts, measures = report.to_dict(), sweep(counts).measures()
     at_levels = {name: measures[name][STEP - 1 :: STEP] for name in ("precision", "recall", "dice")}
     return {
         **{name: numbers(values) for name, values in at_levels.items()},
@@ -35,7 +35,7 @@ def _curves(counts: Array, found: ThresholdReport) -> dict[str, Any]:
 
 
 def reliability(counts: Array) -> list[list[float]]:
-    """Mean score, share of the class and pixels of each bin that has any, of counts (2, BINS)."""
+    """Return mean score, share of the class and pixels of each bin that is not empty."""
     pixels = counts.sum(0)
     mass, own, total = (
         values.reshape(RELIABILITY_BINS, -1).sum(1)
@@ -43,10 +43,10 @@ def reliability(counts: Array) -> list[list[float]]:
     )
     there = total > 0
     points = np.stack([mass[there] / total[there], own[there] / total[there], total[there]], axis=1)
-    found: list[list[float]] = points.round(6).tolist()
-    return found
+    rows: list[list[float]] = points.round(6).tolist()
+    return rows
 
 
 def numbers(values: Array) -> list[float | None]:
-    """Six digits for the page, None for nan."""
+    """Return the values with six digits; None for nan."""
     return [None if np.isnan(value) else round(value, 6) for value in values.tolist()]

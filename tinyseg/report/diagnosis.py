@@ -10,15 +10,16 @@ from tinyseg.report.page import DIAGNOSIS, build_page
 
 
 def findings_of(findings: Iterable[Finding]) -> list[dict[str, Any]]:
-    """Findings for the page, the worst first, pictures as data: URIs."""
+    """Return findings for the page, the worst first, pictures as data: URIs."""
     ordered = sorted(findings, key=lambda finding: -LEVELS.index(finding.level))
     rows = [{**one.to_json(), "picture": _uri(one)} for one in ordered]
     return [{**one, "evidence": list(one["evidence"])} for one in rows]
 
 
-def diagnosis_page(found: Diagnosis) -> str:
-    """What the doctor found as one HTML file that works from disk and fetches nothing."""
-    data = {**found.to_json(), "findings": findings_of(found.findings), "verdict": found.verdict}
+def diagnosis_page(diagnosis: Diagnosis) -> str:
+    """Return a diagnosis as one HTML file that works from disk and fetches nothing."""
+    findings = findings_of(diagnosis.findings)
+    data = {**diagnosis.to_json(), "findings": findings, "verdict": diagnosis.verdict}
     return build_page(data, DIAGNOSIS)
 
 

@@ -1,4 +1,4 @@
-"""What the logs and settings of runs tell: how they differ, and where they part."""
+"""Logs and settings of several runs: how they differ, and from which epoch on."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,7 +11,7 @@ from tinyseg.runs.metrics_log import Epoch, epochs_of, part
 
 
 def differences(configs: Sequence[Config]) -> dict[str, Any]:
-    """Settings in which runs differ: column titles and rows (key, a value for each).
+    """Return the settings in which runs differ, as rows (key, a value for each).
 
     A single run is compared with the defaults.
     """
@@ -20,25 +20,25 @@ def differences(configs: Sequence[Config]) -> dict[str, Any]:
     rows = []
     for section, values in tables[0].items():
         for name in values:
-            found = [table[section][name] for table in tables]
-            if any(value != found[0] for value in found[1:]):
-                rows.append([f"{section}.{name}", *(str(value) for value in found)])
+            each = [table[section][name] for table in tables]
+            if any(value != each[0] for value in each[1:]):
+                rows.append([f"{section}.{name}", *(str(value) for value in each)])
     return {"with_defaults": len(configs) == 1, "rows": rows}
 
 
 def mean_history(histories: Sequence[Sequence[Epoch]]) -> list[Epoch]:
-    """The means over runs of what `history` tells, of each epoch over those that reached it."""
-    found = []
+    """Return means over runs of their histories; of each epoch over the runs that reached it."""
+    epochs = []
     for epoch in sorted({one["epoch"] for history in histories for one in history}):
         same = [one for history in histories for one in history if one["epoch"] == epoch]
         values = {key: [one[key] for one in same if one[key] is not None] for key in same[0]}
         means = {key: fmean(there) if there else None for key, there in values.items()}
-        found.append({**means, "epoch": epoch})
-    return found
+        epochs.append({**means, "epoch": epoch})
+    return epochs
 
 
 def parting(logs: Sequence[Path]) -> dict[str, int | None] | None:
-    """The first epoch whose numbers are not the same in all runs; None for a single run.
+    """Return the first epoch whose numbers are not the same in all runs; None for a single run.
 
     "epoch" is None when all epochs that they share ("shared") are the same.
     """
@@ -51,6 +51,6 @@ def parting(logs: Sequence[Path]) -> dict[str, int | None] | None:
 
 
 def _measured(record: dict[str, Any]) -> dict[str, Any]:
-    """An epoch's numbers, without the time it took."""
+    """Return an epoch's numbers, without the time it took."""
     train = {k: v for k, v in part(record, "train").items() if k != "seconds"}
     return {**record, "train": train}

@@ -10,7 +10,7 @@ Row = Sequence[str]
 
 
 def rows_of(data: dict[str, Any]) -> list[Row]:
-    """A head, a row for each run, a row for each baseline, of what `collect` made.
+    """Return a head, a row for each run and a row for each baseline, of the data of `collect`.
 
     After the scores come the settings in which runs differ.
     """
@@ -34,7 +34,7 @@ def _numbers(values: Sequence[float | None]) -> Row:
 
 
 def as_text(rows: Sequence[Row]) -> str:
-    """Columns in line: texts to the left, numbers to the right."""
+    """Return aligned columns: texts to the left, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for first, *rest in rows:
@@ -44,7 +44,7 @@ def as_text(rows: Sequence[Row]) -> str:
 
 
 def as_markdown(rows: Sequence[Row]) -> str:
-    """A table for GitHub and the like."""
+    """Return a table for GitHub and the like."""
     head, *body = (["".join(map(_escaped, text)) for text in row] for row in rows)
     rule = ["---", *["---:"] * (len(head) - 1)]
     return "".join(f"| {' | '.join(row)} |\n" for row in (head, rule, *body))
@@ -55,7 +55,7 @@ def _escaped(letter: str) -> str:
 
 
 def as_csv(rows: Sequence[Row]) -> str:
-    """For spreadsheets and scripts."""
+    """Return CSV for spreadsheets and scripts."""
     buffer = StringIO()
     csv.writer(buffer, lineterminator="\n").writerows(rows)
     return buffer.getvalue()

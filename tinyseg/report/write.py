@@ -36,13 +36,13 @@ def report(
     force: bool = False,
     channels: Sequence[int] = (),
 ) -> str:
-    """Scores runs on the images of `split` that all have in it; writes one file, returns the table.
+    """Score runs on the images that are in `split` of all; write one file and return the table.
 
-    The name's end says which: .html is the page, .txt, .md and .csv the table of runs beside
-    baselines, .png the curves. `data` is the first run's own when it is not
-    given. The page shows at most `images`, spread evenly from the worst to the best; scores and
-    curves are those of all. It tells what each run shows and, with `doctor`, what the whole
-    diagnosis of its data and settings says, a minute or so a run. The folds of a cross-validation
+    The suffix of `out` decides: .html is the page, .txt, .md and .csv the table of runs and
+    baselines, .png the curves. `data` defaults to that of the first run. The page shows at most
+    `images`, spread evenly from the worst to the best; scores and curves are of all images. It
+    has the findings of each run and, with `doctor`, those of a whole diagnosis of its data and
+    settings, which takes about a minute for each run. The folds of a cross-validation
     (`load_runs`) count as one run, see `evaluate`. `channels`, numbered from 1, are those that the
     page shows as red, green and blue. Raises a TinysegError when the
     runs have no such images or other classes, or, without `force`, when `out` is a file that
@@ -63,18 +63,20 @@ def report(
             f"{folds[0].folder.parent}: the doctor examines a single run; give one of its folds"
         )
     if page:
-        found = collect(runs, data, split, images, say, _whole if doctor else check_run, channels)
+        collected = collect(
+            runs, data, split, images, say, _whole if doctor else check_run, channels
+        )
     else:
-        found = collect(runs, data, split, 0, say)
+        collected = collect(runs, data, split, 0, say)
     if out.suffix == DRAWN:
-        draw_curves(out, found["runs"], found["classes"])
+        draw_curves(out, collected["runs"], collected["classes"])
     else:
-        write_atomic(out, TEXTS[out.suffix](found))
-    return as_text(rows_of(found))
+        write_atomic(out, TEXTS[out.suffix](collected))
+    return as_text(rows_of(collected))
 
 
 def _whole(case: EvaluatedRun) -> list[Finding]:
-    """The diagnosis of the data it was trained on; of the run, what its evaluation here shows."""
+    """Return the findings for the data it was trained on, and those of its evaluation here."""
     stages = [stage for stage in STAGES if stage != "run"]
     here = set(case.run.split.train) <= set(case.dataset.names)
     project = Project(case.dataset.source if here else case.run.facts.source, run=case.run)

@@ -244,4 +244,4 @@ def _refuse_used(folder: Path) -> None:
     is_file = folder.exists() and not folder.is_dir()
     there = list(folder.iterdir()) if folder.is_dir() else []
     if is_file or any(p.name not in begun and p.suffix != PARTIAL for p in there):
-        raise RunError(f"{folder} is not empty and holds no run: give another --out")
+        raise RunError(f"{folder} is not empty and contains no run: give another --out")

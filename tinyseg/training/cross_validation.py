@@ -14,9 +14,10 @@ from tinyseg.data import Dataset
 from tinyseg.errors import RunError
 from tinyseg.evaluation.score import score_run
 from tinyseg.inference.mask_files import write_mask
-from tinyseg.inference.run import Run, load_run
+from tinyseg.inference.run import Run
 from tinyseg.metrics.summary import ImageScores, Summary, foreground_mean, summarize
-from tinyseg.runs.run import FOLD
+from tinyseg.runs.run import FOLD, RunFolder
+from tinyseg.training.state import AnyLoss
 from tinyseg.training.train import train
 
 OUT_OF_FOLD = "out-of-fold"
@@ -93,6 +94,8 @@ def cross_validate(
     resume: bool = False,
     probability: bool = False,
     say: Callable[[str], None] = print,
+    model: Callable[[], Any] | None = None,
+    loss: AnyLoss | None = None,
 ) -> CrossValidation:
     """Train a run for each fold into out/fold-0 and so on, and score each on its own fold.
 
@@ -101,8 +104,9 @@ def cross_validate(
     Writes out/folds.json and, for every image, the mask of the run that did not train on it into
     out/out-of-fold; with `probability` its probabilities too, as `predict` does. With `resume`
     finished folds are kept (or trained longer, see `train`), an interrupted one goes on, and the
-    others follow with the settings of the first. RunError if the folder holds other folds, or
-    another process trains in it.
+    others follow with the settings of the first. `model` is a class or function that makes a
+    network of your own, for each fold a new one, and `loss` is your own loss: see `train`.
+    RunError if the folder has other folds, or another process trains in it.
     """
     if folds < 2:
         raise RunError(f"--folds {folds}: give at least 2")
@@ -114,7 +118,8 @@ def cross_validate(
             own = config.with_settings(folds=folds, fold=fold)
             folder = out / f"{FOLD}{fold}"
             resumes = resume and (folder / "run.json").exists()
-            runs.append(train(data, folder, config=own, resume=resumes, say=say))
+            parts: dict[str, Any] = {"model": model and model(), "loss": loss}
+            runs.append(train(data, folder, config=own, resume=resumes, say=say, **parts))
         dataset = runs[0].open(data)
         plain = [run.last_epoch() for run in runs]
         unbiased = _scored(plain, [[*_predict(run, dataset)] for run in plain])
@@ -140,10 +145,10 @@ def _settings(out: Path, config: Config | None, folds: int, resume: bool) -> Con
     if not (first / "run.json").exists():
         return config or Config()
     if not resume:
-        raise RunError(f"{out} holds folds already: give --resume to continue, or another --out")
-    begun = load_run(first).config
+        raise RunError(f"{out} has folds already: give --resume to continue, or another --out")
+    begun = RunFolder.load(first).config
     if begun.data.folds != folds:
-        raise RunError(f"{out} holds {begun.data.folds} folds: give --folds {begun.data.folds}")
+        raise RunError(f"{out} has {begun.data.folds} folds: give --folds {begun.data.folds}")
     return config or begun
 
 

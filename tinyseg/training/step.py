@@ -40,7 +40,7 @@ class Measurements(dict[str, Tensor]):
     def numbers(self) -> dict[str, float]:
         """Return all of them as numbers, and "train_dice" of the batch, in one download.
 
-        "train_dice" is the mean Dice of the foreground classes; nan where no pixel is labelled or
+        "train_dice" is the mean Dice of the foreground classes; nan where no pixel is labeled or
         predicted as one. Over several batches add up the `counts` instead: `metrics.mean_dice`.
         """
         numbers = dict(zip(self, map(float, self._downloaded), strict=False))
@@ -236,7 +236,7 @@ def _check_label(label: Tensor, classes: int) -> None:
     wrong = [value.item() for value in values if value not in (*range(classes), IGNORE)]
     if wrong:
         raise StepError(
-            f"the label has values {wrong[:5]}: it must hold class ids 0 to {classes - 1} "
+            f"the label has values {wrong[:5]}: it must contain class ids 0 to {classes - 1} "
             f"({IGNORE} is ignored); map the mask's values first"
         )
     if values.tolist() == [0, IGNORE]:

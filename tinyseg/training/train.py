@@ -97,7 +97,7 @@ def train(
             _continue_with(run, parts.configure(config, dataset), say)
         else:
             if resume:
-                say(f"{out} holds no run yet: starting one")
+                say(f"{out} contains no run yet: starting one")
             if config is None and isinstance(data, Dataset):
                 config = Config(data=data.config)
             start = _prepare(data, (config or Config()).with_settings(**settings), parts)

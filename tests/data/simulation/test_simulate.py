@@ -45,7 +45,7 @@ def test_a_sample_does_not_depend_on_how_many_there_are(kind):
 
 
 @EVERY
-@pytest.mark.parametrize("wanted", ["low", "own", "high"])
+@pytest.mark.parametrize("wanted", ["low", "own", pytest.param("high", marks=pytest.mark.slow)])
 def test_foreground_steers_the_mean_share(kind, wanted):
     facts = FACTS[kind]
     share = {"low": 0.03, "own": facts.foreground, "high": 0.9 * facts.most}[wanted]

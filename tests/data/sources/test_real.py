@@ -9,6 +9,8 @@ from PIL import Image
 from tinyseg.config import DataConfig
 from tinyseg.data import Dataset, make_split
 
+pytestmark = pytest.mark.slow
+
 
 def opened(folder, **settings):
     return Dataset(folder, DataConfig(**settings))
@@ -58,7 +60,6 @@ def dsb2018(root, name):
     return joined((root / "stage1_train" / name / "masks").iterdir())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "oracle", "images", "masks"),
     [

@@ -97,7 +97,7 @@ def check_end(run: Run) -> list[Finding]:
     what = f"training stopped {after}: the loss or a gradient was NaN or infinite"
     why = "the scores are those of an early checkpoint" if epochs else "no checkpoint was saved"
     remedy = "fix the image that the error message named, lower the learning rate, or set "
-    remedy += f"train.grad_clip=1; {saved.name} holds the batch"
+    remedy += f"train.grad_clip=1; {saved.name} contains the batch"
     return error("not finite", what, why, remedy, [saved.name])
 
 

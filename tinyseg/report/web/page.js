@@ -13,7 +13,7 @@ class Images {
     this.data = data;
     this.order = range(data.images.length);
     this.current = 0;
-    this.kind = data.classes.length > 2 ? -1 : 1;
+    this.classId = data.classes.length > 2 ? -1 : 1;
     this.view = new View();
     this.metric = "dice";
     this.sorted = { column: 0, down: false };
@@ -59,11 +59,11 @@ class Images {
   notes() {
     const { data } = this;
     const some = data.images.length < data.scored ? `${data.images.length} of ${data.scored} images, evenly spaced from the worst to the best Dice. ` : "";
-    const told = `${some}Scores in the table are at the original size and the run's threshold. The Dice under a picture is computed from the smaller map in this page (at most ${data.side} pixels a side, 8 bits) at the threshold of the slider. HD 95 (Hausdorff, 95th percentile) and ASSD (average surface distance) are in pixels.`;
-    const tidied = data.runs
+    const scope = `${some}Scores in the table are at the original size and the run's threshold. The Dice under a picture is computed from the smaller map in this page (at most ${data.side} pixels a side, 8 bits) at the threshold of the slider. HD 95 (Hausdorff, 95th percentile) and ASSD (average surface distance) are in pixels.`;
+    const processed = data.runs
       .filter((run) => run.postprocess)
       .map((run) => ` ${run.title} post-processes its predictions (${run.postprocess}): the scores in the table include it, the maps at a threshold do not.`);
-    return [make("p", { class: "note" }, told + tidied.join(""))];
+    return [make("p", { class: "note" }, scope + processed.join(""))];
   }
 
   row(image, index) {
@@ -144,9 +144,9 @@ class Images {
   classPicker() {
     const { classes } = this.data;
     if (classes.length < 3) return null;
-    const options = [[-1, "all classes"], ...classes.map((name, kind) => [kind, `${name} against the rest`])];
+    const options = [[-1, "all classes"], ...classes.map((name, classId) => [classId, `${name} against the rest`])];
     return select("Class", options, (value) => {
-      this.kind = Number(value);
+      this.classId = Number(value);
       this.draw();
     });
   }
@@ -181,20 +181,20 @@ class Images {
 
   draw() {
     const image = this.data.images[this.current];
-    const { maps, kind, data } = this;
+    const { maps, classId, data } = this;
     const [rows, columns] = image.original;
     this.title.textContent = image.name;
     this.title.title = `${image.name}, ${columns} x ${rows} pixels`;
     this.image.show(image, "", null);
-    const flat = (at) => (maps.label[at] === IGNORE ? data.colors[IGNORE] : maps.label[at] === kind ? [255, 255, 255] : [0, 0, 0]);
-    this.label.show(image, "", kind < 0 ? (at) => data.colors[maps.label[at]] : flat);
-    for (const run of this.runs) run.show(image, maps, kind);
+    const flat = (at) => (maps.label[at] === IGNORE ? data.colors[IGNORE] : maps.label[at] === classId ? [255, 255, 255] : [0, 0, 0]);
+    this.label.show(image, "", classId < 0 ? (at) => data.colors[maps.label[at]] : flat);
+    for (const run of this.runs) run.show(image, maps, classId);
     this.drawLegend();
   }
 
   drawLegend() {
-    const { kind, data } = this;
-    const entries = kind < 0
+    const { classId, data } = this;
+    const entries = classId < 0
       ? data.classes.map((name, index) => [name, data.colors[index]])
       : [["true positive", data.outcomes.tp], ["false positive", data.outcomes.fp], ["false negative", data.outcomes.fn]];
     const items = entries.map(([name, color]) => {

@@ -4,9 +4,9 @@ const SCORES = ["Dice", "IoU", "Dice", "IoU", "Dice (empty = 1)", "HD 95"];
 
 function drawTop(data) {
   document.title = `tinyseg: ${data.runs.map((run) => run.title).join(", ")}`;
-  const learned = { all: ", including images that a run was trained on", train: ", the images that it was trained on" };
-  const told = `${data.scored} images of ${data.source} (${data.split}${learned[data.split] ?? ""})`;
-  byId("top").append(make("h1", {}, data.runs.map((run) => run.title).join(" and ")), make("p", {}, told));
+  const trainedOn = { all: ", including images that a run was trained on", train: ", the images that it was trained on" };
+  const subtitle = `${data.scored} images of ${data.source} (${data.split}${trainedOn[data.split] ?? ""})`;
+  byId("top").append(make("h1", {}, data.runs.map((run) => run.title).join(" and ")), make("p", {}, subtitle));
 }
 
 function drawSummary(data) {
@@ -38,12 +38,12 @@ function bestOf(data, column) {
   return column === 5 ? Math.min(...there) : Math.max(...there);
 }
 
-function scoreRow(title, values, best, kind) {
+function scoreRow(title, values, best, rowClass) {
   const cells = values.map((value, column) => {
     const digits = column === 5 ? 2 : 4;
     return make("td", { class: value !== null && value === best[column] ? "best" : false }, fixed(value, digits));
   });
-  return make("tr", { class: kind }, make("th", { scope: "row" }, title), ...cells);
+  return make("tr", { class: rowClass }, make("th", { scope: "row" }, title), ...cells);
 }
 
 function remarks(data) {
@@ -51,23 +51,23 @@ function remarks(data) {
   const losing = data.runs.filter((run) => (run.summary[0] ?? 0) <= baseline);
   const lines = losing.map((run) => make("p", { class: "warning" }, `${run.title} does not beat the best trivial baseline.`));
   const several = data.classes.length > 2 ? " Scores are means over the foreground classes." : "";
-  const told =
+  const explanation =
     "Bold is best. The lower rows are trivial baselines. Means over images leave out images in which neither label nor " +
     "prediction has foreground; “Dice (empty = 1)” counts them as 1. HD 95, the 95th percentile of the Hausdorff distance, is " +
     "in pixels; images without a prediction have none.";
-  const worth = data.runs.filter((run) => run.worth).map((run) => `${data.runs.length > 1 ? `${run.title}: ` : ""}${run.worth}.`);
-  return [...lines, ...[...worth, told + several].map((text) => make("p", { class: "note" }, text))];
+  const gains = data.runs.filter((run) => run.threshold_gain).map((run) => `${data.runs.length > 1 ? `${run.title}: ` : ""}${run.threshold_gain}.`);
+  return [...lines, ...[...gains, explanation + several].map((text) => make("p", { class: "note" }, text))];
 }
 
 // Curves
 
 function drawCurves(data) {
   const holder = make("div", { class: "charts" });
-  const draw = (kind) => holder.replaceChildren(...training(data), ...thresholdCharts(data, kind));
+  const draw = (classId) => holder.replaceChildren(...training(data), ...thresholdCharts(data, classId));
   const options = data.classes.slice(1).map((name, index) => [index + 1, name]);
   const picker = options.length > 1 ? select("Class", options, (value) => draw(Number(value))) : null;
-  const told = "Precision, recall, Dice and calibration are computed over the pixels of all images, at their original size.";
-  byId("curves").append(...[picker, holder, make("p", { class: "note" }, told)].filter(Boolean));
+  const note = "Precision, recall, Dice and calibration are computed over the pixels of all images, at their original size.";
+  byId("curves").append(...[picker, holder, make("p", { class: "note" }, note)].filter(Boolean));
   draw(1);
 }
 
@@ -92,8 +92,8 @@ function training(data) {
   ];
 }
 
-function thresholdCharts(data, kind) {
-  const curvesOf = (run) => run.curves[kind - 1];
+function thresholdCharts(data, classId) {
+  const curvesOf = (run) => run.curves[classId - 1];
   const style = (index) => `s${index % 6}`;
   const at = (run) => (run.softmax ? 128 : run.level) - 1;
   const lines = (points) => data.runs.map((run, index) => ({ name: run.title, style: style(index), points: points(curvesOf(run)) }));
@@ -140,9 +140,9 @@ function drawSettings(data) {
     make("tr", {}, make("th", { scope: "row" }, key), ...values.map((value) => make("td", { class: "text" }, value || "(empty)"))),
   );
   const table = make("table", {}, make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...body));
-  const told = alone ? "Settings that differ from the defaults." : "Settings that differ between the runs.";
+  const some = alone ? "Settings that differ from the defaults." : "Settings that differ between the runs.";
   const none = alone ? "All settings are the defaults." : "The runs have the same settings.";
-  section.append(make("p", {}, rows.length ? told : none));
+  section.append(make("p", {}, rows.length ? some : none));
   if (rows.length) section.append(scrollable("Settings", table));
   if (data.parting) section.append(make("p", {}, partingText(data.parting)));
   section.append(make("ul", { class: "plain" }, ...data.runs.map(runLine)));
@@ -156,5 +156,5 @@ function partingText({ epoch, shared }) {
 
 function runLine(run) {
   const epochs = run.history.length;
-  return make("li", {}, `${run.title}: ${run.folder}, ${run.trained} training images, ${epochs} epochs, ${run.device}, started ${run.made}`);
+  return make("li", {}, `${run.title}: ${run.folder}, ${run.trained} training images, ${epochs} epochs, ${run.device}, started ${run.started}`);
 }

@@ -15,12 +15,12 @@ async function mapsOf(image) {
   return { label, runs: await Promise.all(runs) };
 }
 
-/** Counts true positives, false positives and false negatives of `inside(pixel)` for class `kind`, without ignored pixels. */
-function outcomes(label, kind, inside) {
+/** Counts true positives, false positives and false negatives of `inside(pixel)` for class `classId`, without ignored pixels. */
+function outcomes(label, classId, inside) {
   const count = { tp: 0, fp: 0, fn: 0 };
   for (let at = 0; at < label.length; at++) {
     if (label[at] === IGNORE) continue;
-    const own = label[at] === kind;
+    const own = label[at] === classId;
     const said = inside(at);
     if (own && said) count.tp++;
     else if (said) count.fp++;
@@ -192,16 +192,16 @@ class RunView {
     return this.run.softmax;
   }
 
-  show(image, maps, kind) {
-    const changed = this.kind !== undefined && this.kind !== kind;
-    Object.assign(this, { image, maps, kind, own: maps.runs[this.index] });
+  show(image, maps, classId) {
+    const changed = this.classId !== undefined && this.classId !== classId;
+    Object.assign(this, { image, maps, classId, own: maps.runs[this.index] });
     if (changed && this.softmax) this.level = 128;
     this.draw();
   }
 
   draw() {
     if (!this.image) return;
-    const all = this.kind < 0;
+    const all = this.classId < 0;
     this.slider.disabled = all;
     this.said.textContent = all ? "most probable" : (this.level / 256).toFixed(3);
     if (all) this.drawClasses();
@@ -217,8 +217,8 @@ class RunView {
   }
 
   drawOutcomes() {
-    const { image, data, kind, maps, level } = this;
-    const map = this.own.probability[this.softmax ? kind : 0];
+    const { image, data, classId, maps, level } = this;
+    const map = this.own.probability[this.softmax ? classId : 0];
     const inside = (at) => map[at] >= level;
     const { tp, fp, fn } = data.outcomes;
     const clear = [0, 0, 0, 0];
@@ -226,11 +226,11 @@ class RunView {
     this.prediction.show(image, ": true positives, false positives and false negatives", (at) => {
       const label = maps.label[at];
       if (label === IGNORE) return [128, 128, 128, 90];
-      if (label === kind) return [...(inside(at) ? tp : fn), 170];
+      if (label === classId) return [...(inside(at) ? tp : fn), 170];
       return inside(at) ? [...fp, 170] : clear;
     });
-    const curve = this.run.curves[kind - 1]; // a softmax head has none for class 0
-    this.tell(diceOf(outcomes(maps.label, kind, inside)), curve ? curve.dice[level - 1] : null);
+    const curve = this.run.curves[classId - 1]; // a softmax head has none for class 0
+    this.tell(diceOf(outcomes(maps.label, classId, inside)), curve ? curve.dice[level - 1] : null);
   }
 
   tell(dice, pooled) {
