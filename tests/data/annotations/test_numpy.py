@@ -29,7 +29,7 @@ def test_pairs_of_files(folder, labels):
     dataset, by_name = labels()
     np.testing.assert_array_equal(dataset["a1"].image, IMAGES[1])
     np.testing.assert_array_equal(by_name["a1"], LABELS[1])
-    assert dataset.warnings[0].startswith("NumPy: 4 images in 4 pairs of arrays, such as images/a0")
+    assert dataset.layout.startswith("NumPy: 4 images in 4 pairs of arrays, such as images/a0")
     assert check(folder.path, Config()).images == 4
 
 

@@ -94,10 +94,9 @@ def _first(folder: Folder, names: Sequence[str], choice: str) -> Annotations | N
             taken = _FINDERS[name](folder, documents, names)
     if not (taken and others):
         return taken
-    first, *more = taken.layout.warnings
     choices = " or ".join(f"data.annotations={name}" for name in others)
-    layout = replace(taken.layout, warnings=(f"{first}; to use others set {choices}", *more))
-    return replace(taken, layout=layout)
+    text = f"{taken.layout.taken}; to use others set {choices}"
+    return replace(taken, layout=replace(taken.layout, taken=text))
 
 
 def _documents(folder: Folder, choice: str) -> dict[str, dict[str, Any]]:

@@ -50,11 +50,11 @@ def find_numpy(folder: Folder, known: Sequence[str]) -> Annotations | None:
         f"NumPy: {counted(len(cases), 'image')} in {counted(len(pairs), 'pair')} of arrays, such "
     )
     text += f"as {_short(folder, first.image)} with the label {_short(folder, first.label)}"
-    warnings = [text]
+    warnings = []
     if others:
         names = name_some(_short(folder, one) for one in others)
         warnings.append(f"{counted(len(others), 'array')} without a partner left out: {names}")
-    return Annotations("numpy", Layout(tuple(cases), tuple(warnings)), (), {})
+    return Annotations("numpy", Layout(tuple(cases), tuple(warnings), taken=text), (), {})
 
 
 def _list(folder: Folder, file: str) -> list[Stored]:
