@@ -196,7 +196,7 @@ def _commands(lab: Lab, number: int) -> list[list[str]]:
 def interrupt_start(lab: Lab, attack: Attack) -> None:
     """Ctrl-C from the first millisecond of a program on: one line and exit code 130.
 
-    Until Python has read our first line nothing can be caught: then it is Python's own end.
+    Before `main` has begun nothing can be caught: then it is Python's own end.
     """
     words = lab.draw.choice(_commands(lab, attack.count))
     after = lab.draw.uniform(0.0, 1.5)
@@ -208,7 +208,7 @@ def interrupt_start(lab: Lab, attack: Attack) -> None:
     code = process.returncode
     interrupted = code == 130 and text.splitlines()[-1:] == ["interrupted"]
     done = code in (0, 1) and "Traceback" not in text
-    pythons_own = (code == -signal.SIGINT or code == 1) and "/tinyseg/" not in text and after < 0.5
+    pythons_own = (code == -signal.SIGINT or code == 1) and "in main\n" not in text and after < 0.5
     ok = interrupted or done or pythons_own
     attack.check(ok, f"{words[0]}: Ctrl-C after {after:.3f} s: exit {code}: {text[-300:]}")
 

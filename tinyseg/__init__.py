@@ -24,10 +24,10 @@
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 from tinyseg.common import VERSION
 
+TYPE_CHECKING = False  # as in `typing`, whose import would be a further moment without Ctrl-C
 __version__ = VERSION
 
 __all__ = [
@@ -59,6 +59,8 @@ __all__ = [
 # A public name is imported when it is first used: importing tinygrad, SciPy and the rest takes
 # more than a second, in which `tinyseg --help` would say nothing and Ctrl-C give a traceback.
 if TYPE_CHECKING:
+    from typing import Any
+
     from tinyseg import losses, metrics
     from tinyseg.config import Config, DataConfig, ModelConfig, TrainConfig
     from tinyseg.data import Dataset
@@ -89,7 +91,7 @@ else:
         "train": "training.train",
     }
 
-    def __getattr__(name: str) -> Any:
+    def __getattr__(name: str) -> "Any":
         if name in ("losses", "metrics"):
             return import_module(f"tinyseg.{name}")
         if name not in _MODULES:

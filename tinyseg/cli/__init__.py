@@ -8,7 +8,10 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+
+TYPE_CHECKING = False  # as in `typing`, whose import would be a further moment without Ctrl-C
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 _ENDINGS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
@@ -42,15 +45,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _handle(signals, signal.SIG_IGN)
 
 
-def _handle(signals: Sequence[int], handler: Any) -> None:
+def _handle(signals: Sequence[int], handler: "Any") -> None:
     for number in signals:
         signal.signal(number, handler)
 
 
-def _leave(number: int, frame: object) -> NoReturn:
+def _leave(number: int, frame: object) -> "NoReturn":
     os.write(2, f"{_ENDINGS[signal.Signals(number)]}\n".encode())
     os._exit(128 + number)
 
 
-def _interrupt(number: int, frame: object) -> NoReturn:
+def _interrupt(number: int, frame: object) -> "NoReturn":
+    sys.unraisablehook = lambda _: None  # of objects that the interrupt leaves half made
     raise KeyboardInterrupt(signal.Signals(number))
