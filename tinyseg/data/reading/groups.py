@@ -30,6 +30,7 @@ _SPLIT = re.compile(
     r"(?P<after>|[ _-].*|annot|masks?|labels?|images?|gt)$"
 )
 _DECATHLON = re.compile(r"(?P<rest>images|labels)(?P<word>Tr|Ts|Val)")
+_LETTER = re.compile(r"[^\W\d_]")
 _SHORT = {"Tr": "train", "Ts": "test", "Val": "val"}
 IMAGE_WORDS = re.compile(
     r"(?i)(^|[ _-])(images?|imgs?|inputs?|photos?|pictures?|jpegimages|originals?|raw|frames?"
@@ -193,7 +194,8 @@ def _fixed_names(by_folder: dict[str, list[_File]]) -> dict[str, set[str]]:
 
 def _split_families(files: list[_File]) -> list[_File]:
     stems = {file.stem.casefold() for file in files}
-    endings = {file: _ending(file.stem, stems) for file in files}
+    lengths = sorted({len(stem) for stem in stems if stem}, reverse=True)
+    endings = {file: _ending(file.stem, stems, lengths) for file in files}
     counts = Counter(_plain(ending) for ending in endings.values() if ending)
     least = 2 if len(stems) > 8 else 1
     if any(count >= least for count in counts.values()):
@@ -241,14 +243,18 @@ def _overlap(sets: Sequence[list[_File]], look: LookAt) -> bool:
     return 2 * both > either > 0
 
 
-def _ending(stem: str, stems: set[str]) -> str:
-    """Return what follows the longest other stem that this one begins with: "_mask" of "7_mask"."""
+def _ending(stem: str, stems: set[str], lengths: Sequence[int]) -> str:
+    """Return what follows the longest other stem that this one begins with: "_mask" of "7_mask".
+
+    `lengths` are those of the stems, the longest first.
+    """
     folded = stem.casefold()
     if len(folded) != len(stem):
         return ""
-    for end in range(len(stem) - 1, 0, -1):
-        if is_boundary(stem, end) and folded[:end] in stems and re.search(r"[^\W\d_]", stem[end:]):
-            return stem[end:]
+    for end in lengths:
+        rest = stem[end:]
+        if rest and folded[:end] in stems and is_boundary(stem, end) and _LETTER.search(rest):
+            return rest
     return ""
 
 

@@ -123,7 +123,7 @@ def _layout(
 
 
 def _case(file: File, match: Match, classes: Sequence[str]) -> Case:
-    ordered = sorted(match.masks, key=lambda mask: natural(mask[0].as_posix()))
+    ordered = sorted(match.masks, key=lambda mask: (mask[0].parent, natural(mask[0].name)))
     ids = tuple(classes.index(name) + 1 if name else 1 for _, name in ordered) if classes else ()
     paths = tuple(path for path, _ in ordered)
     labels = {class_id: class_id for class_id in range(len(classes) + 1)} if classes else None
