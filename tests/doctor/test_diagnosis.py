@@ -43,7 +43,9 @@ def test_an_error_ends_the_round_but_a_finished_run_is_looked_at(
     assert [f.level for f in found.findings] == ["warning", "error", "note", "note", "note"]
     assert found.first == ERROR
     assert found.level == "error"
-    assert "not examined: labels, pipeline, loss, network, step, memorization" in found.table()
+    assert (
+        "not examined: labels, pipeline, loss, network, step, update, memorization" in found.table()
+    )
     assert set(found.seconds) == {"data", "run"}
 
 
@@ -181,6 +183,11 @@ def test_the_command_examines_writes_json_and_changes_nothing(
     assert main([*command, "train.optimizer=adam(lr=1e-9)"]) == 1
     assert "error   learning rate" in capsys.readouterr().out
     assert {path: path.read_bytes() for path in data.rglob("*") if path.is_file()} == before
+
+
+def test_a_stage_that_does_not_exist_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"no stage 'los': give some of data, labels"):
+        diagnose(Project("nowhere"), ("los",))
 
 
 def test_a_run_brings_its_own_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

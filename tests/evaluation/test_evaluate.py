@@ -11,7 +11,7 @@ from tinyseg.config import Config
 from tinyseg.errors import RunError
 from tinyseg.evaluation.evaluate import evaluate
 from tinyseg.evaluation.result import Evaluation, ThresholdGain
-from tinyseg.metrics.baselines import baselines
+from tinyseg.metrics.baselines import baselines, constant_dice
 from tinyseg.metrics.summary import evaluate_image, summarize
 from tinyseg.metrics.threshold_curves import Histograms
 from tinyseg.training.train import train
@@ -50,6 +50,13 @@ def test_every_class_has_its_line_where_there_are_several() -> None:
     means = [float(text) for text in scores["mean of all classes"]]
     assert means == pytest.approx([np.mean(dice), np.mean(iou)], abs=1e-4)
     assert found.to_dict()["classes"] == ("sky", "pole", "road")
+
+
+def test_one_class_everywhere_has_the_dice_of_its_baseline() -> None:
+    label = np.array([[0, 0, 1, 1], [2, 2, 2, 255]], np.uint8)
+    found = evaluation(label, label, ("sky", "pole", "road"))
+    best = max(np.nan_to_num(b.summary.pooled["dice"])[1:].mean() for b in found.baselines)
+    assert constant_dice(label[None], 3) == pytest.approx(best)
 
 
 def test_what_was_chosen_on_the_images_is_told_beside_their_score() -> None:

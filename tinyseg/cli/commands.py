@@ -22,7 +22,7 @@ from tinyseg.device.choose import backend
 from tinyseg.device.compilers import compilers, speed_files
 from tinyseg.device.environment import versions
 from tinyseg.device.kernel_cache import kernel_files
-from tinyseg.doctor import Project, diagnose
+from tinyseg.doctor import QUICK, STAGES, Project, diagnose
 from tinyseg.drawing.plots import draw_stats
 from tinyseg.drawing.preview import preview
 from tinyseg.errors import ConfigError, RunError
@@ -159,7 +159,10 @@ def doctor(options: Options) -> int:
     run = load_run(options.folder, parts["model"] if own else None) if options.folder else None
     if run and (options.set or options.config):
         raise RunError(f"{options.folder}: a run has its settings; omit --set and --config")
-    found = diagnose(Project(options.data, _config(options), run, **parts))
+    stages = QUICK if options.quick else tuple(STAGES)
+    if options.only:
+        stages = tuple(options.only.replace(" ", "").split(","))
+    found = diagnose(Project(options.data, _config(options), run, **parts), stages)
     _write_json(options, found.to_json())
     if options.page:
         write_atomic(options.page, diagnosis_page(found))

@@ -196,6 +196,8 @@ RUN_COMMANDS = (
         (
             DATA,
             option("--run", dest="folder", type=path, metavar="RUN", help="also examine this run"),
+            switch("--quick", "skip training: only data, labels, pipeline, loss and network"),
+            option("--only", metavar="STAGES", help="only these stages, e.g. loss,update"),
             option("--page", writes=(".html",), help="write a page for the browser, with pictures"),
             option("--json", writes=(), help="write all findings to a JSON file"),
             FORCE,

@@ -8,7 +8,7 @@ diagnosis; training knows nothing of it.
 """
 
 from tinyseg.doctor.checks.run import EvaluatedRun, check_run
-from tinyseg.doctor.diagnosis import STAGES, Diagnosis, diagnose
+from tinyseg.doctor.diagnosis import QUICK, STAGES, Diagnosis, diagnose
 from tinyseg.doctor.project import Project
 
-__all__ = ["STAGES", "Diagnosis", "EvaluatedRun", "Project", "check_run", "diagnose"]
+__all__ = ["QUICK", "STAGES", "Diagnosis", "EvaluatedRun", "Project", "check_run", "diagnose"]

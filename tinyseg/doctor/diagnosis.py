@@ -5,7 +5,7 @@ import sysconfig
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +20,32 @@ from tinyseg.doctor.checks.labels import LABEL_CHECKS
 from tinyseg.doctor.checks.loss import LOSS_CHECKS
 from tinyseg.doctor.checks.memorization import MEMORIZATION_CHECKS
 from tinyseg.doctor.checks.network import NETWORK_CHECKS
+from tinyseg.doctor.checks.optimizer import OPTIMIZER_CHECKS
 from tinyseg.doctor.checks.pipeline import PIPELINE_CHECKS
 from tinyseg.doctor.checks.run import RUN_CHECKS
+from tinyseg.doctor.checks.signal import SIGNAL_CHECKS, SUSPICIONS
 from tinyseg.doctor.checks.step import STEP_CHECKS
 from tinyseg.doctor.checks.update import UPDATE_CHECKS
 from tinyseg.doctor.project import Project
-from tinyseg.errors import TinysegError
+from tinyseg.errors import ConfigError, TinysegError
 
 STAGES: dict[str, tuple[Check, ...]] = {
     "data": DATA_CHECKS,
     "labels": (*LABEL_CHECKS, *INPUT_CHECKS),
     "pipeline": PIPELINE_CHECKS,
     "loss": LOSS_CHECKS,
-    "network": NETWORK_CHECKS,
-    "step": (*STEP_CHECKS, *UPDATE_CHECKS),
+    "network": (*SIGNAL_CHECKS, *NETWORK_CHECKS),
+    "step": STEP_CHECKS,
+    "update": (*OPTIMIZER_CHECKS, *UPDATE_CHECKS),
     "memorization": MEMORIZATION_CHECKS,
     "run": RUN_CHECKS,
 }
 """Causes come before symptoms; after an error only a finished run is examined."""
+
+QUICK = ("data", "labels", "pipeline", "loss", "network")
+"""Stages that compile and run no training step."""
+LEARNING = ("step", "update", "memorization")
+"""Stages that train; a warning or an error in them confirms suspicions of those before."""
 
 MAX_MESSAGE = 200
 """Characters of an exception's message; tinygrad's can have thousands."""
@@ -112,8 +120,11 @@ def diagnose(project: Project, stages: Sequence[str] = tuple(STAGES)) -> Diagnos
     """Examine a project; it, its files and its runs stay as they were.
 
     After a stage with an error only a finished run is examined, which needs no training. A check
-    that cannot run becomes a finding. Raises DataError if there are no images.
+    that cannot run becomes a finding. Raises DataError if there are no images, and ConfigError for
+    a stage that does not exist.
     """
+    if wrong := [stage for stage in stages if stage not in STAGES]:
+        raise ConfigError(f"there is no stage {wrong[0]!r}: give some of {', '.join(STAGES)}")
     findings, skipped, done = list[Finding](), list[str](), 0
     seconds: dict[str, float] = {}
     count = sum(len(STAGES[stage]) for stage in stages)
@@ -128,6 +139,8 @@ def diagnose(project: Project, stages: Sequence[str] = tuple(STAGES)) -> Diagnos
                 done += 1
                 of_stage += _run(check, project, stage, worst(of_stage) == "error")
             findings += of_stage
+            if stage in LEARNING and worst(of_stage) in ("warning", "error"):
+                findings = _confirmed(findings, worst(of_stage))
             seconds[stage] = time.monotonic() - start
     if skipped:
         findings += note(
@@ -137,6 +150,17 @@ def diagnose(project: Project, stages: Sequence[str] = tuple(STAGES)) -> Diagnos
             "fix the error, then run `tinyseg doctor` again",
         )
     return Diagnosis(project.source, tuple(findings), seconds)
+
+
+def _confirmed(findings: list[Finding], level: str) -> list[Finding]:
+    """Return the findings with suspicions at the level of what went wrong with the learning.
+
+    A suspicion is a note on what often hurts; it comes before what it explains.
+    """
+    return [
+        replace(one, level=level) if one.check in SUSPICIONS and one.level == "note" else one
+        for one in findings
+    ]
 
 
 def _run(check: Check, project: Project, stage: str, failed: bool) -> list[Finding]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from tinygrad import Tensor
+from tinygrad import Tensor, nn
 
 from tinyseg.augment import Augmentation, Pipeline
 from tinyseg.common.arrays import Array
@@ -23,8 +23,8 @@ from tinyseg.data import (
     prepare_images,
 )
 from tinyseg.data.splits.split import Split, draw_split
-from tinyseg.device.tensors import realize_weights, restored, to_device
-from tinyseg.doctor.state import State
+from tinyseg.device.tensors import copy_, realize_weights, restored, to_device
+from tinyseg.doctor.state import State, found_in
 from tinyseg.inference.predictor import Predictor
 from tinyseg.inference.run import Run
 from tinyseg.losses import Function, Loss
@@ -172,7 +172,12 @@ class Project:
     @property
     def loss_is_known(self) -> bool:
         """Whether `loss` is what the step minimizes: with a custom step it must be passed."""
-        return isinstance(self.step, TrainStep) or self._own["loss"] is not None
+        return isinstance(self.step, TrainStep) or self.has_own_loss
+
+    @property
+    def has_own_loss(self) -> bool:
+        """Whether the loss is a function of the user's; tinyseg's own are tested."""
+        return self._own["loss"] is not None
 
     @cached_property
     def model(self) -> Any:
@@ -217,21 +222,46 @@ class Project:
         parts, clip = (self.model, self.loss, train.optimizer), train.grad_clip
         return TrainStep(*parts, grad_clip=clip, loss_scale=train.loss_scale)
 
+    @cached_property
+    def optimizer(self) -> Any:
+        """The one optimizer of tinygrad's own in a custom step; None without one."""
+        if isinstance(self.step, TrainStep):
+            return None
+        found = list(found_in(self.step, nn.optim.Optimizer))
+        return found[0] if len(found) == 1 and hasattr(found[0], "lr") else None
+
+    @property
+    def has_rate(self) -> bool:
+        """Whether the step has a learning rate as an attribute."""
+        return isinstance(getattr(self.step, "learning_rate", None), int | float)
+
     @property
     def learning_rate(self) -> float | None:
-        """The learning rate of the next step; None if the step has no such attribute."""
-        rate = getattr(self.step, "learning_rate", None)
-        return float(rate) if isinstance(rate, int | float) else None
+        """The learning rate of the next step, or of its optimizer; None if neither is known."""
+        if self.has_rate:
+            return float(self.step.learning_rate)
+        return None if self.optimizer is None else float(self.optimizer.lr.numpy().ravel()[0])
+
+    @learning_rate.setter
+    def learning_rate(self, rate: float) -> None:
+        if self.has_rate:
+            self.step.learning_rate = rate
+        else:
+            lr = self.optimizer.lr
+            copy_(lr, np.full(lr.shape, rate, np.float32))
 
     @contextmanager
     def restored_rate(self) -> Iterator[None]:
         """Restore the learning rate at the end."""
         before = self.learning_rate
+        if self.optimizer is not None and not self.has_rate:
+            self.state.kept.append(self.optimizer.lr)
         try:
             yield
         finally:
+            self.state.kept.clear()
             if before is not None:
-                self.step.learning_rate = before
+                self.learning_rate = before
 
     @cached_property
     def predictor(self) -> Predict:

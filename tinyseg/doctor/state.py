@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from types import CellType, ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from tinygrad import Tensor, TinyJit
 
@@ -10,6 +10,8 @@ from tinyseg.common.arrays import Array
 from tinyseg.device.random import tinygrad_random
 from tinyseg.device.tensors import copy_, ensure_buffer
 from tinyseg.nn import parameters, state_dict
+
+Kind = TypeVar("Kind")
 
 MAX_DEPTH = 8
 """Levels of objects within objects that are searched."""
@@ -25,6 +27,8 @@ class State:
         owners = (step, model, tinygrad_random())  # the last one for dropout in a custom step
         tensors = {id(tensor): tensor for owner in owners for tensor in tensors_of(owner)}
         self.tensors = list(tensors.values())
+        self.kept: list[Tensor] = []
+        """Those that `load` leaves as they are, such as a learning rate under test."""
         ensure_buffer(*self.tensors)
 
     @property
@@ -39,23 +43,30 @@ class State:
     def load(self, arrays: list[Array]) -> None:
         """Restore a copy."""
         ensure_buffer(*self.tensors)
+        kept = {id(tensor) for tensor in self.kept}
         for tensor, array in zip(self.tensors, arrays, strict=True):
-            copy_(tensor, array)
+            if id(tensor) not in kept:
+                copy_(tensor, array)
 
 
-def tensors_of(
-    thing: Any, depth: int = MAX_DEPTH, visited: set[int] | None = None
-) -> Iterator[Tensor]:
+def tensors_of(thing: Any) -> Iterator[Tensor]:
     """Yield the Tensors in attributes, containers, closures and bound objects of anything."""
+    return found_in(thing, Tensor)
+
+
+def found_in(
+    thing: Any, kind: type[Kind], depth: int = MAX_DEPTH, visited: set[int] | None = None
+) -> Iterator[Kind]:
+    """Yield the objects of a type in attributes, containers, closures and bound objects."""
     visited = set() if visited is None else visited
     if id(thing) in visited or depth < 0:
         return
     visited.add(id(thing))
-    if isinstance(thing, Tensor):
+    if isinstance(thing, kind):
         yield thing
         return
     for part in _parts(thing):
-        yield from tensors_of(part, depth - 1, visited)
+        yield from found_in(part, kind, depth - 1, visited)
 
 
 def _parts(thing: Any) -> list[Any]:

@@ -191,7 +191,7 @@ class Evaluation:
             )
         best = max(foreground_mean(b.summary.pooled["dice"]) for b in self.baselines)
         if foreground_mean(summary.pooled["dice"]) <= best:
-            remarks.append("this run does NOT beat the best baseline")
+            remarks.append("this run does NOT beat the best baseline: `tinyseg doctor` says why")
         return remarks
 
 

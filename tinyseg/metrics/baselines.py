@@ -87,6 +87,16 @@ def baselines(
     ]
 
 
+def constant_dice(labels: Map, classes: int) -> float:
+    """Return the best pooled Dice (mean of the foreground classes) of one class everywhere.
+
+    `labels` are class ids (N, H, W); 255 is ignored.
+    """
+    counts = np.bincount(labels.ravel(), minlength=256)[:classes]
+    dice = dice_of_counts(counts, counts + max(int(counts.sum()), 1))
+    return float(np.nan_to_num(dice[1:]).max()) / (classes - 1)
+
+
 def _binary_rules(images: Sequence[Map], labels: Sequence[Map]) -> list[Rule]:
     best = best_gray_threshold(images, labels)
     return [

@@ -41,7 +41,7 @@ def nan_report(
     return NonFiniteError(
         f"step {number}: {fault}; first in {where}; batch: {', '.join(names)} "
         f"(saved as {saved}); learning rate {step.learning_rate:.3g}: fix the image, or start "
-        f"a new run with a lower rate or train.grad_clip=1{wider}"
+        f"a new run with a lower rate or train.grad_clip=1{wider}; `tinyseg doctor` checks the rest"
     )
 
 

@@ -26,6 +26,7 @@ from tinyseg.evaluation.score import load_samples, score
 from tinyseg.inference.postprocess import Postprocess, choose
 from tinyseg.inference.run import Run
 from tinyseg.losses import Loss
+from tinyseg.metrics.baselines import constant_dice
 from tinyseg.models import head_channels
 from tinyseg.runs.metrics_log import MetricsLog
 from tinyseg.training.optimizer import Optimizer
@@ -120,6 +121,12 @@ def _run(
         if remark not in dataset.warnings:  # the disk was full only when images were prepared
             say(f"warning: {remark}")
     trainer.run_all()
+    best, trivial = trainer.at.best_dice, constant_dice(trainer.held_out.labels, dataset.classes)
+    if 0 <= best <= trivial:
+        say(
+            f"validation Dice {best:.3f} is not better than one class everywhere ({trivial:.3f}): "
+            f"`tinyseg doctor {dataset.source} --run {run.folder}` finds out why"
+        )
     if run.config.train.postprocess == "auto":
         _choose_postprocess(run, dataset, say)
 

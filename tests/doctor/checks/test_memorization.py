@@ -72,6 +72,8 @@ def failed(**changes: object) -> Memorization:
         (failed(probabilities=np.repeat(MAPS[:1], 4, axis=0)), "error", "same output"),
         (failed(losses=FLAT), "error", "stuck"),
         (failed(), "note", "memorization"),
+        (failed(names=("a",), dice=(0.05,), best=(0.05,)), "error", "memorization"),
+        (failed(names=("a",), dice=(0.4,), best=(0.4,)), "warning", "memorization"),
         # a machine too slow for the steps
         (failed(losses=FLAT[:5], in_time=False), "note", "memorization"),
         (failed(losses=FLAT, in_time=False), "error", "stuck"),

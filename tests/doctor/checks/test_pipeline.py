@@ -1,6 +1,8 @@
 """Image and label on their way."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,8 +10,11 @@ from fault import CONFIG, cells
 
 from tinyseg.doctor import Project
 from tinyseg.doctor.checks.pipeline import (
+    draws_are_new,
     foreground_is_kept,
     image_and_label_move_alike,
+    images_keep_their_look,
+    pipeline_keeps_the_form,
     prediction_matches_training,
 )
 from tinyseg.inference.predictor import Predictor
@@ -55,3 +60,44 @@ def test_prediction_with_the_same_input_pipeline_passes(tmp_path: Path) -> None:
     )
     (found,) = prediction_matches_training(swapped)
     assert (found.level, found.check) == ("error", "prediction")
+
+
+RNG = np.random.default_rng(0)
+
+
+class Bare:
+    """A project as far as the checks of a user's pipeline look at it."""
+
+    foreground_tiles, dataset = range(4), SimpleNamespace(classes=2)
+
+    def __init__(self, pipeline: Any):
+        ramp = np.repeat(np.arange(32, 224, 6, dtype=np.uint8)[None, :, None], 32, axis=0)
+        self.pipeline, labels = pipeline, [np.ones((32, 32), np.uint8)] * 4
+        self.tiles = _Tiles([SimpleNamespace(pixels=ramp)] * 4)
+        self.tiles.labels = labels
+
+    def once(self, experiment: Any) -> Any:
+        return experiment(self)
+
+
+class _Tiles(list[Any]):
+    labels: Any = None
+
+
+@pytest.mark.parametrize(
+    ("change", "check"),
+    [
+        (lambda x: x, ""),
+        (lambda x: x[:, ::-1] if RNG.random() < 0.5 else x, ""),
+        (lambda x: x + np.uint8(RNG.integers(20)), ""),
+        (lambda x: x[:, ::-1], "frozen augmentation"),
+        (lambda x: x // 4 + np.uint8(RNG.integers(20)), "augmented range"),
+        (lambda x: x + np.uint8(RNG.integers(90, 150)), "pipeline"),
+        (lambda x: x / 255, "pipeline"),
+    ],
+)
+def test_the_draws_and_the_range_of_a_pipeline(change: Any, check: str) -> None:
+    project: Any = Bare(lambda x, y: (change(x), y))
+    found = pipeline_keeps_the_form(project)
+    found = found or draws_are_new(project) + images_keep_their_look(project)
+    assert [f.check for f in found] == ([check] if check else [])

@@ -138,6 +138,17 @@ def test_curves_tell_one_thing(
     assert found.picture.shape == (300, 800, 3)
 
 
+def test_what_ended_a_run_too_early_is_named(tmp_path: Path) -> None:
+    low = (np.linspace(1, 0.8, 20), np.linspace(0.1, 0.4, 20), np.linspace(0.1, 0.4, 20))
+    (found,) = stage.learned(case(tmp_path, log=low, settings=("train.early_stopping=2",)))
+    assert (found.level, found.check) == ("warning", "stopped early")
+    one = case(tmp_path, log=low, settings=("train.epochs=20",))
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    for number in range(20):
+        log.write("step", number, learning_rate=0.1 if number < 5 else 1e-4)
+    assert levels([stage.learned], one) == [("warning", "schedule")]
+
+
 def test_losses_of_two_phases_are_not_compared(tmp_path: Path) -> None:
     log = ([0.1, 0.08, 0.07, 0.5, 0.4, 0.35], [0.5, 0.6, 0.7, 0.7, 0.7, 0.75], [0.6] * 6)
     assert levels([stage.learned], case(tmp_path, log=log)) == [("error", "exploded")]

@@ -135,6 +135,6 @@ def test_a_loss_is_read_from_tensors() -> None:
 
 def test_frozen_weights_are_named_by_the_largest_modules() -> None:
     names = ["a.0.x", "a.0.y", "a.1.x", "b.x", "b.y"]
-    moves = UpdateProbe({}, {}, dict.fromkeys(names, 1.0), {}, None, None)
+    moves = UpdateProbe({}, {}, {}, dict.fromkeys(names, 1.0), {}, None, None)
     assert _modules(["a.0.x", "a.0.y", "b.y"], moves) == "a.0, b.y"
     assert _modules(["a.0.x", "a.0.y", "a.1.x"], moves) == "a"

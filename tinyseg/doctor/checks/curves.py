@@ -22,6 +22,10 @@ LOW = 0.6
 """Training Dice below which the network has not even learned its training images."""
 MIN_EPOCHS = 3
 """Epochs below which a trend cannot be seen."""
+SHORT_PATIENCE = 3
+"""Epochs of patience that the noise of validation alone uses up."""
+SPENT, LONG_SPENT = 0.01, 0.4
+"""Share of the highest learning rate that moves little, and of the steps at it: cosine has 0.07."""
 NEEDED = ("loss", "train_dice", "val_dice")
 DIAGNOSE = "run `tinyseg doctor DATA` with the settings of this run to find the cause"
 
@@ -51,6 +55,13 @@ class Curves:
     def gap(self) -> float:
         """The Dice of the last training epoch minus the best validation Dice."""
         return float(self["train_dice"][-1] - self["val_dice"].max())
+
+    @property
+    def rates(self) -> Array:
+        """The learning rate of each step, as far as it was logged."""
+        steps = read_log(self.run.log, "step") if self.run.log.exists() else []
+        known = [step.get("learning_rate") for step in steps]
+        return np.array([rate for rate in known if isinstance(rate, int | float)], float)
 
     @property
     def losses(self) -> Iterator[Array]:
@@ -147,9 +158,36 @@ def _over_or_underfitted(curves: Curves, sure: Interval | None) -> list[Finding]
         why = "the network has memorized its training images and does much worse on new ones"
         remedy = "set train.augment=medium, then add images; train.early_stopping=10 saves time"
         return warning("overfitting", str(curves), why, remedy)
-    if train < LOW and curves.still_rising:
-        why = "the run ended before the network had learned its own training images"
-        larger = curves.run.config.model.larger
-        remedy = f"set {curves.more_epochs}, a higher learning rate, or {larger}"
-        return warning("underfitting", str(curves), why, remedy)
-    return []
+    return _ended_too_early(curves) or (_underfitted(curves) if train < LOW else [])
+
+
+def _ended_too_early(curves: Curves) -> list[Finding]:
+    """Check whether patience or the schedule ended the progress of a run."""
+    settings, loss, rates = curves.run.config.train, curves["loss"], curves.rates
+    low = curves["train_dice"][-1] < LOW
+    patience, last = settings.early_stopping, curves.epochs[-1]["epoch"]
+    falls = len(loss) >= MIN_EPOCHS and loss[-1] < (1 - MIN_CHANGE) * loss[len(loss) // 2]
+    stopped = bool(patience) and not settings.phases and last < settings.epochs
+    if stopped and (low or (patience <= SHORT_PATIENCE and falls)):
+        what = f"{curves}; early stopping with a patience of {patience} ended the run after "
+        what += f"{last} of {settings.epochs} epochs"
+        why = "validation Dice goes up and down from epoch to epoch: the loss was still falling"
+        return warning("stopped early", what, why, "set train.early_stopping=20, or 0")
+    spent = float((rates < SPENT * rates.max()).mean()) if len(rates) and rates.max() else 0.0
+    if spent <= LONG_SPENT or not low:
+        return []
+    what = f"{curves}; for {spent:.0%} of the steps the learning rate was below a hundredth of its "
+    what += f"highest value (train.schedule={settings.schedule})"
+    why = "the schedule ended the training long before its last epoch"
+    remedy = "set train.schedule=cosine or constant, or for plateau a patience of 10 and factor=0.5"
+    return warning("schedule", what, why, remedy)
+
+
+def _underfitted(curves: Curves) -> list[Finding]:
+    why = "the run ended before the network had learned its own training images"
+    larger = curves.run.config.model.larger
+    remedy = f"set {curves.more_epochs}, a higher learning rate, or {larger}"
+    if not curves.still_rising:
+        why = "the network has not learned its own training images, and no longer improves"
+        remedy = f"{DIAGNOSE}; then {remedy}"
+    return warning("underfitting", str(curves), why, remedy)

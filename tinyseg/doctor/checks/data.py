@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from tinyseg.common.arrays import Array
 from tinyseg.common.findings import Finding, worst
-from tinyseg.data import InputStatistics, image_moments, prepare_images
+from tinyseg.data import InputStatistics, image_moments, is_foreground, prepare_images
 from tinyseg.data.checks.check import check
 from tinyseg.doctor.check import Check, error, ok, only_if, warning
 from tinyseg.doctor.project import MAX_IMAGES, Project, evenly_spaced
@@ -11,6 +12,8 @@ from tinyseg.errors import DataError
 
 MAX_MEAN, MAX_STD, MIN_STD = 3.0, 4.0, 0.05
 """Mean and std of the network input that are far from 0 and 1."""
+MIN_ALIKE, MIN_SHARE = 0.05, 0.02
+"""Correlation of neighboring pixels in anything but noise, and in masks of at least this share."""
 
 
 def _opens(project: Project) -> bool:
@@ -87,6 +90,33 @@ def input_range(project: Project) -> list[Finding]:
     return warning("input range", what, why, "set data.normalize=dataset, the default")
 
 
+def labels_and_images_are_no_noise(project: Project) -> list[Finding]:
+    """Neighboring pixels are alike, in masks and in images."""
+    masks = is_foreground(project.tiles.labels).astype(np.float64)
+    few = not MIN_SHARE < masks.mean() < 1 - MIN_SHARE
+    alike = 1.0 if few else _neighbors(masks)
+    if alike < MIN_ALIKE:
+        what = f"the masks are noise: neighboring pixels have a correlation of {alike:.2f}"
+        why = "there are no objects in such labels, so there is nothing to learn but single pixels"
+        remedy = "check the mask files: their type, their size, and the script that wrote them"
+        return error("labels", what, why, remedy)
+    alike = _neighbors(np.stack([tile.pixels.mean(axis=2) for tile in project.tiles]))
+    if alike >= MIN_ALIKE:
+        return []
+    what = f"the images are noise: neighboring pixels have a correlation of {alike:.2f}"
+    why = "the network cannot see objects in images of noise: it can only memorize labels"
+    remedy = "check the image files: their bit depth, byte order and the script that wrote them"
+    return error("images", what, why, remedy)
+
+
+def _neighbors(x_nhw: Array) -> float:
+    """Return the correlation of pixels that lie side by side."""
+    x = x_nhw - x_nhw.mean(axis=(1, 2), keepdims=True, dtype=np.float64)
+    variance = float(np.square(x).mean())
+    pairs = (x[:, 1:] * x[:, :-1]).mean() + (x[:, :, 1:] * x[:, :, :-1]).mean()
+    return float(pairs / 2 / variance) if variance else 1.0
+
+
 # `run` compares all its validation images with the training images itself
 @only_if(lambda project: project.run is None and bool(project.split.val))
 def validation_looks_alike(project: Project) -> list[Finding]:
@@ -106,4 +136,9 @@ def validation_looks_alike(project: Project) -> list[Finding]:
 
 
 DATA_CHECKS: tuple[Check, ...] = (images_differ, validation_is_separate, file_errors)
-INPUT_CHECKS: tuple[Check, ...] = (input_range, validation_looks_alike, file_remarks)
+INPUT_CHECKS: tuple[Check, ...] = (
+    labels_and_images_are_no_noise,
+    input_range,
+    validation_looks_alike,
+    file_remarks,
+)

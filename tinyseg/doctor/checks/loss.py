@@ -3,7 +3,17 @@
 import numpy as np
 
 from tinyseg.common.findings import Finding
-from tinyseg.doctor.check import Check, error, finding, needs_loss, note, ok, warning
+from tinyseg.doctor.check import (
+    Check,
+    error,
+    finding,
+    needs_loss,
+    note,
+    ok,
+    only_if,
+    warning,
+)
+from tinyseg.doctor.experiments.loss_laws import STEPS, loss_laws
 from tinyseg.doctor.experiments.loss_probe import probe_loss
 from tinyseg.doctor.project import Project
 
@@ -13,6 +23,12 @@ MIN_PULLED = 0.5
 """Share of the foreground pixels that a loss must raise, starting from logits 0."""
 NO_GRADIENT = 1e-9
 """A gradient, relative to the largest, of a term that is constant."""
+NOT_LOW = 0.4
+"""Lowest loss of a right mask, relative to that of logits 0, from which it cannot get low."""
+SMALL_LOSS, LARGE_LOSS = 1e-5, 1e4
+"""Losses of logits 0 that are scaled down or up."""
+
+own_loss = only_if(lambda project: project.has_own_loss)
 
 
 def logits_fit_labels(project: Project) -> list[Finding]:
@@ -54,6 +70,8 @@ def every_term_counts(project: Project) -> list[Finding]:
 def right_costs_less(project: Project) -> list[Finding]:
     """A right mask has a lower loss than a wrong one, also on an image without foreground."""
     probe = project.once(probe_loss)
+    if project.has_own_loss and project.once(loss_laws).takes_probabilities:
+        return []  # another check says so
     if not probe.right < probe.wrong:
         what = f"a correct mask has the loss {probe.right:.4g}, a wrong one {probe.wrong:.4g}"
         why = "minimizing this loss does not make the masks better"
@@ -105,10 +123,96 @@ def foreground_counts(project: Project) -> list[Finding]:
     return warning("loss balance", what, why, remedy, lines)
 
 
+@own_loss
+def softmax_is_over_classes(project: Project) -> list[Finding]:
+    """The softmax in a loss normalizes over the classes of a pixel."""
+    axis = project.once(loss_laws).axis
+    if not axis:
+        return []
+    what = f"the loss normalizes its softmax over {axis}, not over the channels: it stays the same "
+    what += "when one number is added along that axis, and changes along the channels"
+    why = "the classes of a pixel then do not compete, and its loss depends on other pixels"
+    return error("softmax axis", what, why, "use axis=1, the channels, in softmax and log_softmax")
+
+
+@own_loss
+def minimum_is_at_the_label(project: Project) -> list[Finding]:
+    """Gradient descent on the logits alone, without a network, reaches the labels."""
+    laws = project.once(loss_laws)
+    if laws.descent.reaches:
+        return []
+    recall = laws.descent.recall
+    what = f"{STEPS} steps of gradient descent on the logits alone, without a network, do not "
+    what += "reach the labels: " + ", ".join(f"{r:.0%} of class {c}" for c, r in recall.items())
+    lines = [f"no gradient for {share:.0%} of {n}" for n, share in laws.descent.silent.items()]
+    if laws.takes_probabilities:
+        why = "the loss takes logits for probabilities: given probabilities, it reaches the labels"
+        remedy = "apply sigmoid (softmax for several channels) to the logits in the loss (tried: "
+        return error("loss", what, why, f"{remedy}it helps), or set train.loss=auto", lines)
+    if laws.descent.silent:
+        where = next(iter(laws.descent.silent))
+        why = f"the loss has no gradient for {where}: these pixels do not count"
+        remedy = "look in the loss for an index, a slice, a mask or a weight of 0"
+        return error("ignored pixels", what, why, remedy, lines)
+    why = "its minimum is not at the mask, so no network can learn masks by minimizing the loss: "
+    why += "it compares sums or other pixels, or a term pulls all logits elsewhere"
+    remedy = (
+        "compare each pixel's logit with its own label: set train.loss=auto, then look at each "
+    )
+    return error("loss", what, why, f"{remedy}term of the loss, its sign and its axes", lines)
+
+
+@own_loss
+def loss_gets_low(project: Project) -> list[Finding]:
+    """A right mask has a low loss."""
+    laws = project.once(loss_laws)
+    if not (NOT_LOW < laws.lowest < 1 and laws.bounded and laws.descent.reaches):
+        return []
+    what = f"the loss of a right mask is still {laws.lowest:.0%} of that of an undecided one, and "
+    what += "that of a wrong mask does not grow with its logits"
+    function = "sigmoid" if project.out_channels == 1 else "softmax"
+    why = f"a {function} was applied to the logits before a loss that applies one itself: "
+    why += "probabilities are taken for logits, and gradients stay small"
+    return warning("sigmoid twice", what, why, f"remove the {function} before the loss")
+
+
+@own_loss
+def loss_is_finite(project: Project) -> list[Finding]:
+    """Loss and gradient are finite for very confident logits."""
+    if project.once(loss_laws).finite:
+        return []
+    what = "the loss or its gradient is NaN or infinite for logits of 200 and -200"
+    why = "the logarithm of a probability of 0 is not finite: one confident pixel stops training"
+    remedy = "compute the loss from logits (logits.softplus(), log_softmax), or clip probabilities"
+    return warning("not finite", what, why, f"{remedy} to 1e-7 before the log")
+
+
+@own_loss
+def loss_is_a_mean(project: Project) -> list[Finding]:
+    """The loss does not grow with the batch or the image, and has a usual size."""
+    laws = project.once(loss_laws)
+    if laws.is_sum:
+        what = "the loss doubles with the number of images or pixels: it is a sum, not a mean"
+        why = f"its gradient is up to {laws.pixels} times that of a mean: usual learning rates, "
+        why += "clipping and weight decay do not fit it"
+        return note("summed loss", what, why, "use mean() in place of sum() in the loss")
+    size = abs(laws.undecided)
+    if not np.isfinite(size) or SMALL_LOSS <= size <= LARGE_LOSS or not size:
+        return []
+    what = f"the loss of an undecided prediction is {laws.undecided:.2g}; usual is about 0.7"
+    why = "usual learning rates, clipping and eps do not fit a loss that is scaled so"
+    return note("loss scale", what, why, "remove the factor from the loss")
+
+
 LOSS_CHECKS: tuple[Check, ...] = (
     logits_fit_labels,
     every_term_counts,
+    softmax_is_over_classes,
     right_costs_less,
     loss_fits_head,
+    minimum_is_at_the_label,
+    loss_gets_low,
+    loss_is_finite,
+    loss_is_a_mean,
     foreground_counts,
 )

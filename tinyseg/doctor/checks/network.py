@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,13 +10,18 @@ from tinygrad import Tensor
 
 from tinyseg.common.arrays import Array
 from tinyseg.common.findings import Finding
-from tinyseg.device.tensors import restored, to_device
+from tinyseg.device.tensors import to_device
 from tinyseg.doctor.check import Check, custom_only, error, finding, ok, warning
-from tinyseg.doctor.experiments.step_probe import root_mean_square
+from tinyseg.doctor.experiments.forward_backward import (
+    batch_mixing,
+    forward_backward,
+    normalized,
+    symmetric_weights,
+    without_gradient,
+)
 from tinyseg.doctor.project import Project
-from tinyseg.nn import Up, forward, layers, state_dict
+from tinyseg.nn import Up, layers
 from tinyseg.runs.checkpoint import any_in
-from tinyseg.training.nan_report import NORMS, record_outputs
 
 DEAD, MANY_DEAD = 0.25, 0.5
 """Share of a layer's channels that are always 0: a warning, an error."""
@@ -30,55 +35,15 @@ ROUNDING = 1e-6
 """Change of the logits, relative to their size, that rounding may explain."""
 
 
-@dataclass(frozen=True)
-class ForwardBackward:
-    """One batch through the untrained network, forward and backward."""
-
-    logits: Array
-    """(B, K, S, S) in training mode."""
-    evaluated: Array
-    """The logits in evaluation mode."""
-    outputs: dict[str, Array]
-    """Outputs (B, C, H, W) of the normalization layers, after their ReLU."""
-    gradients: dict[str, float] | None
-    """Root mean square of the gradient of each weight; None if the loss is not known."""
-
-
-def forward_backward(project: Project) -> ForwardBackward:
-    """Run the first batch; weights and running statistics stay as they are."""
-    weights = project.state.parameters  # first: a Tensor that is realized later loses its graph
-    image, label = project.batches(1)[0]
-    logits, outputs = _normalized(project.model, image)
-    gradients: dict[str, Tensor] = {}
-    if project.loss_is_known:
-        loss = project.loss(logits, label)["loss"]
-        gradients = dict(zip(weights, loss.gradient(*weights.values()), strict=True))
-    Tensor.realize(logits, *outputs.values(), *gradients.values())
-    sizes = {name: root_mean_square(gradient.numpy()) for name, gradient in gradients.items()}
-    return ForwardBackward(
-        logits.numpy(),
-        project.forward(image, training=False).numpy(),
-        {name: output.numpy() for name, output in outputs.items()},
-        sizes if project.loss_is_known else None,
-    )
-
-
-def _normalized(model: Any, image: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the logits in training mode and the outputs of the normalization layers."""
-    types = {name: type(layer).__name__ for name, layer in layers(model)}
-    with record_outputs(model) as outputs, restored(state_dict(model).values()):
-        logits = forward(model, image, training=True)
-    return logits, {name: output for name, output in outputs if types.get(name) in NORMS}
-
-
 def weights_differ(project: Project) -> list[Finding]:
-    """The weights of a layer are not all one number."""
-    kernels = {n: t.numpy() for n, t in project.state.parameters.items() if t.ndim > 1}
-    equal = [f"{n}: all {x.flat[0]:g}" for n, x in kernels.items() if x.size > 1 and not np.ptp(x)]
+    """The output channels of a layer differ, or their gradients do."""
+    equal = symmetric_weights(project)
     if not equal:
         return []
-    what = f"in {len(equal)} of {len(kernels)} layers all weights are equal"
-    why = "channels that start equal get equal gradients and stay equal, like a single channel"
+    kernels = sum(tensor.ndim > 1 for tensor in project.state.parameters.values())
+    what = f"in {len(equal)} of {kernels} layers all channels start with equal weights"
+    why = "channels that start equal get equal gradients and stay equal, like a single channel: "
+    why += "the initialization has to break this symmetry"
     remedy = "initialize weights randomly (He et al. 2015), as tinyseg's layers do"
     return error("equal weights", what, why, remedy, equal)
 
@@ -89,7 +54,7 @@ def channels_are_alive(project: Project) -> list[Finding]:
     if findings or project.run is None or not any_in(project.run.checkpoints):
         return findings
     model = project.run.predictor.step.model
-    outputs = {n: x.numpy() for n, x in _normalized(model, project.batches(1)[0][0])[1].items()}
+    outputs = {n: x.numpy() for n, x in normalized(model, project.batches(1)[0][0])[1].items()}
     trained = _dead_channels(outputs, " of the trained network")
     return [replace(one, level="warning") for one in trained]
 
@@ -192,15 +157,16 @@ def all_weights_have_gradients(project: Project) -> list[Finding]:
     result = project.once(forward_backward)
     if result.gradients is None:
         return []
-    missing = [name for name, size in result.gradients.items() if size == 0]
+    missing = without_gradient(project)
     if missing and result.logits.std() > 0:
         what = f"{len(missing)} of {len(result.gradients)} weights get no gradient from the loss"
         why = "they keep their random initial values, which limits what the others can learn"
         remedy = (
-            "after these weights, look for detach(), numpy(), a factor of 0 or an unused branch"
+            "after these weights, look for detach(), numpy(), a factor of 0, an unused branch, or "
+            "a function without a gradient (sign, round, argmax, a comparison)"
         )
         return error("no gradient", what, why, remedy, missing)
-    lines = [f"{name}: {size:.1e}" for name, size in result.gradients.items()]
+    lines = [f"{name}: {size:.1e}" for name, size in result.sizes.items()]
     return ok("gradients", "root mean square of the gradient of each weight", evidence=lines)
 
 
@@ -272,6 +238,20 @@ def _without_skip(up: Up) -> Iterator[None]:
         block.__call__ = original  # type: ignore[method-assign]
 
 
+@custom_only
+def images_are_independent(project: Project) -> list[Finding]:
+    """In evaluation mode the logits of an image do not depend on the others of its batch."""
+    change = project.once(batch_mixing)
+    if change <= 1e-3:
+        return []
+    what = "in evaluation mode the logits of an image change with the other images of its batch, "
+    what += f"by up to {change:.2g} of their std"
+    why = "predictions then depend on which images happen to be predicted together: BatchNorm uses "
+    why += "batch statistics in evaluation mode, or a softmax, mean or reshape mixes the batch"
+    remedy = "pass training=False on to BatchNorm in evaluation mode, and check axes: the batch "
+    return error("batch mixing", what, why, f"{remedy}is axis 0, and no operation may reduce it")
+
+
 NETWORK_CHECKS: tuple[Check, ...] = (
     weights_differ,
     channels_are_alive,
@@ -282,4 +262,5 @@ NETWORK_CHECKS: tuple[Check, ...] = (
     all_weights_have_gradients,
     batch_norm_works,
     skip_connections_count,
+    images_are_independent,
 )

@@ -8,15 +8,35 @@ from tinyseg.common.findings import Finding
 from tinyseg.data import image_moments, is_foreground
 from tinyseg.doctor.check import Check, error, ok, only_if, warning
 from tinyseg.doctor.project import Project
+from tinyseg.errors import StepError
 
 CHECKERBOARDS = 8
 """Test images that are sent through each augmentation."""
 MIN_KEPT = 0.5
 """Share of the foreground that augmentation must keep."""
+AUGMENTED, DRAWS = 6, 6
+"""Images that are sent through the user's pipeline, and how often each."""
+SHIFT, CONTRAST = 0.8, 3.0
+"""Change of the mean in std, and factor of the std, that augmentation may cause on average."""
+WRAPPED = 0.3
+"""Share of augmented images with values that wrap around."""
 SAME = 0.02
 """Difference of probabilities that two correct ways to predict may have."""
 EXAMPLES = 3
 """Images that are predicted in both ways."""
+
+
+@only_if(lambda project: project.pipeline is not None)
+def pipeline_keeps_the_form(project: Project) -> list[Finding]:
+    """The user's pipeline keeps shape, type and range of images, and the class ids of labels."""
+    try:
+        project.once(augmented)
+    except StepError as exception:
+        why = "training stops at such an image, or trains on values that no other image has"
+        remedy = "keep the range and type of the image (uint8: np.clip(x, 0, 255) before the cast; "
+        remedy += "the division by 255 comes later) and the values of the label"
+        return error("pipeline", str(exception), why, remedy)
+    return []
 
 
 def image_and_label_move_alike(project: Project) -> list[Finding]:
@@ -55,6 +75,84 @@ def foreground_is_kept(project: Project) -> list[Finding]:
     what = f"your pipeline keeps only {after / before:.0%} of the foreground pixels"
     why = "most training steps then contain only background"
     return warning("lost labels", what, why, "crop less, or crop around the objects")
+
+
+Augmented = list[tuple[Array, Array]]
+
+
+def augmented(project: Project) -> list[Augmented]:
+    """Return DRAWS results of the user's pipeline for each of a few images."""
+    assert project.pipeline is not None
+    results, classes = list[Augmented](), project.dataset.classes
+    for tile in project.foreground_tiles[:AUGMENTED]:
+        image, label = project.tiles[tile].pixels, project.tiles.labels[tile]
+        draws = [
+            on_host(project.pipeline, image, label, classes, seed) for seed in range(1, DRAWS + 1)
+        ]
+        results.append([(image, label), *draws])
+    return results
+
+
+@only_if(lambda project: project.pipeline is not None)
+def draws_are_new(project: Project) -> list[Finding]:
+    """Augmentation of one image differs from call to call."""
+    changed, frozen = 0, 0
+    for (image, label), *draws in project.once(augmented):
+        first, first_label = draws[0]
+        if all((x == image).all() and (y == label).all() for x, y in draws):
+            continue
+        changed += 1
+        frozen += all((x == first).all() and (y == first_label).all() for x, y in draws)
+    if not frozen or frozen < changed:
+        return []
+    what = f"your pipeline changes images, but in the same way in each of {DRAWS} calls"
+    why = "the network never sees another variant: augmentation without new random numbers adds "
+    why += "nothing"
+    remedy = "create the random generator once, outside the function, not with a fixed seed in each"
+    return warning("frozen augmentation", what, why, f"{remedy} call")
+
+
+@only_if(lambda project: project.pipeline is not None)
+def images_keep_their_look(project: Project) -> list[Finding]:
+    """Augmented images have about the brightness and contrast of the images."""
+    pairs = project.once(augmented)
+    before = np.stack([draws[0][0] for draws in pairs]).astype(np.float64)
+    after = np.stack([x for draws in pairs for x, _ in draws[1:]]).astype(np.float64)
+    spread = max(float(before.std()), 1e-12)
+    shift, factor = (after.mean() - before.mean()) / spread, after.std() / spread
+    broken = [_disordered(draws[0][0], x) for draws in pairs for x, _ in draws[1:]]
+    if float(np.mean(broken)) > WRAPPED:
+        what = "your pipeline turns bright pixels dark and dark ones bright, at random places of "
+        what += "the range: values wrap around at 255"
+        why = "arithmetic on uint8 overflows, and the network is trained on broken images"
+        return error("pipeline", what, why, "compute in float, then np.clip(x, 0, 255)")
+    if abs(shift) <= SHIFT and 1 / CONTRAST <= factor <= CONTRAST:
+        return []
+    what = f"your pipeline changes the mean of the images from {before.mean():.3g} to "
+    what += f"{after.mean():.3g} ({shift:+.1f} std) and their std by a factor of {factor:.2g}"
+    why = "the network is trained on images that look unlike those it will predict: prediction "
+    why += "uses images without augmentation"
+    remedy = "make the augmentation weaker, draw shifts of brightness around 0, and keep the range"
+    return warning("augmented range", what, why, remedy)
+
+
+def _disordered(image: Array, changed: Array) -> float:
+    """Return the share of the range where a level of the image has become much darker.
+
+    Only if all pixels have kept their place; 0 otherwise.
+    """
+    x, y = image.astype(np.float64).ravel(), changed.astype(np.float64).ravel()
+    levels = np.unique(x)
+    if len(levels) < 16:
+        return 0.0
+    edges = np.quantile(x, np.linspace(0, 1, 33)[1:-1])
+    bins = np.searchsorted(edges, x)
+    means = np.array([y[bins == b].mean() for b in np.unique(bins)])
+    within = np.array([y[bins == b].std() for b in np.unique(bins)])
+    if np.median(within) > y.std() / 2:
+        return 0.0  # pixels were moved
+    drops = -np.diff(means)
+    return float(drops.max() > 128 * (x.max() - x.min()) / 255 and np.diff(means).max() > 0)
 
 
 # tinyseg's own predictor prepares images as training does: there is nothing to compare
@@ -130,7 +228,10 @@ def _wrong_form(expected: list[Array], results: list[Array]) -> tuple[str, str] 
 
 
 PIPELINE_CHECKS: tuple[Check, ...] = (
+    pipeline_keeps_the_form,
     image_and_label_move_alike,
+    draws_are_new,
+    images_keep_their_look,
     foreground_is_kept,
     prediction_matches_training,
 )

@@ -37,6 +37,8 @@ class LossProbe:
     """The loss of confident foreground where the label has none."""
     empty_right: float
     """The loss of confident background there."""
+    undecided: float
+    """The loss of logits 0."""
 
     @property
     def terms(self) -> list[str]:
@@ -73,18 +75,18 @@ def _pulled(project: Project, labels: Array, channels: int) -> float:
 
 
 def _losses_of_known_logits(project: Project, labels: Array, channels: int) -> tuple[float, ...]:
-    right, nothing = _confident(labels, channels), np.zeros_like(labels)
-    everything = _confident(np.ones_like(labels), channels)
+    right, nothing = confident(labels, channels), np.zeros_like(labels)
+    everything = confident(np.ones_like(labels), channels)
     random = np.asarray(np.random.default_rng(0).normal(size=right.shape), np.float32)
     pairs = [(right, labels), (-right, labels), (random, labels), (random + 3, labels)]
-    pairs += [(everything, nothing), (_confident(nothing, channels), nothing)]
-    right_loss, wrong, before, after, empty, empty_right = (
+    pairs += [(everything, nothing), (confident(nothing, channels), nothing), (0 * right, labels)]
+    right_loss, wrong, before, after, empty, empty_right, undecided = (
         project.loss(to_device(x), to_device(y))["loss"].item() for x, y in pairs
     )
-    return right_loss, wrong, abs(after - before), empty, empty_right
+    return right_loss, wrong, abs(after - before), empty, empty_right, undecided
 
 
-def _confident(labels: Array, channels: int) -> Array:
+def confident(labels: Array, channels: int) -> Array:
     """Return logits (B, K, S, S) that predict the label with confidence."""
     classes = np.where(labels == IGNORE, 0, labels)
     if channels == 1:

@@ -112,7 +112,7 @@ class Memorizer:
         step, losses = self.project.step, list[float]()
         with self._from_initial(), self.project.restored_rate():
             for batch, rate in zip(self._batches(tiles), rates, strict=False):
-                step.learning_rate = rate
+                self.project.learning_rate = rate
                 losses.append(loss_of(step(*batch)))
                 late = time.monotonic() > self.deadline + MORE_SECONDS
                 if late or not np.isfinite(losses[-1]):

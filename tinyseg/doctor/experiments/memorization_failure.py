@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from tinyseg.common.findings import Finding
-from tinyseg.doctor.check import error, note, warning
+from tinyseg.doctor.check import error, finding, note, warning
 from tinyseg.doctor.experiments.memorization import (
     BUDGET,
     CLEAR,
@@ -35,6 +35,9 @@ MIN_SECONDS = 5.0
 """Needed for a test with another setting, which compiles a step first."""
 MAX_BASE = 64
 """model.base_channels above which four times as many channels would be too slow to try."""
+
+POOR, NOTHING = 0.5, 0.1
+"""Dice of one image, at its best threshold, below which little was learned, and nothing."""
 
 CHOOSE_THRESHOLD = "set train.threshold=0: validation then chooses the threshold for predict"
 
@@ -224,6 +227,12 @@ REASONS: tuple[Callable[[Project, Memorization], list[Finding]], ...] = (
 
 def _not_finished(result: Memorization) -> list[Finding]:
     last, what = result.last, _summary(result.last)
+    if len(last.names) == 1 and len(last.losses) >= COMPARED_STEPS and last.scores.best[0] < POOR:
+        level = "error" if last.scores.best[0] < NOTHING else "warning"
+        why = "a healthy set-up memorizes one image in this time: something before this test fails"
+        remedy = "compare images and masks in the picture, then replace your own parts (loss, "
+        remedy += "network, step) by tinyseg's, one by one: whatever helps was the cause"
+        return finding(level, "memorization", f"{what}: hardly anything was learned", why, remedy)
     more_steps = "run `tinyseg overfit DATA --images 9 --steps 2000` to test with more steps"
     if not last.in_time:
         return note("memorization", f"{what}, when the time limit was reached", "", more_steps)

@@ -204,7 +204,7 @@ def probe_descent(project: Project) -> DescentProbe:
         slower = None
         if rate is not None and after > before:
             with project.restored_rate():
-                step.learning_rate = rate / 10
+                project.learning_rate = rate / 10
                 slower = descend()[-1]
     return DescentProbe(reported, before, after, slower)
 
@@ -217,6 +217,8 @@ class UpdateProbe:
     """Root mean square of each weight."""
     one_step: dict[str, float]
     """Root mean square of its change in one step at the set learning rate."""
+    moves: dict[str, Array]
+    """This change itself."""
     few_steps: dict[str, float]
     """The same after a few steps at a learning rate that moves every weight visibly."""
     statistics: dict[str, float]
@@ -229,22 +231,25 @@ class UpdateProbe:
 
 def probe_updates(project: Project) -> UpdateProbe:
     """Measure how far steps move the weights."""
-    step, rate = project.step, project.learning_rate
+    rate = project.learning_rate
     with project.once(StepRunner).restored() as runner:
         runner.state.load(runner.initial)
         before, at_rate_0 = runner.weights(), None
-        one_step = _changes(before, runner.train(runner.batches[:1])[1])
+        after = runner.train(runner.batches[:1])[1]
+        one_step, moves = _changes(before, after), {n: after[n] - before[n] for n in before}
         with project.restored_rate():
-            if rate is not None:
-                step.learning_rate = 0.0
+            if project.has_rate:
+                project.learning_rate = 0.0
                 changes = _changes(before, runner.train(runner.batches[:1])[1])
                 at_rate_0 = max((changes[name] for name in runner.state.parameters), default=0.0)
-                step.learning_rate = max(rate, PROBE_RATE)
+            if rate is not None:
+                project.learning_rate = max(rate, PROBE_RATE)
             few_steps = _changes(before, runner.train(runner.batches)[1])
         trained = list(runner.state.parameters)
     return UpdateProbe(
         {name: root_mean_square(before[name]) for name in trained},
         {name: one_step[name] for name in trained},
+        {name: moves[name] for name in trained},
         {name: few_steps[name] for name in trained},
         {n: few_steps[n] for n in few_steps if n.endswith(("running_mean", "running_var"))},
         at_rate_0,
