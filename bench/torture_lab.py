@@ -116,7 +116,7 @@ def with_cache(cache: str, *words: str) -> int:
 
 def without_rights(*words: str) -> int:
     """Run a command as a user who may write nowhere but in the folder for temporary files."""
-    os.environ["XDG_CACHE_HOME"] = "/nowhere"
+    os.environ["XDG_CACHE_HOME"] = "/dev/null/nowhere"
     if os.getuid() == 0:
         os.setuid(65534)
     return command(*words)

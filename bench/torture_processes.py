@@ -352,7 +352,7 @@ def odd_surroundings(lab: Lab, attack: Attack) -> None:
     cases: list[tuple[str, dict[str, str], list[str]]] = [
         ("the C locale", ascii_only, evaluate),
         ("a dumb terminal", {"TERM": "dumb"}, evaluate),
-        ("no home", {"XDG_CACHE_HOME": "", "HOME": "/nowhere"}, evaluate),
+        ("no home", {"XDG_CACHE_HOME": "", "HOME": "/dev/null/nowhere"}, evaluate),
         ("a relative cache", {"XDG_CACHE_HOME": "cache"}, evaluate),
         ("a narrow terminal", {"COLUMNS": "1"}, ["--help"]),
         ("names of any bytes", ascii_only, ["info"]),

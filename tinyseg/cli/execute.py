@@ -35,25 +35,26 @@ def execute(command: Command, options: argparse.Namespace) -> int:
                 print(f"written: {path}")
             sys.stdout.flush()
             return code
-        except TinysegError as error:
-            print(f"error: {error}", file=sys.stderr)
-        except MemoryError as error:
-            print(f"error: {_out_of_memory(options, str(error))}", file=sys.stderr)
         except Exception as error:
-            if (own := error_in_user_code(error)) is not None:
-                text = str(own)
-            elif isinstance(error, OSError):
-                text = f"{error.filename or 'system'}: {error.strerror}"
-                if error.errno == errno.ENOMEM:
-                    text = _out_of_memory(options, text)
-            else:
+            text = _message(options, error)
+            if text is None:
                 raise
             print(f"error: {text}", file=sys.stderr)
-        except (RuntimeError, SystemError) as error:
-            if str(error) not in _NO_MEMORY:
-                raise
-            print(f"error: {_out_of_memory(options, str(error))}", file=sys.stderr)
         return 2
+
+
+def _message(options: argparse.Namespace, error: Exception) -> str | None:
+    """Return an error in one line; None for a mistake of ours, which needs its traceback."""
+    if isinstance(error, TinysegError):
+        return str(error)
+    if isinstance(error, MemoryError) or str(error) in _NO_MEMORY:
+        return _out_of_memory(options, str(error))
+    if (own := error_in_user_code(error)) is not None:
+        return str(own)
+    if isinstance(error, OSError):
+        text = f"{error.filename or 'system'}: {error.strerror}"
+        return _out_of_memory(options, text) if error.errno == errno.ENOMEM else text
+    return None
 
 
 def command_of(options: argparse.Namespace) -> Command:

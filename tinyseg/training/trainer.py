@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -320,7 +321,8 @@ class Trainer:
         self.log.cut_after(self.at.step)
         if self.at.best_epoch == self.at.epoch:  # both may be of an earlier epoch after a kill
             checkpoint.share(path, self.run.checkpoints / "best.safetensors")
-            self._save_pictures(self._validate().pictures)
+            if not _is_newer(self.run.samples / "best.png", path):
+                self._save_pictures(self._validate().pictures)
         self.say(f"resumed after epoch {self.at.epoch} from {path}")
 
     def _loss_at(self, epoch: int) -> str:
@@ -340,3 +342,8 @@ class Trainer:
         return InputStatistics.of(
             np.concatenate([image_moments(self.input_pipeline.to_batch([i])) for i in self.images])
         )
+
+
+def _is_newer(file: Path, other: Path) -> bool:
+    """Whether a file is there and was written after another."""
+    return file.exists() and file.stat().st_mtime_ns >= other.stat().st_mtime_ns

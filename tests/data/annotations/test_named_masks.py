@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
 
+from tests.data.annotations.conftest import labelme, write_json
+from tinyseg.config import DataConfig
 from tinyseg.data import Dataset
+from tinyseg.data.annotations import find_annotations
 from tinyseg.errors import DataError
 
 CAT, DOG, BORDER = (48, 112, 32), (176, 112, 32), (224, 224, 192)
@@ -93,3 +96,15 @@ def test_a_run_keeps_its_classes_by_name(folder):
     assert run.fingerprint() == Dataset(folder.path).fingerprint()
     with pytest.raises(DataError, match="colors of no class"):
         Dataset(folder.path, label_map={0: 0, 1: 1}, class_names=("background", "cat"))
+
+
+def test_other_formats_in_the_folder_are_named(folder):
+    voc(folder)
+    for number in range(3):
+        shape = ("cat", "polygon", [[0, 0], [4, 0], [4, 4]])
+        content = labelme(f"{number}.jpg", [shape], (12, 6))
+        write_json(folder, f"json/{number}.json", content)
+    found = find_annotations(folder.path, DataConfig())
+    assert found.format == "voc"
+    assert found.layout.taken.endswith("; to use others set data.annotations=labelme")
+    assert Dataset(folder.path, annotations="labelme").class_names == ("background", "cat")

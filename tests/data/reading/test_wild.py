@@ -1,5 +1,7 @@
 """Real folders and exports of many tools: how many images they give, or how they are refused."""
 
+import re
+
 import pytest
 
 from tinyseg.config import DataConfig
@@ -46,4 +48,7 @@ def test_a_real_folder_opens(shared_data, folder, images):
 def test_a_real_folder_is_refused_with_options(shared_data, folder, why):
     with pytest.raises(DataError, match=why) as caught:
         find_cases(shared_data / folder)
-    assert "data.masks=" in str(caught.value)
+    options = re.findall(r'data.images="(.*?)" data.masks="(.*?)"', str(caught.value))
+    assert len(options) == 2
+    for images, masks in options:
+        assert find_cases(shared_data / folder, strict=False, images=images, masks=masks).cases

@@ -31,15 +31,15 @@ def find_cases(
     With the templates `images` and `masks` (see `templates`), these say what is what. Else the
     names tell which files belong together, and the content which of them are labels (see `infer`);
     where the content tells nothing, `pair_by_names`. Files without a partner are a DataError; if
-    not `strict`, they are left out and listed in the layout, unless they are most of the images.
-    Layouts that fit equally well are a DataError, too.
+    not `strict`, they are left out and listed in the layout, unless no template is given and they
+    are most of the images. Layouts that fit equally well are a DataError, too.
     """
     files, skipped = _list_files(root)
     if (images or masks) and labeled:
         layout = _by_templates(root, files, images, masks)
     else:
         layout = _inferred(root, files) if labeled else pair_by_names(root, files, False)
-    if strict or len(layout.bare) > len(layout.cases):
+    if strict or (len(layout.bare) > len(layout.cases) and not masks):
         refuse_unpaired(root, layout.bare, layout.orphans)
     if skipped:
         text = f"{len(skipped)} files that are no images left out: {name_some(skipped)}"

@@ -11,6 +11,7 @@ from tinyseg.doctor.experiments.forward_backward import (
     nonlinearity,
 )
 from tinyseg.doctor.experiments.loss_probe import probe_loss
+from tinyseg.doctor.experiments.step_probe import root_mean_square
 from tinyseg.doctor.experiments.trace import Layer
 from tinyseg.doctor.project import Project
 from tinyseg.nn import layers
@@ -47,6 +48,9 @@ def input_scale(project: Project) -> list[Finding]:
     if first is None or first.kind == "norm" or not np.isfinite(first.input_rms):
         return []
     if SMALL_INPUT <= first.input_rms <= LARGE_INPUT:
+        return []
+    given = root_mean_square(project.batches(1)[0][0].numpy())
+    if 0.5 * given <= first.input_rms <= 2 * given:  # as "input range" says
         return []
     what = f"the first layer of the network gets an input of size {first.input_rms:.2g} (root mean "
     what += "square), but the prepared images have a mean near 0 and a std near 1"
