@@ -250,6 +250,7 @@ def test_the_picture_after_a_kill_is_that_of_the_best_epoch(
             train(DATA, killed, config=small("train.epochs=1"), say=silent)
     (killed / "samples").mkdir()
     (killed / "samples" / "best.png").write_bytes(b"of an earlier epoch")
+    os.utime(killed / "samples" / "best.png", (0, 0))
     train(DATA, killed, resume=True, say=silent)
     best, wanted = (out / "samples" / "best.png" for out in (killed, whole))
     assert best.read_bytes() == wanted.read_bytes()
