@@ -109,7 +109,7 @@ def _record(content: bytes, entry: zipfile.ZipInfo) -> memoryview:
     data = memoryview(content)[start : start + entry.file_size]
     if head[:4] != b"PK\x03\x04" or len(data) < entry.file_size:
         raise ValueError(f"its record {entry.filename} is cut off")
-    if entry.CRC and zlib.crc32(data) != entry.CRC:  # PyTorch can be told to write none
+    if entry.CRC and zlib.crc32(data) != entry.CRC:  # PyTorch may leave it out (0)
         raise ValueError(f"its record {entry.filename} is altered: its CRC does not match")
     return data
 

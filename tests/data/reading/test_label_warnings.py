@@ -1,4 +1,4 @@
-"""What is said about masks whose files or whose object and background are unusual."""
+"""Warnings about masks whose files, or whose object and background, are unusual."""
 
 import numpy as np
 from PIL import Image

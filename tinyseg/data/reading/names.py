@@ -9,25 +9,17 @@ from pathlib import Path
 
 from tinyseg.data.reading.case import Case, Layout
 from tinyseg.data.reading.files import SUFFIXES, natural
+from tinyseg.data.reading.groups import SPLITS
 from tinyseg.data.sample import name_some
 from tinyseg.errors import DataError
 
-_SPLITS = {
-    word: split
-    for split, words in {
-        "train": ("train", "training"),
-        "val": ("val", "valid", "validation"),
-        "test": ("test", "testing"),
-    }.items()
-    for word in words
-}
 _IMAGE = "images?|imgs?|inputs?|photos?|pictures?|jpegimages|originals?"
 _MASK = (
     "masks?|labels?|annots?|annotations?|trimaps?|targets?|gts?|groundtruths?|ground[ _-]truths?"
     "|segs?|segmentations?|segmentationclass|segmaps?"
 )
 _FOLDER = re.compile(rf"(?P<role>(?P<image>{_IMAGE})|(?P<mask>{_MASK}))?", re.IGNORECASE)
-_SPLIT = "|".join(sorted(_SPLITS, key=len, reverse=True))
+_SPLIT = "|".join(sorted(SPLITS, key=len, reverse=True))
 _MASK_STEM = re.compile(rf"(?P<base>.+?)[ _.-]+(?:{_MASK})(?:[ _-]*\d+)?", re.IGNORECASE)
 _IMAGE_STEM = re.compile(r"(?P<base>.+?)[ _.-]+(?:image|img)", re.IGNORECASE)
 _LAYOUT = "put images in images/ and masks of the same name in masks/, or name masks NAME_mask.png"
@@ -119,7 +111,7 @@ def folder_meaning(folder: str) -> tuple[str | None, str | None, bool]:
     word, split = folder.casefold(), None
     match = re.fullmatch(rf"(?:({_SPLIT})[ _-]*(.*)|(.*?)[ _-]*({_SPLIT}))", word)
     if match:
-        split = _SPLITS[match[1] or match[4]]
+        split = SPLITS[match[1] or match[4]]
         word = match[2] if match[1] else match[3]
     role = _FOLDER.fullmatch(word)
     if not role:
